@@ -24,13 +24,13 @@ from typing import Any
 
 from benchmarks.machine import machine_facts, write_result
 from jobs.errors import PressroomError
-from kinds.classifier.order import LABELS, LabelledFile, Recipe, TrainingOrder
-from kinds.classifier.train_plan import Plan, Prepared, prepare, read_plan
-from kinds.classifier.training.calibrate import Floats
-from kinds.classifier.training.data import Example
-from kinds.classifier.training.figures import evaluate
-from kinds.classifier.training.split import near_duplicate_groups, split_examples
-from kinds.classifier.training.work import CHECKPOINTS, DATA, ORDER, RESULT
+from kinds.classifier.labelled_texts import LABELS
+from kinds.classifier.train import Plan, PreparedTraining, prepare, read_plan
+from kinds.classifier.training import CHECKPOINTS, DATA, RESULT, SPEC
+from kinds.classifier.training.calibration import Floats
+from kinds.classifier.training.data import Example, near_duplicate_groups, split_examples
+from kinds.classifier.training.result import evaluate
+from kinds.classifier.training_spec import LabelledFile, Recipe, TrainingSpec
 from workers.child_process import start_child
 from workers.models.adapters import BUNDLED
 from workers.models.manifest import model_folder
@@ -97,41 +97,41 @@ class _Trained:
     temperature: float
 
 
-def _unseen(plan: Plan, folder: Path, models: Path) -> Prepared:
+def _unseen(plan: Plan, folder: Path, models: Path) -> PreparedTraining:
     """Return the sets that no choice was based on, read in the same way as the plan's own."""
     files = tuple(LabelledFile.model_validate(each) for each in tomllib.loads(UNSEEN.read_text())["files"])
     return prepare(plan.model_copy(update={"files": files}), folder, models)
 
 
-def _trained(prepared: Prepared, place: int, merged: Path) -> _Trained:
-    name = _names(prepared.order.files)[place]
+def _trained(prepared: PreparedTraining, place: int, merged: Path) -> _Trained:
+    name = _names(prepared.spec.files)[place]
     return _Trained(name, prepared.data[place].examples, merged, _temperature(merged.parent / RESULT))
 
 
-def _in_domain(prepared: Prepared, folder: Path) -> dict[str, object]:
+def _in_domain(prepared: PreparedTraining, folder: Path) -> dict[str, object]:
     """Return figures of the installed model on the test part of the plan's own split."""
-    order = prepared.order
+    spec = prepared.spec
     examples = [example for data in prepared.data for example in data.examples]
-    shares = {"dev_share": order.recipe.dev_share, "test_share": order.recipe.test_share}
-    split = split_examples(examples, seed=order.seed, **shares)
-    return _measure(folder, split.test, _names(order.files), _temperature(folder))
+    shares = {"dev_share": spec.recipe.dev_share, "test_share": spec.recipe.test_share}
+    split = split_examples(examples, seed=spec.seed, **shares)
+    return _measure(folder, split.test, _names(spec.files), _temperature(folder))
 
 
-def _train(prepared: Prepared, number: int, base: Path, work: Path, *, reuse: bool) -> Path:
+def _train(prepared: PreparedTraining, number: int, base: Path, work: Path, *, reuse: bool) -> Path:
     """Train on one file alone, in its own process, and return the folder with the merged model."""
-    file = prepared.order.files[number]
-    order = prepared.order.model_copy(
-        update={"files": (file,), "recipe": prepared.order.recipe.model_copy(update=CROSS)}
+    file = prepared.spec.files[number]
+    spec = prepared.spec.model_copy(
+        update={"files": (file,), "recipe": prepared.spec.recipe.model_copy(update=CROSS)}
     )
     folder = work / Path(file.name).stem
     merged = folder / "merged"
-    if reuse and merged.is_dir() and _order_of(folder) == order:
+    if reuse and merged.is_dir() and _spec_of(folder) == spec:
         return merged
     (folder / DATA).mkdir(parents=True, exist_ok=True)
-    if _order_of(folder) != order:
+    if _spec_of(folder) != spec:
         for checkpoint in (folder / CHECKPOINTS).glob("*.safetensors"):
             checkpoint.unlink()
-    (folder / ORDER).write_text(order.model_dump_json())
+    (folder / SPEC).write_text(spec.model_dump_json())
     (folder / DATA / f"{file.sha256}.csv").write_bytes(prepared.bodies[file.sha256])
     with (folder / "events.jsonl").open("w") as events:
         _run("kinds.classifier.training.child", str(folder), str(base), "1", out=events.fileno())
@@ -140,9 +140,9 @@ def _train(prepared: Prepared, number: int, base: Path, work: Path, *, reuse: bo
     return merged
 
 
-def _order_of(folder: Path) -> TrainingOrder | None:
-    path = folder / ORDER
-    return TrainingOrder.model_validate_json(path.read_bytes()) if path.is_file() else None
+def _spec_of(folder: Path) -> TrainingSpec | None:
+    path = folder / SPEC
+    return TrainingSpec.model_validate_json(path.read_bytes()) if path.is_file() else None
 
 
 def _run(module: str, *arguments: str, out: int) -> None:
@@ -151,16 +151,16 @@ def _run(module: str, *arguments: str, out: int) -> None:
             raise RuntimeError(f"{module} ended with {process.returncode}")
 
 
-def _across(trained: _Trained, prepared: Prepared) -> dict[str, object]:
+def _across(trained: _Trained, prepared: PreparedTraining) -> dict[str, object]:
     """Return figures of the model of one set on the other sets."""
-    names = _names(prepared.order.files)
+    names = _names(prepared.spec.files)
     others = [each for data in prepared.data for each in data.examples if names[each.file] != trained.name]
-    recipe = prepared.order.recipe.model_copy(update=CROSS)
+    recipe = prepared.spec.recipe.model_copy(update=CROSS)
     return {**_measured(trained, others, names), "recipe": recipe.model_dump()}
 
 
-def _on_unseen(trained: _Trained, unseen: Prepared) -> dict[str, object]:
-    names = {place: Path(file.name).stem for place, file in enumerate(unseen.order.files)}
+def _on_unseen(trained: _Trained, unseen: PreparedTraining) -> dict[str, object]:
+    names = {place: Path(file.name).stem for place, file in enumerate(unseen.spec.files)}
     return _measured(trained, [each for data in unseen.data for each in data.examples], names)
 
 

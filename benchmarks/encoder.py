@@ -31,7 +31,7 @@ from jobs.inference import TextPair
 from jobs.job import ClaimedJob
 from jobs.rejection import Rejected
 from jobs.text.plain import normalise
-from kinds.classifier.labelled import LabelColumns, read_labelled_texts
+from kinds.classifier.labelled_texts import LabelColumns, read_labelled_texts
 from workers.engine import EngineOptions, Vector
 from workers.engines.encoder_model import TransformersEncoder
 from workers.engines.length_batches import LengthBatches

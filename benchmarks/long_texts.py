@@ -28,10 +28,9 @@ from benchmarks.machine import machine_facts, write_result
 from jobs.classification import classification_figures
 from jobs.documents.document import Document
 from jobs.errors import PressroomError
-from kinds.classifier.order import LABELS
-from kinds.classifier.train_plan import Prepared, prepare, read_plan
-from kinds.classifier.training.data import Example
-from kinds.classifier.training.split import split_examples
+from kinds.classifier.labelled_texts import LABELS
+from kinds.classifier.train import PreparedTraining, prepare, read_plan
+from kinds.classifier.training.data import Example, split_examples
 from kinds.sentiment.documents.linking import Linker, Passage
 from kinds.sentiment.documents.prepare import prepare as prepare_document
 from kinds.sentiment.documents.watchlist import Entity, EntityKind, Watchlist
@@ -81,16 +80,16 @@ def main() -> None:
     sys.stdout.write(f"kept in {path}\n")
 
 
-def held_out(prepared: Prepared) -> dict[str, list[Example]]:
+def held_out(prepared: PreparedTraining) -> dict[str, list[Example]]:
     """Return dev and test headlines about one company whose label is also its name in the headline."""
-    recipe, seed = prepared.order.recipe, prepared.order.seed
+    recipe, seed = prepared.spec.recipe, prepared.spec.seed
     examples = [example for data in prepared.data for example in data.examples]
     split = split_examples(examples, seed=seed, dev_share=recipe.dev_share, test_share=recipe.test_share)
     return {"dev": _named(split.dev, prepared), "test": _named(split.test, prepared)}
 
 
-def _named(examples: Sequence[Example], prepared: Prepared) -> list[Example]:
-    own = [each for each in examples if prepared.order.files[each.file].targets]
+def _named(examples: Sequence[Example], prepared: PreparedTraining) -> list[Example]:
+    own = [each for each in examples if prepared.spec.files[each.file].targets]
     num_targets = Counter(each.line for each in own)
     return [each for each in own if num_targets[each.line] == 1 and each.target and each.target in each.text]
 

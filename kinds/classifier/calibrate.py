@@ -15,10 +15,8 @@ from jobs.intake.files import digest_of
 from jobs.rejection import DroppedTally, InputDroppedError, Rejected, check_dropped
 from jobs.text.plain import normalise
 from kinds.classifier.evaluate import OtherQuestionError, answered
-from kinds.classifier.labelled import LabelColumns, read_labelled_texts
-from kinds.classifier.labelled import LabelledText as RightAnswer
-from kinds.classifier.order import LABELS
-from kinds.classifier.training.recalibrate import Fitted, Halves, cut_in_halves, fit_on_half
+from kinds.classifier.labelled_texts import LABELS, LabelledInput, LabelledText
+from kinds.classifier.training.calibration import FitResult, Halves, cut_in_halves, fit_on_half
 from pressroom.summary import Summary
 from storage.store import Store
 from workers.models.calibration import (
@@ -49,17 +47,17 @@ class NotAnsweredError(TransientError):
 
 
 @dataclass(frozen=True, slots=True)
-class Labelled:
+class CalibrationTexts:
     """A labelled file, read before the model classifies it, and its division into halves."""
 
     path: Path
     content: CalibrationFile
-    texts: tuple[RightAnswer, ...]
+    texts: tuple[LabelledText, ...]
     halves: Halves
 
 
 @dataclass(frozen=True, slots=True)
-class Calibrated:
+class StoredCalibration:
     """The calibration that was stored with a model."""
 
     folder: Path
@@ -68,27 +66,28 @@ class Calibrated:
     """Previous calibration, by the file it was fitted on if that is known; None if there was none."""
 
 
-def read_labelled_file(path: Path, columns: LabelColumns, max_dropped: float | None = None) -> Labelled:
+def read_labelled_file(source: LabelledInput, max_dropped: float | None = None) -> CalibrationTexts:
     """Read the file and report everything that can be wrong with it, before a worker is started.
 
     Raises FileRejectedError, LabelledFileError or CalibrationDataError.
     """
+    path = source.path
     digest = digest_of(path)
-    texts: list[RightAnswer] = []
+    texts: list[LabelledText] = []
     tally = DroppedTally(path, lambda _: None)
-    for one in read_labelled_texts(path, columns):
-        if isinstance(one, Rejected):
-            tally(one)
+    for text in source.texts():
+        if isinstance(text, Rejected):
+            tally(text)
         else:
-            texts.append(one)
+            texts.append(text)
     try:
         check_dropped(tally.dropped(len(texts)), max_dropped)
     except InputDroppedError as error:
         raise LabelledFileError(f"{error} (check the columns and --map first)") from error
-    labels = [LABELS.index(one.label) for one in texts]
-    halves = cut_in_halves([normalise(one.text) for one in texts], labels, name=str(path))
+    labels = [LABELS.index(text.label) for text in texts]
+    halves = cut_in_halves([normalise(text.text) for text in texts], labels, name=str(path))
     content = CalibrationFile(name=path.name, sha256=digest, num_refused=tally.num_rejected)
-    return Labelled(path, content, tuple(texts), halves)
+    return CalibrationTexts(path, content, tuple(texts), halves)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +113,14 @@ class Model:
         return installed_digest(self.manifest)
 
     def calibrate(
-        self, database: Engine, store: Store, summary: Summary, labelled: Labelled, *, with_offsets: bool
-    ) -> Calibrated:
+        self,
+        database: Engine,
+        store: Store,
+        summary: Summary,
+        labelled: CalibrationTexts,
+        *,
+        with_offsets: bool,
+    ) -> StoredCalibration:
         """Fit a calibration on the batch's answers and store it; any error leaves the model as it was.
 
         Raises NotAnsweredError, OtherQuestionError, and the errors of `answered`, `fit_on_half` and
@@ -124,56 +129,56 @@ class Model:
         self._check_batch(database, summary)
         probabilities: list[tuple[float, float, float]] = []
         num_missing = 0
-        asked = answered(
+        predictions = answered(
             database, store, summary.batch_id, iter(labelled.texts), labelled.path, calibrated=False
         )
-        for _, said in asked:
-            if said is None:
+        for _, prediction in predictions:
+            if prediction is None:
                 num_missing += 1
             else:
-                probabilities.append((said.negative, said.neutral, said.positive))
+                probabilities.append((prediction.negative, prediction.neutral, prediction.positive))
         if num_missing:
             errors = "".join(f", {code} ({number} jobs)" for code, number in summary.report.top_errors)
             raise NotAnsweredError(
-                f"{num_missing} of {len(labelled.texts)} texts have no answer{errors}; the model is as it "
-                f"was. Give the same command with --batch {summary.batch_id}"
+                f"{num_missing} of {len(labelled.texts)} texts have no answer{errors}; the model is "
+                f"unchanged. Repeat the command with --batch {summary.batch_id}"
             )
         fitted = fit_on_half(
             logits_of(np.array(probabilities)),
-            np.array([LABELS.index(one.label) for one in labelled.texts], dtype=np.int64),
+            np.array([LABELS.index(text.label) for text in labelled.texts], dtype=np.int64),
             labelled.halves,
             with_offsets=with_offsets,
             name=str(labelled.path),
         )
-        replaced = self._standing()
-        return Calibrated(
+        replaced = self._previous()
+        return StoredCalibration(
             self.folder, write_calibration(self.folder, self._content(labelled, fitted)), replaced
         )
 
     def _check_batch(self, database: Engine, summary: Summary) -> None:
-        name, asked = self.folder.name, summary.report.model
-        if asked != name:
+        name, model = self.folder.name, summary.report.model
+        if model != name:
             raise OtherQuestionError(
-                f"batch {summary.batch_id} asks the model {asked}, not {name}: nothing was changed; leave "
-                f"--batch away, or calibrate {asked}"
+                f"batch {summary.batch_id} uses the model {model}, not {name}; nothing was changed: omit "
+                f"--batch, or calibrate {model}"
             )
-        made_for = batch_settings(database, summary.batch_id).get("installed_sha256")
-        if made_for and made_for != self.installed_sha256:
+        installed_sha256 = batch_settings(database, summary.batch_id).get("installed_sha256")
+        if installed_sha256 and installed_sha256 != self.installed_sha256:
             raise OtherQuestionError(
-                f"{name} was installed anew since batch {summary.batch_id} was made: nothing was changed; "
-                "leave --batch away"
+                f"{name} was reinstalled after batch {summary.batch_id} was made; nothing was changed: omit "
+                "--batch"
             )
 
-    def _standing(self) -> str | None:
+    def _previous(self) -> str | None:
         try:
-            standing = read_calibration(self.folder, self.manifest)
+            previous = read_calibration(self.folder, self.manifest)
         except MalformedFileError:
-            return "a file that cannot be read"
+            return "an unreadable file"
         except CalibrationOfOtherWeightsError:
-            return "one of another model"
-        return None if standing is None else standing.content.file.name
+            return "that of another model"
+        return None if previous is None else previous.content.file.name
 
-    def _content(self, labelled: Labelled, fitted: Fitted) -> ModelCalibration:
+    def _content(self, labelled: CalibrationTexts, fitted: FitResult) -> ModelCalibration:
         return ModelCalibration(
             weights_sha256=self.manifest.weights_sha256,
             classifier_sha256=self.manifest.classifier_sha256 or "",

@@ -20,10 +20,8 @@ from jobs.classification import ClassificationFigures, classification_figures
 from jobs.errors import InputError
 from jobs.rejection import DroppedTally, Rejected
 from jobs.shown import json_text
-from kinds.classifier.labelled import LabelColumns, read_labelled_texts
-from kinds.classifier.labelled import LabelledText as RightAnswer
-from kinds.classifier.order import LABELS
-from kinds.classifier.sentiment_labels import BLOCK_TEXTS, LabelledText, text_digest
+from kinds.classifier.labelled_texts import LABELS, LabelledInput, LabelledText
+from kinds.classifier.sentiment_labels import BLOCK_TEXTS, LabelPrediction, text_digest
 from pressroom.export import export_errors
 from pressroom.output import new_file, replace_text
 from pressroom.results import ResultReader
@@ -100,27 +98,26 @@ def with_profile(settings: Settings, model: str) -> Settings:
     return settings.model_copy(update={"profiles": profiles})
 
 
-def check_texts(file: Path, columns: LabelColumns) -> None:
+def check_texts(source: LabelledInput) -> None:
     """Raise NothingEvaluatedError if no text is usable, before any worker is started.
 
     Raises FileRejectedError if the whole file is unusable.
     """
     first: Rejected | None = None
-    for one in read_labelled_texts(file, columns):
-        if not isinstance(one, Rejected):
+    for text in source.texts():
+        if not isinstance(text, Rejected):
             return
-        first = first or one
+        first = first or text
     raise NothingEvaluatedError(
-        f"no text of {file} can be classified: it has none"
+        f"no text of {source.path} can be classified, because it has none"
         if first is None
-        else f"no text of {file} can be classified: all lines are refused, the first as {first}"
+        else f"no text of {source.path} can be classified: all lines are refused, the first as {first}"
     )
 
 
 def submit_texts(
     database: Engine,
-    file: Path,
-    columns: LabelColumns,
+    source: LabelledInput,
     model: str,
     settings: Settings,
     on_rejected: Callable[[Rejected], None],
@@ -132,26 +129,26 @@ def submit_texts(
     With `calibrate_sha256`, the digest of the model's files, the model answers without a stored calibration.
     Raises FileRejectedError and the errors of `workers.producer.new_batch`; then nothing was accepted.
     """
-    tally = DroppedTally(file, on_rejected)
+    tally = DroppedTally(source.path, on_rejected)
     num_texts = 0
 
-    def texts() -> Iterator[RightAnswer]:
+    def texts() -> Iterator[LabelledText]:
         nonlocal num_texts
-        for one in read_labelled_texts(file, columns):
-            if isinstance(one, Rejected):
-                tally(one)
+        for text in source.texts():
+            if isinstance(text, Rejected):
+                tally(text)
             else:
                 num_texts += 1
-                yield one
+                yield text
 
-    by_itself = {"calibrated": False, "installed_sha256": calibrate_sha256}
-    request = BatchRequest(kind=KIND, model=model, settings=by_itself if calibrate_sha256 else {})
-    batch = new_batch(request, settings, name=file.name)
+    uncalibrated = {"calibrated": False, "installed_sha256": calibrate_sha256}
+    request = BatchRequest(kind=KIND, model=model, settings=uncalibrated if calibrate_sha256 else {})
+    batch = new_batch(request, settings, name=source.path.name)
     batch_id, created = batches.accept(database, batch, _jobs(texts()), lambda: tally.num_rejected)
     return Submission(batch_id, created, tally.dropped(num_texts))
 
 
-def _jobs(texts: Iterator[RightAnswer]) -> Iterator[NewJob]:
+def _jobs(texts: Iterator[LabelledText]) -> Iterator[NewJob]:
     number = 0
     while block := list(itertools.islice(texts, BLOCK_TEXTS)):
         payload = {"texts": [{"id": one.id, "text": one.text, "target": one.target} for one in block]}
@@ -160,27 +157,29 @@ def _jobs(texts: Iterator[RightAnswer]) -> Iterator[NewJob]:
 
 
 def export_evaluation(
-    database: Engine, store: Store, summary: Summary, out: Path | None, *, file: Path, columns: LabelColumns
+    database: Engine, store: Store, summary: Summary, source: LabelledInput, out: Path | None
 ) -> Evaluation:
     """Compare the model's answers with the file's labels; if `out` is given, write both into that folder.
 
     Raises NothingEvaluatedError and the errors of `answered`.
     """
-    right = (one for one in read_labelled_texts(file, columns) if not isinstance(one, Rejected))
+    texts = (text for text in source.texts() if not isinstance(text, Rejected))
     labels: list[int] = []
     probabilities: list[tuple[float, float, float]] = []
     num_missing = 0
     with _predictions(out) as predictions:
-        for answer, said in answered(database, store, summary.batch_id, right, file):
-            if said is None:
+        for text, prediction in answered(database, store, summary.batch_id, texts, source.path):
+            if prediction is None:
                 num_missing += 1
                 continue
-            labels.append(LABELS.index(answer.label))
-            probabilities.append((said.negative, said.neutral, said.positive))
-            predictions.write(said, answer)
+            labels.append(LABELS.index(text.label))
+            probabilities.append((prediction.negative, prediction.neutral, prediction.positive))
+            predictions.write(prediction, text)
     if not labels:
         errors = ", ".join(f"{code} ({number} jobs)" for code, number in summary.report.top_errors)
-        raise NothingEvaluatedError(f"no text of {file} was classified: {errors or 'all were refused'}")
+        raise NothingEvaluatedError(
+            f"no text of {source.path} was classified: {errors or 'all were refused'}"
+        )
     seconds = summary.report.working_seconds
     evaluation = Evaluation(
         classification_figures(np.array(labels, dtype=np.int64), np.array(probabilities), LABELS),
@@ -197,39 +196,40 @@ def answered(
     database: Engine,
     store: Store,
     batch_id: UUID,
-    right: Iterator[RightAnswer],
+    texts: Iterator[LabelledText],
     file: Path,
     *,
     calibrated: bool = True,
-) -> Iterator[tuple[RightAnswer, LabelledText | None]]:
+) -> Iterator[tuple[LabelledText, LabelPrediction | None]]:
     """Yield each text of the file with the model's answer, or with None if its job did not succeed.
 
     Raises OtherFileError, OtherQuestionError, and the errors of fetching results.
     """
     if batch_settings(database, batch_id).get("calibrated", True) != calibrated:
-        made_by = "models calibrate" if calibrated else "evaluate sentiment"
+        command = "models calibrate" if calibrated else "evaluate sentiment"
         raise OtherQuestionError(
-            f"batch {batch_id} was made by `pressroom {made_by}`, which asks the model otherwise: go on with "
-            "it there"
+            f"batch {batch_id} was made by `pressroom {command}`, which uses the model differently: continue "
+            "it with that command"
         )
-    for said in _said(database, store, batch_id):
-        answer = next(right, None)
-        while answer is not None and answer.id != said.id:
-            yield answer, None
-            answer = next(right, None)
-        if answer is None or text_digest(answer.text, answer.target) != said.sha256:
+    for prediction in _predicted(database, store, batch_id):
+        text = next(texts, None)
+        while text is not None and text.id != prediction.id:
+            yield text, None
+            text = next(texts, None)
+        if text is None or text_digest(text.text, text.target) != prediction.sha256:
             raise OtherFileError(
-                f"the batch has a text {said.id!r} that is not in {file}: give the file it was made from"
+                f"the batch has a text {prediction.id!r} that is not in {file}: name the file from which the "
+                "batch was made"
             )
-        yield answer, said
-    for answer in right:
-        yield answer, None
+        yield text, prediction
+    for text in texts:
+        yield text, None
 
 
-def _said(database: Engine, store: Store, batch_id: UUID) -> Iterator[LabelledText]:
+def _predicted(database: Engine, store: Store, batch_id: UUID) -> Iterator[LabelPrediction]:
     for result in ResultReader(database, store).read_batch(batch_id):
         for line in result.bodies[0].splitlines():
-            yield LabelledText.model_validate_json(line)
+            yield LabelPrediction.model_validate_json(line)
 
 
 @contextmanager
@@ -244,13 +244,13 @@ class _Predictions:
     def __init__(self, lines: TextIO | None) -> None:
         self._lines = lines
 
-    def write(self, said: LabelledText, answer: RightAnswer) -> None:
+    def write(self, prediction: LabelPrediction, text: LabelledText) -> None:
         if self._lines is not None:
             line: dict[str, object] = {
-                "line": int(answer.id.partition(".")[0]),
-                "target": answer.target or None,
-                "label": answer.label,
-                "predicted": said.label,
-                **{label: getattr(said, label) for label in LABELS},
+                "line": text.line,
+                "target": text.target or None,
+                "label": text.label,
+                "predicted": prediction.label,
+                **{label: getattr(prediction, label) for label in LABELS},
             }
             self._lines.write(json_text(line) + "\n")

@@ -8,7 +8,7 @@ from typing import ClassVar
 from pydantic import BaseModel, ConfigDict
 
 from jobs.kind import Artifact, Context, Intake, Kind, Parent, Port, Result, Stage
-from kinds.classifier.order import Training, TrainingOrder
+from kinds.classifier.training_spec import Training, TrainingSpec
 
 _MEDIA_TYPES = {
     ".json": "application/json",
@@ -18,12 +18,12 @@ _MEDIA_TYPES = {
 
 
 class ClassifierSettings(BaseModel):
-    """Settings of the classifier kind, of which there are none: the order defines the model completely."""
+    """Settings of the classifier kind, of which there are none: the payload defines the model completely."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class ClassifierKind(Kind[TrainingOrder]):
+class ClassifierKind(Kind[TrainingSpec]):
     """One job, one model: trained outside the engines, with its held-out figures and its card."""
 
     name: ClassVar[str] = "classifier"
@@ -31,7 +31,7 @@ class ClassifierKind(Kind[TrainingOrder]):
     intake: ClassVar[Intake | None] = None
     stages: ClassVar[tuple[Stage, ...]] = (Stage("train"),)
     ports: ClassVar[tuple[Port, ...]] = (Port(Training, "kinds.classifier.training.port:open_training"),)
-    payload_type = TrainingOrder
+    payload_type = TrainingSpec
     settings_type = ClassifierSettings
 
     def models(
@@ -43,7 +43,7 @@ class ClassifierKind(Kind[TrainingOrder]):
         """Return no models, because the training reads the base model itself and needs no engine."""
         return ()
 
-    def run(self, payload: TrainingOrder, context: Context) -> Result:
+    def run(self, payload: TrainingSpec, context: Context) -> Result:
         """Train, or continue from this job's last checkpoint. The model card is the first artifact."""
         trained = context.port(Training).train_classifier(payload)
         recipe = json.loads(trained.files["recipe.json"])

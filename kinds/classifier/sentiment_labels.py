@@ -17,7 +17,7 @@ from jobs.kind import Artifact, Context, Intake, Kind, Result, Stage
 from jobs.provenance import sha256_hex
 from jobs.rejection import REFUSED, Refusal
 from jobs.text.plain import normalise
-from kinds.classifier.order import LABELS
+from kinds.classifier.labelled_texts import LABELS
 
 BLOCK_TEXTS = 250
 """Texts per job: half a second to some seconds of work, and enough for the encoder to sort by length."""
@@ -56,7 +56,7 @@ class LabelSettings(BaseModel):
     files."""
 
 
-class LabelledText(BaseModel):
+class LabelPrediction(BaseModel):
     """One line of the artifact: a text's label and the probability of each class."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
@@ -87,14 +87,14 @@ class SentimentLabelsKind(Kind[LabelBlock]):
         settings = LabelSettings.model_validate(context.settings)
         answers = classified(pairs, context.inference, calibrated=settings.calibrated)
         answered = list(zip(payload.texts, answers, strict=True))
-        labelled = [_labelled(each, one) for each, one in answered if not isinstance(one, Refusal)]
+        predictions = [_prediction(each, one) for each, one in answered if not isinstance(one, Refusal)]
         refused = {each.id: asdict(one) for each, one in answered if isinstance(one, Refusal)}
-        body = "".join(json.dumps(each.model_dump(), ensure_ascii=False) + "\n" for each in labelled)
-        counts = Counter(each.label for each in labelled)
+        body = "".join(json.dumps(each.model_dump(), ensure_ascii=False) + "\n" for each in predictions)
+        counts = Counter(each.label for each in predictions)
         return Result(
             artifacts=(Artifact(name=LABELS_FILE, media_type="application/jsonl", body=body.encode()),),
             metrics={
-                "num_texts": len(labelled),
+                "num_texts": len(predictions),
                 **{f"num_{label}": counts[label] for label in LABELS},
                 **({REFUSED: refused} if refused else {}),
             },
@@ -106,13 +106,13 @@ def text_digest(text: str, target: str) -> str:
     return sha256_hex(f"{text}\0{target}".encode())
 
 
-def _labelled(asked: LabelText, answer: LabelProbabilities) -> LabelledText:
+def _prediction(text: LabelText, answer: LabelProbabilities) -> LabelPrediction:
     values = dict(zip(LABELS, answer.of(LABELS), strict=True))
     # Significant digits instead of decimals: an overconfident model's small values show how sure it is.
     rounded = {label: float(f"{value:.7g}") for label, value in values.items()}
-    return LabelledText(
-        id=asked.id,
-        sha256=text_digest(asked.text, asked.target),
+    return LabelPrediction(
+        id=text.id,
+        sha256=text_digest(text.text, text.target),
         label=max(values, key=lambda label: values[label]),
         **rounded,
     )

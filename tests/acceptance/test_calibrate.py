@@ -153,7 +153,7 @@ def test_an_interrupted_calibration_leaves_the_model_and_goes_on(tmp_path: Path,
         code, output = run.finish_text()
         batch_id = run.stderr.partition("Batch ")[2].split(";")[0]
     assert (code, output) == (1, "")
-    assert "the model is as it was" in run.stderr
+    assert "the model is unchanged" in run.stderr
     assert f"--device cpu --batch {batch_id}" in run.stderr
     assert not (model / CALIBRATION).exists()
     evaluate = ("evaluate", "sentiment", *command[3:], "--model", MODEL, "--batch", batch_id)
@@ -187,7 +187,7 @@ def labelled_like(path: Path, case: str) -> Path:
         ("good", "vectors", COLUMNS, 1, "[model_task_mismatch]"),
         ("good", "../x", COLUMNS, 2, "NAME"),
         ("good", MODEL, COLUMNS[2:], 2, "--text"),
-        ("good", MODEL, (*COLUMNS, "--remove"), 2, "--remove takes no FILE"),
+        ("good", MODEL, (*COLUMNS, "--remove"), 2, "--remove cannot be combined with FILE"),
     ],
     ids=["few", "class", "labels", "column", "model", "task", "name", "text", "remove"],
 )

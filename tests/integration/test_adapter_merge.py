@@ -9,9 +9,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from kinds.classifier.order import LABELS, Recipe
-from kinds.classifier.training.export import write_adapter
-from kinds.classifier.training.network import with_adapters
+from kinds.classifier.labelled_texts import LABELS
+from kinds.classifier.training.network import with_adapters, write_adapter
+from kinds.classifier.training_spec import Recipe
 from tests.tiny_bert import write_tiny_bert
 from workers.engines.adapter import load_classifier, merge
 from workers.models.adapters import ADAPTER, AdapterSource

@@ -11,16 +11,15 @@ from uuid import UUID
 import typer
 
 from jobs.rejection import Rejected
-from kinds.classifier.commands.labelled import (
+from kinds.classifier.commands.options import (
     LabelOption,
     MapOption,
     TargetOption,
     TargetsOption,
-    label_columns,
     label_options,
+    labelled_input,
 )
-from kinds.classifier.labelled import LabelColumns
-from kinds.classifier.order import LABELS
+from kinds.classifier.labelled_texts import LABELS, LabelledInput
 from pressroom.commands.options import (
     Delimiter,
     DeviceOption,
@@ -37,7 +36,7 @@ from workers.models.manifest import ModelNameError, check_name, model_folder
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
-    from kinds.classifier.calibrate import Calibrated
+    from kinds.classifier.calibrate import StoredCalibration
     from pressroom.one_machine import OneMachine
     from pressroom.run import RunResult
     from pressroom.summary import Summary
@@ -49,7 +48,7 @@ def calibrate(
     name: Annotated[str, typer.Argument(help="An installed classifier.")],
     file: Annotated[
         Path | None,
-        file_argument("Labelled: CSV, JSONL or Parquet, also .gz;"),
+        file_argument("Labelled texts: CSV, JSONL or Parquet, also .gz;"),
     ] = None,
     text: Annotated[str | None, typer.Option(help="Column with the text.")] = None,
     label: LabelOption = None,
@@ -82,9 +81,9 @@ def calibrate(
     """Calibrate a classifier's probabilities with labelled texts like those that it will read.
 
     A temperature is fitted on half of the texts and measured on the other half, with no near-duplicates
-    between them; it makes answers more or less sure, and changes none. It is kept with the model in place of
-    an earlier one. Workers take it with their next job; a monitor analyses its documents anew, as with
-    another model.
+    between them; it makes answers more or less certain, but changes none. It is stored with the model and
+    replaces an earlier calibration. Workers use it from their next job on; a monitor analyses its documents
+    again, as after a change of model.
     """
     try:
         check_name(name)
@@ -92,15 +91,16 @@ def calibrate(
         raise typer.BadParameter(str(error), param_hint="NAME") from error
     if remove:
         if file is not None:
-            raise typer.BadParameter("--remove takes no FILE", param_hint="--remove")
+            raise typer.BadParameter("--remove cannot be combined with FILE", param_hint="--remove")
         _remove(name, json=json)
         return
     if file is None or text is None:
         raise typer.BadParameter("give a labelled FILE and --text, or --remove", param_hint="FILE")
-    columns = label_columns(text, label, target, targets, label_map, file_options(delimiter, encoding, None))
-    asked = _Asked(name, file, columns, label_map, offsets, max_dropped, batch, device)
+    options = file_options(delimiter, encoding, None)
+    source = labelled_input(file, text, label, target, targets, label_map, options)
+    run = _CalibrationRun(name, source, label_map, offsets, max_dropped, batch, device)
     with errors_reported():
-        result = asked.run()
+        result = run.run()
     _print(result.exported, result.summary, name, json=json)
 
 
@@ -112,23 +112,22 @@ def _remove(name: str, *, json: bool) -> None:
     if json:
         print_json({"model": name, "removed": removed})
     else:
-        print_line(f"{name}: the calibration is removed" if removed else f"{name} has no calibration")
+        print_line(f"{name}: the calibration was removed" if removed else f"{name} has no calibration")
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
+class _CalibrationRun:
     """Arguments of the command."""
 
     name: str
-    file: Path
-    columns: LabelColumns
+    source: LabelledInput
     label_map: str | None
     offsets: bool
     max_dropped: float | None
     batch: UUID | None
     device: str
 
-    def run(self) -> RunResult[Calibrated]:
+    def run(self) -> RunResult[StoredCalibration]:
         """Read the file, classify the texts, fit a calibration and store it."""
         from kinds.classifier.calibrate import Model, read_labelled_file
         from kinds.classifier.evaluate import PROFILE, submit_texts, with_profile
@@ -137,20 +136,19 @@ class _Asked:
         settings = with_profile(settings_of_command(), self.name)
         devices = devices_of_command(self.device)
         model = Model.open(settings.models_folder, self.name)
-        labelled = read_labelled_file(self.file, self.columns, self.max_dropped)
+        labelled = read_labelled_file(self.source, self.max_dropped)
 
         def submit(machine: OneMachine, on_rejected: Callable[[Rejected], None]) -> Submission:
             return submit_texts(
                 machine.database,
-                self.file,
-                self.columns,
+                self.source,
                 self.name,
                 settings,
                 on_rejected,
                 calibrate_sha256=model.installed_sha256,
             )
 
-        def keep(database: Engine, store: Store, summary: Summary, _: Path) -> Calibrated:
+        def keep(database: Engine, store: Store, summary: Summary, _: Path) -> StoredCalibration:
             return model.calibrate(database, store, summary, labelled, with_offsets=self.offsets)
 
         request = RunRequest(
@@ -165,12 +163,12 @@ class _Asked:
         return run_batch(request, settings, keep)
 
     def _resume_command(self) -> tuple[str, ...]:
-        options = [*label_options(self.columns, self.label_map), "--device", self.device]
+        options = [*label_options(self.source, self.label_map), "--device", self.device]
         offsets = ["--offsets"] if self.offsets else []
-        return ("pressroom", "models", "calibrate", self.name, str(self.file), *options, *offsets)
+        return ("pressroom", "models", "calibrate", self.name, str(self.source.path), *options, *offsets)
 
 
-def _print(calibrated: Calibrated, summary: Summary, name: str, *, json: bool) -> None:
+def _print(calibrated: StoredCalibration, summary: Summary, name: str, *, json: bool) -> None:
     """Print a table on stdout, or everything as JSON."""
     from workers.models.files import CALIBRATION
 
@@ -190,7 +188,7 @@ def _print(calibrated: Calibrated, summary: Summary, name: str, *, json: bool) -
         f"{name}: temperature {content.temperature}{_offsets(content.offsets)}, fitted on "
         f"{content.num_fitted} texts of {content.file.name}"
     )
-    print_line(f"measured on {content.num_held_out} others, near-duplicates kept together:")
+    print_line(f"measured on {content.num_held_out} other texts, without near-duplicates of them:")
     print_line(f"{'':18} {'uncalibrated':>12} {'calibrated':>12}")
     for title in ("calibration_error", "log_loss", "accuracy", "macro_f1"):
         before, after = getattr(content.uncalibrated, title), getattr(content.calibrated, title)
@@ -199,8 +197,8 @@ def _print(calibrated: Calibrated, summary: Summary, name: str, *, json: bool) -
         print_line(
             f"the offsets change the answer to {content.num_changed} of the {content.num_held_out} texts"
         )
-    replaced = f", in place of that by {calibrated.replaced}" if calibrated.replaced else ""
-    say(f"kept in {calibrated.folder / CALIBRATION}{replaced}; workers take it with their next job")
+    replaced = f", replacing the previous one ({calibrated.replaced})" if calibrated.replaced else ""
+    say(f"Stored in {calibrated.folder / CALIBRATION}{replaced}; workers use it from their next job on.")
 
 
 def _offsets(offsets: Mapping[str, float]) -> str:

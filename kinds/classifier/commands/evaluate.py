@@ -11,17 +11,16 @@ from uuid import UUID
 import typer
 
 from jobs.rejection import Rejected
-from kinds.classifier.commands.labelled import (
+from kinds.classifier.commands.options import (
     LabelledPath,
     LabelOption,
     MapOption,
     TargetOption,
     TargetsOption,
-    label_columns,
     label_options,
+    labelled_input,
 )
-from kinds.classifier.labelled import LabelColumns
-from kinds.classifier.order import LABELS
+from kinds.classifier.labelled_texts import LABELS, LabelledInput
 from pressroom.commands.options import (
     Delimiter,
     DeviceOption,
@@ -72,10 +71,11 @@ def evaluate_sentiment(
     """Classify every text of a labelled file and print accuracy, F1, confusion, calibration and speed."""
     from pressroom.run import REJECTED
 
-    columns = label_columns(text, label, target, targets, label_map, file_options(delimiter, encoding, None))
-    asked = _Asked(file, columns, label_map, model, out, batch, device)
+    options = file_options(delimiter, encoding, None)
+    source = labelled_input(file, text, label, target, targets, label_map, options)
+    run = _EvaluationRun(source, label_map, model, out, batch, device)
     with errors_reported():
-        result = asked.run()
+        result = run.run()
     counts = result.summary.report.counts
     if json:
         print_json({**result.summary.as_json(), "evaluation": result.exported.as_json()})
@@ -89,11 +89,10 @@ def evaluate_sentiment(
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
+class _EvaluationRun:
     """Arguments of the command."""
 
-    file: Path
-    columns: LabelColumns
+    source: LabelledInput
     label_map: str | None
     model: str
     out: Path | None
@@ -106,7 +105,7 @@ class _Asked:
         from pressroom.run import RunRequest, run_batch
 
         settings = with_profile(settings_of_command(), self.model)
-        check_texts(self.file, self.columns)
+        check_texts(self.source)
         request = RunRequest(
             profiles=(PROFILE,),
             submit=self._submitter(settings),
@@ -122,14 +121,14 @@ class _Asked:
         from kinds.classifier.evaluate import submit_texts
 
         def submit(machine: OneMachine, on_rejected: Callable[[Rejected], None]) -> Submission:
-            return submit_texts(machine.database, self.file, self.columns, self.model, settings, on_rejected)
+            return submit_texts(machine.database, self.source, self.model, settings, on_rejected)
 
         return submit
 
     def _export(self, database: Engine, store: Store, summary: Summary, _: Path) -> Evaluation:
         from kinds.classifier.evaluate import export_evaluation
 
-        return export_evaluation(database, store, summary, self.out, file=self.file, columns=self.columns)
+        return export_evaluation(database, store, summary, self.source, self.out)
 
     def _resume_command(self) -> tuple[str, ...]:
         options = {
@@ -137,14 +136,14 @@ class _Asked:
             "--device": self.device,
             "--out": None if self.out is None else str(self.out),
         }
-        given = [part for name, value in options.items() if value is not None for part in (name, value)]
+        words = [part for name, value in options.items() if value is not None for part in (name, value)]
         return (
             "pressroom",
             "evaluate",
             "sentiment",
-            str(self.file),
-            *label_options(self.columns, self.label_map),
-            *given,
+            str(self.source.path),
+            *label_options(self.source, self.label_map),
+            *words,
         )
 
 
@@ -158,10 +157,11 @@ def _print(evaluation: Evaluation, model: str, file: Path) -> None:
         f"{evaluation.texts_per_second:.0f} documents a second"
     )
     if evaluation.num_missing:
-        print_line(f"{evaluation.num_missing} texts have no answer: their jobs did not succeed")
+        print_line(f"{evaluation.num_missing} texts have no answer, because their jobs did not succeed")
     print_line("")
     print_line(
-        f"{'':10} {'precision':>9} {'recall':>7} {'F1':>6}    said: " + " ".join(f"{x:>9}" for x in LABELS)
+        f"{'':10} {'precision':>9} {'recall':>7} {'F1':>6}    predicted: "
+        + " ".join(f"{x:>9}" for x in LABELS)
     )
     for name, row in zip(LABELS, figures.confusion, strict=True):
         one = figures.classes[name]

@@ -11,15 +11,15 @@ import typer
 from pydantic import ValidationError
 
 from jobs.errors import InputError
-from kinds.classifier.order import LabelledFile, Recipe
+from kinds.classifier.labelled_texts import parse_label_map
+from kinds.classifier.training_spec import LabelledFile, Recipe
 from pressroom.commands.options import Delimiter, Encoding, Json, file_argument, file_options
 from pressroom.commands.session import settings_of_command
 from pressroom.console import EXIT_FAILURE, EXIT_USAGE, errors_reported, print_json, print_line, say
 from workers.settings import DEFAULT_EMBEDDER, Settings
 
 if TYPE_CHECKING:
-    from kinds.classifier.runs import Trained
-    from kinds.classifier.train_plan import Plan, Prepared
+    from kinds.classifier.train import Plan, PreparedTraining, TrainingResult
 
 
 def train_classifier(
@@ -63,7 +63,7 @@ def train_classifier(
     json: Json = False,
 ) -> None:
     """Fine-tune, calibrate, measure on held-out texts, install; run it again after Ctrl-C to continue."""
-    from kinds.classifier.runs import train
+    from kinds.classifier.train import train
 
     with errors_reported():
         settings = settings_of_command()
@@ -91,12 +91,12 @@ class _Options:
     seed: int
     data: Path | None
 
-    def prepared(self, settings: Settings) -> Prepared:
+    def prepared(self, settings: Settings) -> PreparedTraining:
         """Return the plan with its data; errors in either are reported as wrong usage."""
-        from kinds.classifier.runs import check_model_name
-        from kinds.classifier.train_plan import (
+        from kinds.classifier.train import (
             PLAN_SUFFIX,
             TrainingDataMissingError,
+            check_model_name,
             check_size,
             prepare,
             read_plan,
@@ -122,16 +122,18 @@ class _Options:
         return plan.model_copy(update={"model": self.out or plan.model, "recipe": recipe})
 
     def _plan(self) -> Plan:
-        from kinds.classifier.train_plan import Plan, digest_of, first_fault, parse_map
+        from jobs.intake.files import digest_of
+        from kinds.classifier.train import first_fault
+        from kinds.classifier.training_spec import Plan
 
         if self.out is None:
-            raise typer.BadParameter("say what the model shall be called", param_hint="--out")
+            raise typer.BadParameter("name the new model", param_hint="--out")
         try:
             labelled = LabelledFile.model_validate(
                 {
                     "name": self.file.name,
                     "sha256": digest_of(self.file),
-                    "map": parse_map(self.map) if self.map else {},
+                    "map": parse_label_map(self.map) if self.map else {},
                     **self.columns,
                 }
             )
@@ -141,14 +143,14 @@ class _Options:
         return Plan(model=self.out, base=self.base, seed=self.seed, files=(labelled,), recipe=recipe)
 
 
-def _say_data(prepared: Prepared) -> None:
-    for file, data in zip(prepared.order.files, prepared.data, strict=True):
-        say(f"{file.name}: {len(data.examples)} examples, {len(data.skipped)} lines left out")
+def _say_data(prepared: PreparedTraining) -> None:
+    for file, data in zip(prepared.spec.files, prepared.data, strict=True):
+        say(f"{file.name}: {len(data.examples)} examples, {len(data.skipped)} lines skipped")
         for skipped in data.skipped[:5]:
-            say(f"  line {skipped.line} {skipped.reason}")
+            say(f"  line {skipped.line}, {skipped.reason}")
 
 
-def _print(trained: Trained, *, json: bool) -> None:
+def _print(trained: TrainingResult, *, json: bool) -> None:
     manifest = trained.installed.manifest
     if json:
         record: dict[str, Any] = {
@@ -165,9 +167,9 @@ def _print(trained: Trained, *, json: bool) -> None:
     print_line(f"{manifest.name}: installed in {trained.installed.folder}")
     print_line("Held out, in whole groups of near-duplicate texts:")
     for name, subsets in trained.evaluation["test"].items():
-        for subset, found in subsets.items():
+        for subset, figures in subsets.items():
             print_line(
-                f"  {name}, {subset.replace('_', ' ')}: macro-F1 {found['macro_f1']:.3f}, accuracy "
-                f"{found['accuracy']:.3f}, calibration error {found['calibration_error']:.3f} "
-                f"({found['num_examples']} examples)"
+                f"  {name}, {subset.replace('_', ' ')}: macro-F1 {figures['macro_f1']:.3f}, accuracy "
+                f"{figures['accuracy']:.3f}, calibration error {figures['calibration_error']:.3f} "
+                f"({figures['num_examples']} examples)"
             )

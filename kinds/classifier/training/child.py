@@ -1,6 +1,6 @@
 """One training in a process of its own: `python -m kinds.classifier.training.child WORK BASE [THREADS]`.
 
-WORK contains order.json, data/SHA256.csv for each file and, if the training continues, a checkpoint in
+WORK contains spec.json, data/SHA256.csv for each file and, if the training continues, a checkpoint in
 checkpoints/; the result is written to result/. Each line on stdout is an event as JSON for the parent. The
 process ends when its stdin is closed, so that it does not outlive the worker that started it.
 """
@@ -16,42 +16,42 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jobs.errors import PressroomError, TransientError
-from kinds.classifier.order import LABELS, TrainingOrder
-from kinds.classifier.training.data import LabelledData, read_labelled
-from kinds.classifier.training.split import split_examples
-from kinds.classifier.training.work import CHECKPOINTS, DATA, EXIT_REFUSED, ORDER, RESULT
+from kinds.classifier.labelled_texts import LABELS
+from kinds.classifier.training import CHECKPOINTS, DATA, EXIT_REFUSED, RESULT, SPEC
+from kinds.classifier.training.data import LabelledData, read_labelled, split_examples
+from kinds.classifier.training_spec import TrainingSpec
 from workers.child_process import begin_child
 from workers.models.manifest import read_manifest
 
 if TYPE_CHECKING:
-    from kinds.classifier.training.checkpoint import Progress
+    from kinds.classifier.training.fit import Progress
 
 PROGRESS_SECONDS = 1.0
 """Minimum seconds between two progress events without a new evaluation."""
 
 
-def order_digest(order: TrainingOrder) -> str:
-    """Return the digest by which a checkpoint is assigned to its order."""
-    return hashlib.sha256(order.model_dump_json().encode()).hexdigest()
+def spec_digest(spec: TrainingSpec) -> str:
+    """Return the digest by which a checkpoint is assigned to its training."""
+    return hashlib.sha256(spec.model_dump_json().encode()).hexdigest()
 
 
 def train(work: Path, base: Path, num_threads: int | None) -> None:
     """Read and split the data, fit each member, calibrate and evaluate their mean, and write the result."""
-    order = TrainingOrder.model_validate_json((work / ORDER).read_bytes())
-    recipe = order.recipe
-    data = _read(work, order)
+    spec = TrainingSpec.model_validate_json((work / SPEC).read_bytes())
+    recipe = spec.recipe
+    data = _read(work, spec)
     split = split_examples(
         [example for each in data for example in each.examples],
-        seed=order.seed,
+        seed=spec.seed,
         dev_share=recipe.dev_share,
         test_share=recipe.test_share,
     )
-    say("split", num_train=len(split.train), num_dev=len(split.dev), num_test=len(split.test))
+    emit("split", num_train=len(split.train), num_dev=len(split.dev), num_test=len(split.test))
     import torch  # only once the data are known to be usable, because it takes seconds
 
     from kinds.classifier.training.fit import Task, fit
     from kinds.classifier.training.network import Encoder, with_adapters
-    from kinds.classifier.training.result import Made, write_result
+    from kinds.classifier.training.result import TrainingRun, write_result
     from workers.engines.adapter import load_classifier
 
     if num_threads is not None:
@@ -59,41 +59,41 @@ def train(work: Path, base: Path, num_threads: int | None) -> None:
     torch.use_deterministic_algorithms(mode=True)
     # No memory is read before it is written, and filling it would take 4% of a step.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    torch.manual_seed(order.seed)  # for the new head and the adapters
+    torch.manual_seed(spec.seed)  # for the new head and the adapters
     manifest = read_manifest(base)
     model = load_classifier(base, LABELS, manifest.digests)
     max_tokens = min(recipe.max_tokens, int(model.config.max_position_embeddings))
     encoder = Encoder(base, max_tokens, manifest.digests)
-    net = with_adapters(model, recipe, base=order.base)
+    net = with_adapters(model, recipe, base=spec.base)
     folder = work / CHECKPOINTS
     folder.mkdir(exist_ok=True)
-    task = Task(split.train, split.dev, recipe, order.seed, order_digest(order), folder)
-    progress = fit(net, encoder, task, _progress_events(), lambda path: say("checkpoint", file=path.name))
-    made = Made(order, manifest, tuple(data), split, progress)
-    write_result(work / RESULT, made, net, encoder)
-    say("done")
+    task = Task(split.train, split.dev, recipe, spec.seed, spec_digest(spec), folder)
+    progress = fit(net, encoder, task, _progress_events(), lambda path: emit("checkpoint", file=path.name))
+    run = TrainingRun(spec, manifest, tuple(data), split, progress)
+    write_result(work / RESULT, run, net, encoder)
+    emit("done")
 
 
-def _read(work: Path, order: TrainingOrder) -> list[LabelledData]:
+def _read(work: Path, spec: TrainingSpec) -> list[LabelledData]:
     return [
         read_labelled((work / DATA / f"{file.sha256}.csv").read_bytes(), file, number)
-        for number, file in enumerate(order.files)
+        for number, file in enumerate(spec.files)
     ]
 
 
 def _progress_events() -> Any:
-    said_at = 0.0
-    num_looks = 0
+    reported_at = 0.0
+    num_evaluations = 0
 
     def on_progress(progress: Progress, num_steps: int) -> None:
-        nonlocal said_at, num_looks
-        news = len(progress.history) > num_looks
-        if not news and time.monotonic() - said_at < PROGRESS_SECONDS:
+        nonlocal reported_at, num_evaluations
+        is_new = len(progress.history) > num_evaluations
+        if not is_new and time.monotonic() - reported_at < PROGRESS_SECONDS:
             return
-        said_at, num_looks = time.monotonic(), len(progress.history)
+        reported_at, num_evaluations = time.monotonic(), len(progress.history)
         last = progress.history[-1] if progress.history else None
         best = max((each.macro_f1 for each in progress.history), default=None)
-        say(
+        emit(
             "progress",
             step=progress.step,
             num_steps=num_steps,
@@ -105,7 +105,7 @@ def _progress_events() -> Any:
     return on_progress
 
 
-def say(event: str, **fields: object) -> None:
+def emit(event: str, **fields: object) -> None:
     """Write one event as a line for the parent."""
     sys.stdout.write(json.dumps({"event": event, **fields}) + "\n")
     sys.stdout.flush()
@@ -121,7 +121,7 @@ def main() -> None:
     try:
         train(Path(sys.argv[1]), Path(sys.argv[2]), threads)
     except PressroomError as error:
-        say("error", code=error.code, message=str(error), transient=isinstance(error, TransientError))
+        emit("error", code=error.code, message=str(error), transient=isinstance(error, TransientError))
         sys.exit(EXIT_REFUSED)
 
 

@@ -1,31 +1,28 @@
-"""Reads labelled files into examples; each unusable line is reported with its number and reason."""
+"""Examples of labelled files, and their split into train, dev and test in whole groups of near-duplicates.
+
+It loads no torch. A headline that is repeated in another data set or on another day in nearly the same words
+must not be on both sides of the split, or held-out figures would measure memory.
+"""
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import io
-import json
-from collections.abc import Iterator, Mapping
+import math
+import random
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
+
+from datasketch import MinHash, MinHashLSH
 
 from jobs.errors import InputError
-from jobs.guards import invalid_unicode_at
-from jobs.intake.columns import require_named, with_names
-from jobs.intake.dialect import FileOptions
-from jobs.intake.files import open_file
-from jobs.intake.records import opened_records, parsed
-from jobs.intake.values import as_text
 from jobs.rejection import FileRejectedError, Rejected
 from jobs.text.plain import normalise
-from kinds.classifier.order import LABELS, Label, LabelledFile
-
-MAX_MAPPING_CHARACTERS = 100_000
-MAX_TARGETS = 200
-"""Maximum number of targets of one text; a mapping with more is not a list of labels."""
-
-_ADVICE = "name the columns with --text, --label, --target or --targets"
+from kinds.classifier.labelled_texts import FILE_EMPTY, LABELS, LabelledText, read_labelled_texts
+from kinds.classifier.training_spec import LabelledFile
 
 
 class TrainingDataError(InputError):
@@ -39,7 +36,7 @@ class Example:
     """A text with its target and its true label."""
 
     file: int
-    """Index of the file in the order, from 0."""
+    """Index of the file in the plan, from 0."""
     line: int
     """Number of the record's first line; examples of one record share it."""
     text: str
@@ -70,109 +67,46 @@ def read_labelled(body: bytes, file: LabelledFile, number: int = 0) -> LabelledD
     """Return the examples of one file; lines without text or with an unmapped label are skipped.
 
     Raises TrainingDataError if the digest does not match, a column is missing, no line has one of the labels,
-    or more lines are unusable than the file's entry in the order allows.
+    or more lines are unusable than the file's entry in the plan allows.
     """
     digest = hashlib.sha256(body).hexdigest()
     if digest != file.sha256:
         raise TrainingDataError(
-            f"{file.name} has sha256 {digest}, the order names {file.sha256}: it is another file"
+            f"{file.name} has sha256 {digest}, but the plan names {file.sha256}: it is another file"
         )
     examples: list[Example] = []
     skipped: list[Skipped] = []
-    for line, row in _rows(body, file):
-        try:
-            if isinstance(row, Rejected):
-                raise TrainingDataError(row.reason)
-            text = normalise(_text(row, file.text))
-            if not text:
-                raise TrainingDataError("has no text")
-            labels = _labels(row, file)
-        except TrainingDataError as error:
-            skipped.append(Skipped(line, str(error)))
-            continue
-        examples += [Example(number, line, text, target, LABELS.index(label)) for target, label in labels]
+    for row in _rows(body, file):
+        if isinstance(row, Rejected):
+            column = f"column {row.column!r}: " if row.column is not None else ""
+            skipped.append(Skipped(row.line, column + row.reason))
+        elif text := normalise(row.text):
+            label = LABELS.index(row.label)
+            examples.append(Example(number, row.line, text, normalise(row.target), label))
+        else:
+            skipped.append(Skipped(row.line, f"column {file.text!r}: has no text"))
     _check(file, examples, skipped)
     return LabelledData(tuple(examples), tuple(skipped))
 
 
-def _rows(body: bytes, file: LabelledFile) -> Iterator[tuple[int, Mapping[str, object] | Rejected]]:
-    """Yield each record with the number of its first line."""
-    options = FileOptions(delimiter=file.delimiter, encoding=file.encoding)
-    wanted = [each for each in (file.text, file.label, file.target, file.targets) if each is not None]
+def _rows(body: bytes, file: LabelledFile) -> Iterator[LabelledText | Rejected]:
+    def opened(_: Path) -> io.BufferedReader:
+        return io.BufferedReader(io.BytesIO(body))
+
     try:
-        with open_file(Path(file.name), options, lambda _: io.BufferedReader(io.BytesIO(body))) as opened:
-            for unparsed in opened_records(opened, lambda names: require_named(names, wanted, _ADVICE)):
-                record = unparsed if isinstance(unparsed, Rejected) else parsed(file.name, unparsed)
-                if isinstance(record, Rejected):
-                    yield record.line, record
-                else:
-                    yield record[0], with_names(record[1], wanted)
+        yield from read_labelled_texts(Path(file.name), file, file.options, opened)
     except FileRejectedError as error:
-        if error.code == "file_header_only":
-            return
         refused = error.rejected
+        if error.code == FILE_EMPTY:
+            return
         reason = f"{refused.reason.removeprefix('is ')} ({refused.advice})"
         raise TrainingDataError(f"{file.name}, line {refused.line}: {reason}") from error
-
-
-def _text(row: Mapping[str, object], column: str | None) -> str:
-    """Return the value of a column as text; numbers of JSON and Parquet are converted.
-
-    Raises TrainingDataError if it is not a text or not valid Unicode.
-    """
-    text = as_text(row.get(column or ""))
-    at = None if text is None else invalid_unicode_at(text)
-    if text is None:
-        raise TrainingDataError(f"its {column} is no text")
-    if at is not None:
-        raise TrainingDataError(f"is no UTF-8 at character {at + 1}")
-    return text
-
-
-def _labels(row: Mapping[str, object], file: LabelledFile) -> list[tuple[str, Label]]:
-    if file.targets is not None:
-        given = row.get(file.targets)
-        pairs = _checked(given) if isinstance(given, dict) else _mapping(_text(row, file.targets))
-        return [(normalise(target), _label(label, file)) for target, label in pairs.items()]
-    target = normalise(_text(row, file.target)) if file.target is not None else ""
-    return [(target, _label(_text(row, file.label), file))]
-
-
-def _mapping(text: str) -> dict[str, str]:
-    """Parse a mapping such as `{"Acme": "positive"}` from JSON or a Python literal, executing none of it."""
-    if len(text) > MAX_MAPPING_CHARACTERS:
-        raise TrainingDataError(f"has {len(text)} characters of labels")
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        try:
-            value = ast.literal_eval(text)
-        except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
-            raise TrainingDataError("its labels are no mapping target -> label") from error
-    return _checked(value)
-
-
-def _checked(value: object) -> dict[str, str]:
-    if not isinstance(value, dict) or not 0 < len(value) <= MAX_TARGETS:
-        raise TrainingDataError(f"its labels are no mapping of 1 to {MAX_TARGETS} targets")
-    return {str(target): str(label) for target, label in value.items()}
-
-
-def _label(text: str, file: LabelledFile) -> Label:
-    given = text.strip()
-    if file.map:
-        if given in file.map:
-            return file.map[given]
-    elif (lower := given.lower()) in LABELS:
-        return next(label for label in LABELS if label == lower)
-    known = ", ".join(file.map or LABELS)
-    raise TrainingDataError(f"its label {given[:40]!r} is none of {known}")
 
 
 def _check(file: LabelledFile, examples: list[Example], skipped: list[Skipped]) -> None:
     num_lines = len({example.line for example in examples}) + len(skipped)
     if len(skipped) > file.max_dropped_share * num_lines or not examples:
-        first = f"; line {skipped[0].line} {skipped[0].reason}" if skipped else ""
+        first = f"; line {skipped[0].line}, {skipped[0].reason}" if skipped else ""
         raise TrainingDataError(
             f"{file.name}: {len(skipped)} of {num_lines} lines cannot be used{first}: correct the columns or "
             "the map, or allow it with max_dropped_share in the plan"
@@ -180,5 +114,131 @@ def _check(file: LabelledFile, examples: list[Example], skipped: list[Skipped]) 
     absent = [label for place, label in enumerate(LABELS) if all(each.label != place for each in examples)]
     if absent:
         raise TrainingDataError(
-            f"{file.name}: no line is labelled {' or '.join(absent)}: a classifier of three classes needs all"
+            f"{file.name}: no line is labelled {' or '.join(absent)}, but a classifier needs all classes"
         )
+
+
+Part = Literal["train", "dev", "test"]
+
+SIMILAR = 0.6
+"""Minimum Jaccard similarity of character shingles at which two texts belong to one group.
+
+Such texts are the same report with another number or name, such as "Hedge Funds Are Selling X" in a hundred
+tweets.
+"""
+SHINGLE_CHARACTERS = 4
+NUM_PERMUTATIONS = 64
+"""Permutations of MinHash; the standard error of the estimate is 1 / sqrt(64) = 0.125 (Broder 1997)."""
+HASH_SEED = 1
+"""Seed of the hashes. It is fixed because groups are a property of the texts; only the draw depends on the
+plan's seed."""
+MIN_PART = 30
+"""Minimum number of examples in each part; with fewer, macro-F1 is a matter of chance."""
+
+_KEPT = re.compile(r"[^\w ]+")
+
+
+class SplitError(InputError):
+    """There are too few texts to hold some out."""
+
+    code = "training_data_too_small"
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """The examples of each part, in the order of the files."""
+
+    train: tuple[Example, ...]
+    dev: tuple[Example, ...]
+    test: tuple[Example, ...]
+    num_groups: int
+
+
+def split_examples(examples: Sequence[Example], *, seed: int, dev_share: float, test_share: float) -> Split:
+    """Draw whole groups for test, then dev, until each has its share of each file's texts; the rest is train.
+
+    Raises SplitError if a part would have fewer than MIN_PART examples.
+    """
+    texts: dict[tuple[int, int], str] = {(each.file, each.line): each.text for each in examples}
+    groups = near_duplicate_groups(texts.values())
+    keys = list(texts)
+    order = list(groups)
+    random.Random(seed).shuffle(order)  # noqa: S311 - a reproducible draw
+    parts: dict[tuple[int, int], Part] = {}
+    wanted = {
+        (file, part): share * sum(key[0] == file for key in keys)
+        for file in {key[0] for key in keys}
+        for part, share in (("test", test_share), ("dev", dev_share))
+    }
+    for group in order:
+        part = _part([keys[place] for place in group], wanted)
+        parts.update({keys[place]: part for place in group})
+    chosen: dict[Part, list[Example]] = {"train": [], "dev": [], "test": []}
+    for example in examples:
+        chosen[parts[example.file, example.line]].append(example)
+    if min(len(chosen["dev"]), len(chosen["test"]), len(chosen["train"])) < MIN_PART:
+        needed = num_needed(dev_share=dev_share, test_share=test_share)
+        raise SplitError(
+            f"{len(examples)} examples in {len(groups)} groups of near-duplicates are too few: dev has "
+            f"{len(chosen['dev'])}, test {len(chosen['test'])}, train {len(chosen['train'])}, each needs "
+            f"{MIN_PART}; give {needed} labelled texts or more that are not near-duplicates"
+        )
+    return Split(tuple(chosen["train"]), tuple(chosen["dev"]), tuple(chosen["test"]), len(groups))
+
+
+def num_needed(*, dev_share: float, test_share: float) -> int:
+    """Return how many texts without near-duplicates are needed to give each part MIN_PART of them.
+
+    >>> num_needed(dev_share=0.1, test_share=0.2)
+    300
+    """
+    return math.ceil(MIN_PART / min(dev_share, test_share, 1 - dev_share - test_share))
+
+
+def _part(group: list[tuple[int, int]], wanted: dict[tuple[int, str], float]) -> Part:
+    """Return the part for a group, by the file of its first text, and subtract its texts from `wanted`."""
+    parts: tuple[Part, ...] = ("test", "dev")
+    for part in parts:
+        if wanted[group[0][0], part] > 0:
+            for file, _ in group:
+                wanted[file, part] -= 1
+            return part
+    return "train"
+
+
+def near_duplicate_groups(texts: Iterable[str]) -> list[list[int]]:
+    """Return groups of indices of similar texts, in the order of their first text.
+
+    Two texts are in one group if a chain of similar texts connects them. The method is MinHash with banding
+    (Leskovec, Rajaraman, Ullman: Mining of Massive Datasets, chapter 3); candidate pairs are accepted without
+    an exact check. It takes about 0.3 ms per text.
+    """
+    index = MinHashLSH(threshold=SIMILAR, num_perm=NUM_PERMUTATIONS)
+    parent: list[int] = []
+    for place, text in enumerate(texts):
+        signature = _signature(text)
+        parent.append(place)
+        for other in index.query(signature):
+            low, high = sorted((_root(parent, place), _root(parent, other)))
+            parent[high] = low
+        index.insert(place, signature)
+    groups: dict[int, list[int]] = {}
+    for place in range(len(parent)):
+        groups.setdefault(_root(parent, place), []).append(place)
+    return list(groups.values())
+
+
+def _signature(text: str) -> MinHash:
+    plain = _KEPT.sub("", text.lower())
+    last = max(1, len(plain) - SHINGLE_CHARACTERS + 1)
+    shingles = {plain[start : start + SHINGLE_CHARACTERS].encode() for start in range(last)}
+    signature = MinHash(num_perm=NUM_PERMUTATIONS, seed=HASH_SEED)
+    signature.update_batch(sorted(shingles))
+    return signature
+
+
+def _root(parent: list[int], place: int) -> int:
+    while parent[place] != place:
+        parent[place] = parent[parent[place]]
+        place = parent[place]
+    return place

@@ -1,33 +1,132 @@
-"""The training loop; its random numbers follow from seed and step, so that a restart does not change them."""
+"""The training loop and its checkpoints.
+
+Its random numbers follow from seed and step, so that a restart does not change them. A checkpoint has the
+whole state in one safetensors file: unlike a pickle, it is safe to load whoever wrote it.
+"""
 
 from __future__ import annotations
 
+import json
 import math
+import os
 import random
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from sklearn.metrics import f1_score
 from torch import Tensor
 from torch.nn import functional
 
-from kinds.classifier.order import LABELS, Recipe
-from kinds.classifier.training.checkpoint import (
-    Evaluation,
-    Member,
-    Progress,
-    copied,
-    put,
-    read_newest,
-    write_checkpoint,
-)
+from jobs.errors import PermanentError
+from kinds.classifier.labelled_texts import LABELS
 from kinds.classifier.training.data import Example
-from kinds.classifier.training.members import mean_of_members
-from kinds.classifier.training.network import Encoded, Encoder, forward, predict, trainable
+from kinds.classifier.training.network import Encoded, Encoder, forward, mean_of_members, predict, trainable
+from kinds.classifier.training_spec import Recipe
+
+_NAME = re.compile(r"step-(\d{8})\.safetensors")
+
+
+class CheckpointError(PermanentError):
+    """A checkpoint belongs to another training."""
+
+    code = "training_checkpoint_unusable"
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """An evaluation on the dev part."""
+
+    step: int
+    loss: float
+    """Mean of the training loss since the last evaluation."""
+    macro_f1: float
+    """Macro-F1 as the mean over the files."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One of the trainings whose mean is the model, once it has ended."""
+
+    best_step: int
+    """Step of its best weights, which are kept; counted over all members."""
+    macro_f1: float
+    """Macro-F1 on the dev part as the mean over the files."""
+
+
+@dataclass(slots=True)
+class Progress:
+    """State of a training without its tensors. The random numbers of a step follow from its number."""
+
+    step: int = 0
+    """Number of the step over all members; a member that ends early skips the numbers of its last steps."""
+    loss_sum: float = 0.0
+    loss_steps: int = 0
+    best_f1: float = -1.0
+    """Best dev macro-F1 of the member that is being trained."""
+    best_step: int = 0
+    seconds: float = 0.0
+    """Training time so far, including that before restarts."""
+    history: list[Evaluation] = field(default_factory=list)
+    members: list[Member] = field(default_factory=list)
+    """Members whose training has ended."""
+
+
+def write_checkpoint(
+    folder: Path, progress: Progress, groups: dict[str, dict[str, Tensor]], *, spec_sha256: str
+) -> Path:
+    """Write a file for the step atomically; `groups` are parameters, moments and averages."""
+    path = folder / f"step-{progress.step:08d}.safetensors"
+    partial = path.with_suffix(".partial")
+    tensors = {
+        f"{group}/{name}": each.contiguous()
+        for group, named in groups.items()
+        for name, each in named.items()
+    }
+    metadata = {"progress": json.dumps(asdict(progress)), "spec_sha256": spec_sha256}
+    save_file(tensors, partial, metadata=metadata)
+    os.replace(partial, path)
+    return path
+
+
+def read_newest(folder: Path, *, spec_sha256: str) -> tuple[Progress, dict[str, dict[str, Tensor]]] | None:
+    """Return the state of the latest step, or None. Raises CheckpointError if it is of another training."""
+    found = sorted(path for path in folder.glob("*.safetensors") if _NAME.fullmatch(path.name))
+    if not found:
+        return None
+    groups: dict[str, dict[str, Tensor]] = {}
+    with safe_open(found[-1], framework="pt") as file:
+        metadata = file.metadata() or {}
+        if metadata.get("spec_sha256") != spec_sha256:
+            raise CheckpointError(
+                f"{found[-1].name} is a checkpoint of another training: delete it to start from the beginning"
+            )
+        for key in file.keys():  # noqa: SIM118 - not a mapping
+            group, _, name = key.partition("/")
+            groups.setdefault(group, {})[name] = file.get_tensor(key)
+    values = json.loads(metadata["progress"])
+    values["history"] = [Evaluation(**each) for each in values["history"]]
+    values["members"] = [Member(**each) for each in values["members"]]
+    return Progress(**values), groups
+
+
+def copied(named: dict[str, torch.nn.Parameter]) -> dict[str, Tensor]:
+    """Return copies of the current values of the parameters."""
+    return {name: each.detach().clone() for name, each in named.items()}
+
+
+def put(named: dict[str, torch.nn.Parameter], values: dict[str, Tensor]) -> None:
+    """Set the parameters to the values."""
+    with torch.no_grad():
+        for name, each in named.items():
+            each.copy_(values[name])
+
 
 BUCKET_BATCHES = 40
 """Number of batches whose examples are sorted by length together: little padding, but still random."""
@@ -35,7 +134,7 @@ LENGTH_NOISE = 2.0
 """Maximum random number of tokens added to a length for sorting, so that similar lengths vary in order."""
 MAX_GRADIENT_NORM = 1.0
 STEP_SEEDS = 1_000_003
-"""Factor that keeps the dropout seeds of different order seeds apart."""
+"""Factor that keeps the dropout seeds of different training seeds apart."""
 
 OnProgress = Callable[[Progress, int], None]
 """Function that is called with the progress and the maximum number of steps."""
@@ -49,7 +148,7 @@ class Task:
     dev: Sequence[Example]
     recipe: Recipe
     seed: int
-    order_sha256: str
+    spec_sha256: str
     checkpoints: Path
 
 
@@ -128,7 +227,7 @@ class _Training:
 
     def resume(self) -> None:
         """Continue from the newest checkpoint, if there is one."""
-        found = read_newest(self._task.checkpoints, order_sha256=self._task.order_sha256)
+        found = read_newest(self._task.checkpoints, spec_sha256=self._task.spec_sha256)
         if found is None:
             return
         self.progress, groups = found
@@ -157,7 +256,7 @@ class _Training:
                 "moment2": {name: each["exp_avg_sq"] for name, each in state.items()},
             }
         return write_checkpoint(
-            self._task.checkpoints, self.progress, groups, order_sha256=self._task.order_sha256
+            self._task.checkpoints, self.progress, groups, spec_sha256=self._task.spec_sha256
         )
 
     def is_patience_over(self) -> bool:
@@ -272,10 +371,12 @@ def droppable_targets(examples: Sequence[Example]) -> list[bool]:
 
 def dev_score(logits: Tensor, examples: Sequence[Example]) -> float:
     """Return macro-F1 as the mean over the files, so that a large file does not outweigh a small one."""
-    said = logits.argmax(dim=1).tolist()
+    predicted = logits.argmax(dim=1).tolist()
     scores = []
     for file in sorted({example.file for example in examples}):
-        pairs = [(each.label, guess) for each, guess in zip(examples, said, strict=True) if each.file == file]
+        pairs = [
+            (each.label, guess) for each, guess in zip(examples, predicted, strict=True) if each.file == file
+        ]
         true, guessed = zip(*pairs, strict=True)
         scores.append(f1_score(true, guessed, labels=range(len(LABELS)), average="macro", zero_division=0))
     return float(sum(scores) / len(scores))

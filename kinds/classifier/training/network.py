@@ -1,22 +1,30 @@
-"""An encoder with LoRA adapters and a classification head, and its logits for examples."""
+"""The network that is trained: an encoder with LoRA adapters and a classification head.
+
+It encodes examples, computes their logits, averages trained members, and writes the adapter.
+"""
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
+from safetensors.torch import save_file
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedModel
 
 from jobs.errors import ConfigurationError
-from kinds.classifier.order import LABELS, Recipe
+from kinds.classifier.labelled_texts import LABELS
 from kinds.classifier.training.data import Example
-from kinds.classifier.training.dropout import use_byte_dropout
+from kinds.classifier.training_spec import Recipe
 from workers.engines.adapter import linear_parts
 from workers.engines.loading import private_copy
+from workers.models.adapters import ADAPTER, ADAPTER_SETTINGS
 from workers.models.preparation import SETTINGS
 from workers.models.reading import ModelFiles
 
@@ -148,3 +156,127 @@ def _by_length(rows: Sequence[Encoded]) -> Iterator[list[int]]:
     order = sorted(range(len(rows)), key=lambda place: len(rows[place][0]))
     for start in range(0, len(order), EVALUATION_BATCH):
         yield order[start : start + EVALUATION_BATCH]
+
+
+BYTES = 256
+"""Number of values of a byte, so that the dropped share is a multiple of 1 / 256."""
+
+
+class ByteDropout(torch.nn.Dropout):
+    """Zeroes elements independently during training, with the nearest probability to `p` that a byte allows.
+
+    It is a torch.nn.Dropout, for models that read its `p` and apply dropout themselves.
+    """
+
+    def __init__(self, p: float) -> None:
+        super().__init__(p)
+        self._num_dropped = round(p * BYTES)
+        self._scale = BYTES / (BYTES - self._num_dropped)
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Apply dropout to `input` of any shape and float dtype.
+
+        Each draw from torch's generator serves eight elements.
+        """
+        if not self.training or not self._num_dropped:
+            return input
+        draws = torch.empty((input.numel() + 7) // 8, dtype=torch.int64).random_(-(2**63), None)
+        kept = draws.view(torch.uint8)[: input.numel()].view(input.shape).ge_(self._num_dropped)
+        return input * kept.to(input.dtype).mul_(self._scale)
+
+
+def use_byte_dropout(net: torch.nn.Module) -> None:
+    """Replace every torch.nn.Dropout that drops less than everything by a ByteDropout."""
+    for part in list(net.modules()):
+        for name, inner in list(part.named_children()):
+            if isinstance(inner, torch.nn.Dropout) and inner.p < 1 - 1 / BYTES:
+                setattr(part, name, ByteDropout(inner.p))
+
+
+LOW, HIGH = ".lora_A.", ".lora_B."
+"""Parts of peft's names for a pair of factors A and B, whose product B A is the change of a weight."""
+
+
+def mean_of_members(members: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Return the mean of every parameter by name; for a pair of factors, factors of the mean product.
+
+    The mean of the products has up to the sum of the ranks; its best approximation at one member's rank is
+    kept (Eckart, Young 1936). Such a mean is better than its members only if all of them start from the same
+    weights (Wortsman et al. 2022, "Model soups").
+    """
+    first, *others = members
+    if not others:
+        return dict(first)
+    mean: dict[str, Tensor] = {}
+    for name in first:
+        if LOW in name:
+            high = name.replace(LOW, HIGH)
+            mean[name], mean[high] = _mean_factors(
+                [each[name] for each in members], [each[high] for each in members]
+            )
+        elif HIGH not in name:
+            mean[name] = torch.stack([each[name] for each in members]).mean(dim=0)
+    return {name: mean[name] for name in first}
+
+
+def _mean_factors(low: Sequence[Tensor], high: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Return A of shape (rank, in) and B of shape (out, rank) with B A nearest to the mean of the products.
+
+    The products are never formed: with B = Q R and A' = P S for all members side by side, the singular
+    values of B A are those of R S', a square matrix of the sum of the ranks.
+    """
+    rank, dtype = len(low[0]), low[0].dtype
+    high_basis, high_parts = torch.linalg.qr(torch.cat(list(high), dim=1).double() / len(high))
+    low_basis, low_parts = torch.linalg.qr(torch.cat(list(low), dim=0).double().T)
+    left, values, right = torch.linalg.svd(high_parts @ low_parts.T)
+    roots = values[:rank].sqrt()
+    mean_low = roots[:, None] * (right[:rank] @ low_basis.T)
+    mean_high = (high_basis @ left[:, :rank]) * roots
+    return mean_low.to(dtype), mean_high.to(dtype)
+
+
+def write_adapter(net: torch.nn.Module, folder: Path) -> None:
+    """Round the trained parameters to fp16, also in the network, and write them into the folder."""
+    with torch.no_grad():
+        for each in trainable(net).values():
+            each.copy_(each.half().float())
+    state = get_peft_model_state_dict(net, save_embedding_layers=False)
+    tensors = {name: each.detach().half().contiguous() for name, each in sorted(state.items())}
+    save_file(tensors, folder / ADAPTER, metadata={"format": "pt"})
+    os.chmod(folder / ADAPTER, 0o644)
+    settings = net.peft_config["default"].to_dict()  # type: ignore[index,union-attr]
+    kept = {name: _plain(value) for name, value in sorted(settings.items()) if value is not None}
+    kept["inference_mode"] = True
+    (folder / ADAPTER_SETTINGS).write_text(json.dumps(kept, indent=2) + "\n", encoding="utf-8")
+
+
+def shift_head(net: torch.nn.Module, offsets: Sequence[float]) -> bool:
+    """Add the offsets to the head's bias, and so to all logits; return False if there is no trained bias."""
+    heads = [
+        part
+        for part in net.modules()
+        if isinstance(part, torch.nn.Linear) and part.out_features == len(LABELS) and part.bias is not None
+    ]
+    trained = [part.bias for part in heads if part.bias.requires_grad]
+    if not trained:
+        return False
+    with torch.no_grad():
+        trained[-1].add_(torch.tensor(list(offsets)))
+    return True
+
+
+def classifier_settings(*, temperature: float, with_targets: bool, max_tokens: int) -> dict[str, object]:
+    """Return the content of classifier.json: the model's input format and the meaning of its outputs."""
+    return {
+        "labels": {label: place for place, label in enumerate(LABELS)},
+        "temperature": temperature,
+        "input": "text_and_target" if with_targets else "text",
+        "max_tokens": max_tokens,
+    }
+
+
+def _plain(value: Any) -> Any:
+    """Return a setting as JSON; sets are sorted, so that the same training writes the same file."""
+    if isinstance(value, set | frozenset):
+        return sorted(value)
+    return value if isinstance(value, str | int | float | bool | list | dict) else str(value)

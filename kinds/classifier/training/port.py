@@ -23,8 +23,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from db.leases import report_progress
 from jobs.errors import ConfigurationError, DeadlineError, PermanentError, TransientError
 from jobs.job import ClaimedJob
-from kinds.classifier.order import TrainedClassifier, TrainingOrder
-from kinds.classifier.training.work import CHECKPOINTS, DATA, EXIT_REFUSED, ORDER, RESULT, RESULT_FILES
+from kinds.classifier.training import CHECKPOINTS, DATA, EXIT_REFUSED, RESULT, RESULT_FILES, SPEC
+from kinds.classifier.training_spec import TrainedClassifier, TrainingSpec
 from storage.resources import read_resource
 from storage.store import Store, StoreError, StoreRefusedError
 from workers.child_process import last_lines, start_child
@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 POLL_SECONDS = 0.5
 """Seconds between two checks of whether the job is still held."""
 STOP_SECONDS = 10.0
-"""Seconds after which a child that was told to end is killed."""
+"""Seconds to wait for the child to end before it is killed."""
 MEDIA_TYPE = "application/octet-stream"
 
 Event = Mapping[str, object]
@@ -75,7 +75,7 @@ def open_training(services: WorkerServices) -> Callable[[RunningJob], ChildTrain
 
 
 class ChildTraining:
-    """Implements kinds.classifier.order.Training: one training at a time, which blocks the calling thread."""
+    """The training port of one job: one training at a time, which blocks the calling thread."""
 
     def __init__(self, job: ClaimedJob, inference: JobInference, place: TrainingPlace) -> None:
         self._job = job
@@ -84,42 +84,45 @@ class ChildTraining:
         self._store = place.store
         self._prefix = checkpoint_prefix(job.id)
 
-    def train_classifier(self, order: TrainingOrder) -> TrainedClassifier:
-        """Train as kinds.classifier.order.Training specifies.
+    def train_classifier(self, spec: TrainingSpec) -> TrainedClassifier:
+        """Train as `kinds.classifier.training_spec.Training` specifies.
 
         The checkpoints are kept until `forget_checkpoints` is called.
         """
-        base = model_folder(self._place.models_folder, order.base)
+        base = model_folder(self._place.models_folder, spec.base)
         manifest = verify_model(base)
-        if manifest.weights_sha256 != order.base_weights_sha256:
+        if manifest.weights_sha256 != spec.base_weights_sha256:
             raise WeightsDigestError(
-                f"{order.base} has weights {manifest.weights_sha256[:12]} here, the order names "
-                f"{order.base_weights_sha256[:12]}: install the same base on every worker"
+                f"{spec.base} has weights {manifest.weights_sha256[:12]} here, but the training needs "
+                f"{spec.base_weights_sha256[:12]}: install the same base on every worker"
             )
         with tempfile.TemporaryDirectory(prefix="pressroom-training-") as folder:
             work = Path(folder)
-            self._prepare(work, order)
+            self._prepare(work, spec)
             with self._child(work, base) as (child, events):
                 self._follow(child, events, work / CHECKPOINTS)
             return _result(work / RESULT)
 
-    def _prepare(self, work: Path, order: TrainingOrder) -> None:
-        (work / ORDER).write_text(order.model_dump_json(), encoding="utf-8")
+    def _prepare(self, work: Path, spec: TrainingSpec) -> None:
+        (work / SPEC).write_text(spec.model_dump_json(), encoding="utf-8")
         for name in (DATA, CHECKPOINTS):
             (work / name).mkdir()
-        for file in order.files:
+        for file in spec.files:
             (work / DATA / f"{file.sha256}.csv").write_bytes(read_resource(self._store, file.sha256))
         newest = self._newest_checkpoint()
         if newest is not None:
             (work / CHECKPOINTS / newest.rpartition("/")[2]).write_bytes(self._store.get(newest))
-            logger.info("A training goes on from a checkpoint.", extra={"checkpoint": newest})
+            logger.info("A training continues from a checkpoint.", extra={"checkpoint": newest})
 
     def _newest_checkpoint(self) -> str | None:
         """Return the key of the newest checkpoint; None if there is none or the store may not be listed."""
         try:
             return max(self._store.keys(self._prefix), default=None)
         except StoreRefusedError as error:
-            logger.warning("A training begins anew.", extra={"reason": str(error)})
+            logger.warning(
+                "A training starts from the beginning, because checkpoints cannot be listed.",
+                extra={"reason": str(error)},
+            )
             return None
 
     @contextmanager
@@ -160,10 +163,10 @@ class ChildTraining:
         """Process events until the child is done; raise the error that ended it otherwise."""
         while True:
             if self._inference.abandoned.is_set():
-                raise JobAbandonedError("the job was taken from this worker")
+                raise JobAbandonedError("another worker has taken over the job")
             if time.monotonic() > self._inference.deadline_at:
                 raise DeadlineError(
-                    "the training was not finished by its deadline; it goes on when run again"
+                    "the training was not finished by its deadline; it continues when the command is repeated"
                 )
             try:
                 event = events.get(timeout=POLL_SECONDS)
@@ -197,7 +200,7 @@ class ChildTraining:
         try:
             report_progress(self._place.database, self._job.id, self._job.attempt, progress)
         except SQLAlchemyError:
-            logger.warning("Postgres is unavailable; the progress of a training is not recorded.")
+            logger.warning("Postgres is unavailable; the progress of a training was not recorded.")
 
 
 def checkpoint_prefix(job_id: UUID) -> str:
@@ -211,7 +214,9 @@ def forget_checkpoints(store: Store, job_id: UUID) -> None:
         for key in list(store.keys(checkpoint_prefix(job_id))):
             store.delete(key)
     except StoreRefusedError as error:
-        logger.warning("Checkpoints stay in the store.", extra={"reason": str(error)})
+        logger.warning(
+            "Checkpoints remain in the store, because they cannot be deleted.", extra={"reason": str(error)}
+        )
 
 
 def _read_events(lines: IO[str], events: queue.SimpleQueue[Event | None]) -> None:
@@ -232,14 +237,14 @@ def _refused(event: Event) -> PermanentError | TransientError:
 
 def _ended(child: subprocess.Popen[str], log: Path) -> Exception:
     code = child.wait()
-    said = last_lines(log.read_text(errors="replace"))
-    if "No module named" in said:
+    output = last_lines(log.read_text(errors="replace"))
+    if "No module named" in output:
         return ConfigurationError(
-            f"the training process cannot start ({said}): install the extra `pressroom[engine]`",
+            f"the training process cannot start ({output}): install the extra `pressroom[engine]`",
             code="engine_not_installed",
         )
     how = "was stopped" if code == EXIT_REFUSED else f"ended with {code}"
-    return TrainingError(f"the training process {how}: {said}")
+    return TrainingError(f"the training process {how}: {output}")
 
 
 def _result(folder: Path) -> TrainedClassifier:

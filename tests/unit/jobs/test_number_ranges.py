@@ -21,7 +21,7 @@ import workers
 from jobs.errors import ConfigurationError, InputError, PressroomError
 from jobs.ranges import MAX_SEED
 from jobs.schedule import Cron
-from kinds.classifier.train_plan import read_plan
+from kinds.classifier.train import read_plan
 from kinds.recommendation.ranking.evaluation import parse_split
 from kinds.recommendation.recommender_file import read_recommender_file
 from kinds.sentiment.monitor_file import read_monitor_file
@@ -33,9 +33,10 @@ from workers.producer import new_batch
 from workers.settings import Settings, read_settings
 
 WRITTEN_HERE = frozenset(
-    {"ArticleMetrics", "HeldOutFigures", "LabelledText", "ModelCalibration", "CalibrationFile"}
+    {"ArticleMetrics", "HeldOutFigures", "LabelPrediction", "ModelCalibration", "CalibrationFile"}
     | {"Inputs", "DroppedRows", "ReleaseManifest", "ReleaseCounts", "ReleasedBlock", "Text"}
     | {"ModelFile", "InstalledModel", "Ending", "Evidence", "WindowsPayload"}
+    | {"CollectOutput", "DocumentsOutput", "WindowsOutput", "ReportPlan"}
 )
 """What the program counted itself, and reads only from its own database, store or digested files. Outputs of
 stages are such, too."""

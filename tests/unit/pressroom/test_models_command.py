@@ -81,7 +81,7 @@ def test_a_calibration_is_removed_once(source: str, tmp_path: Path) -> None:
     folder = write_scripted_encoder(tmp_path / "models" / "moods")
     write_calibration(folder, model_calibration(write_manifest(folder, "moods", "classify")))
 
-    assert run("calibrate", "moods", "--remove").stdout == "moods: the calibration is removed\n"
+    assert run("calibrate", "moods", "--remove").stdout == "moods: the calibration was removed\n"
     assert json.loads(run("calibrate", "moods", "--remove", "--json").stdout)["removed"] is False
     assert not (folder / CALIBRATION).exists()
     assert run("calibrate", "gone", "--remove").exit_code == 1

@@ -21,8 +21,8 @@ from db.reports import job_artifacts, job_detail, running_progress
 from db.stages import NewJob
 from jobs.errors import InputError, PermanentError
 from jobs.job import JobStatus
-from kinds.classifier.order import LABELS, LabelledFile, Recipe, TrainedClassifier, TrainingOrder
-from kinds.classifier.training.checkpoint import CheckpointError, Progress, read_newest, write_checkpoint
+from kinds.classifier.labelled_texts import LABELS
+from kinds.classifier.training.fit import CheckpointError, Progress, read_newest, write_checkpoint
 from kinds.classifier.training.port import (
     ChildTraining,
     TrainingError,
@@ -30,6 +30,7 @@ from kinds.classifier.training.port import (
     forget_checkpoints,
     open_training,
 )
+from kinds.classifier.training_spec import LabelledFile, Recipe, TrainedClassifier, TrainingSpec
 from storage.memory import MemoryStore
 from storage.resources import put_resource
 from storage.store import Store
@@ -84,19 +85,19 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "models"
 
 
-def order_for(models: Path, data: bytes = DATA) -> TrainingOrder:
+def spec_for(models: Path, data: bytes = DATA) -> TrainingSpec:
     file = LabelledFile(
         name="a.csv", sha256=hashlib.sha256(data).hexdigest(), text="title", label="mood", target="company"
     )
     weights = verify_model(models / "tiny").weights_sha256
-    return TrainingOrder(
+    return TrainingSpec(
         model="mine", base="tiny", base_weights_sha256=weights, files=(file,), recipe=RECIPE, seed=7
     )
 
 
-def queue(database: Engine, order: TrainingOrder) -> UUID:
+def queue(database: Engine, spec: TrainingSpec) -> UUID:
     batch = new_batch(kind="classifier", stages=("train",), model="")
-    (job,) = job_ids(database, accept(database, [NewJob("mine", order.model_dump(mode="json"))], batch))
+    (job,) = job_ids(database, accept(database, [NewJob("mine", spec.model_dump(mode="json"))], batch))
     return job
 
 
@@ -120,7 +121,7 @@ def train(
 ) -> TrainedClassifier:
     put_resource(store, data, media_type="text/csv")
     port, _ = port_for(database, job_id, store, models)
-    return port.train_classifier(order_for(models, data))
+    return port.train_classifier(spec_for(models, data))
 
 
 @pytest.mark.parametrize("kill_at", [2, 6, 8], ids=["first member", "between two", "second member"])
@@ -128,10 +129,10 @@ def test_a_killed_training_goes_on_elsewhere_and_makes_the_same_model(
     database: Engine, models: Path, kill_at: int
 ) -> None:
     undisturbed = CountingStore()
-    whole = train(database, queue(database, order_for(models)), undisturbed, models)
+    whole = train(database, queue(database, spec_for(models)), undisturbed, models)
 
     store = CountingStore(kill_at)
-    job_id = queue(database, order_for(models))
+    job_id = queue(database, spec_for(models))
     with pytest.raises(TrainingError, match="ended with -9"):
         train(database, job_id, store, models)
     run_out_leases(database, [job_id])
@@ -154,7 +155,7 @@ def test_the_kind_trains_in_a_worker_and_its_model_can_be_installed(
     database: Engine, store: Store, models: Path, tmp_path: Path
 ) -> None:
     put_resource(store, DATA, media_type="text/csv")
-    job_id = queue(database, order_for(models))
+    job_id = queue(database, spec_for(models))
     config = Settings.model_validate(
         {"models_dir": models, "commit_interval_seconds": 0.01, "num_threads": 1}
     )
@@ -198,36 +199,36 @@ def assert_merged(base: Path, adapter: Path, merged: Path) -> None:
 def test_an_abandoned_job_ends_its_training_process(database: Engine, models: Path) -> None:
     store = CountingStore()
     put_resource(store, DATA, media_type="text/csv")
-    port, inference = port_for(database, queue(database, order_for(models)), store, models)
+    port, inference = port_for(database, queue(database, spec_for(models)), store, models)
     timer = threading.Timer(1.0, inference.abandon)
     timer.start()
     with pytest.raises(JobAbandonedError):
-        port.train_classifier(order_for(models))
+        port.train_classifier(spec_for(models))
     assert training_processes() == []
 
 
 def test_data_that_cannot_be_used_fails_the_job_with_its_line(database: Engine, models: Path) -> None:
     data = DATA.replace(b",positive", b",odd")
     with pytest.raises(PermanentError, match=r"a\.csv.*line 4 its label 'odd'") as refused:
-        train(database, queue(database, order_for(models, data)), MemoryStore(), models, data)
+        train(database, queue(database, spec_for(models, data)), MemoryStore(), models, data)
     assert refused.value.code == "training_data_invalid"
 
 
 def test_another_base_under_the_name_is_refused(database: Engine, models: Path, tmp_path: Path) -> None:
-    order = order_for(models).model_copy(update={"base_weights_sha256": "0" * 64})
-    port, _ = port_for(database, queue(database, order), MemoryStore(), models)
+    spec = spec_for(models).model_copy(update={"base_weights_sha256": "0" * 64})
+    port, _ = port_for(database, queue(database, spec), MemoryStore(), models)
     with pytest.raises(WeightsDigestError, match="install the same base"):
-        port.train_classifier(order)
+        port.train_classifier(spec)
 
 
-def test_a_checkpoint_of_another_order_is_refused(tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_training_is_refused(tmp_path: Path) -> None:
     groups = {"parameter": {"head": torch.ones(2)}}
-    write_checkpoint(tmp_path, Progress(step=3), groups, order_sha256="a" * 64)
-    found = read_newest(tmp_path, order_sha256="a" * 64)
+    write_checkpoint(tmp_path, Progress(step=3), groups, spec_sha256="a" * 64)
+    found = read_newest(tmp_path, spec_sha256="a" * 64)
     assert found is not None
     assert found[0].step == 3
-    with pytest.raises(CheckpointError, match="another order"):
-        read_newest(tmp_path, order_sha256="b" * 64)
+    with pytest.raises(CheckpointError, match="another training"):
+        read_newest(tmp_path, spec_sha256="b" * 64)
 
 
 def test_a_published_classifier_is_installed_with_the_meaning_of_its_outputs(tmp_path: Path) -> None:

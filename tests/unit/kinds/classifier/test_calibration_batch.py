@@ -12,9 +12,9 @@ from sqlalchemy import create_engine
 import kinds.classifier.calibrate
 from jobs.batch import BatchStatus, BatchStatusReport, JobCounts
 from jobs.inference import Usage
-from kinds.classifier.calibrate import Labelled, Model
+from kinds.classifier.calibrate import CalibrationTexts, Model
 from kinds.classifier.evaluate import OtherQuestionError
-from kinds.classifier.training.recalibrate import Halves
+from kinds.classifier.training.calibration import Halves
 from pressroom.summary import Summary
 from storage import open_store
 from tests.tiny_encoder import write_manifest, write_scripted_encoder
@@ -54,7 +54,7 @@ def batch_of(model: str) -> Summary:
 def refusal(models: Path, model: str, installed_sha256: str, monkeypatch: pytest.MonkeyPatch) -> str:
     kept = {"calibrated": False, "installed_sha256": installed_sha256}
     monkeypatch.setattr(kinds.classifier.calibrate, "batch_settings", lambda *_: kept)
-    labelled = Labelled(
+    labelled = CalibrationTexts(
         Path("labelled.csv"),
         CalibrationFile(name="labelled.csv", sha256="5" * 64, num_refused=0),
         (),
@@ -73,7 +73,7 @@ def test_what_another_model_said_is_no_calibration_of_this_one(
     models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     installed = Model.open(models, "moods").installed_sha256
-    assert "asks the model finbert, not moods" in refusal(models, "finbert", installed, monkeypatch)
+    assert "uses the model finbert, not moods" in refusal(models, "finbert", installed, monkeypatch)
 
 
 def test_nor_is_what_it_said_before_it_was_installed_anew(
@@ -83,4 +83,4 @@ def test_nor_is_what_it_said_before_it_was_installed_anew(
     settings = models / "moods" / CLASSIFIER
     settings.write_text(settings.read_text().replace("1.7", "1.2"))
     write_manifest(models / "moods", "moods", "classify")
-    assert "moods was installed anew since batch" in refusal(models, "moods", before, monkeypatch)
+    assert "moods was reinstalled after batch" in refusal(models, "moods", before, monkeypatch)

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from jobs.inference import LabelProbabilities, TextPair
 from jobs.kind import Context
-from kinds.classifier.order import LABELS
+from kinds.classifier.labelled_texts import LABELS
 from kinds.classifier.sentiment_labels import LabelBlock, LabelSettings, SentimentLabelsKind, text_digest
 
 ANSWERS = {

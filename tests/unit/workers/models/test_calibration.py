@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.errors import ConfigurationError
-from kinds.classifier.training.calibrate import probabilities
+from kinds.classifier.training.calibration import probabilities
 from tests.calibrations import model_calibration
 from tests.tiny_encoder import write_manifest, write_scripted_encoder
 from workers.models.calibration import (

@@ -1,15 +1,18 @@
-"""A calibration of a model that is there: what is fitted on which half, and what is refused."""
+"""Calibration: fitting by the dev part, and fitting and measuring on halves of a labelled file."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
-from kinds.classifier.order import LABELS
-from kinds.classifier.training.calibrate import fit_temperature, probabilities
-from kinds.classifier.training.recalibrate import (
+from kinds.classifier.labelled_texts import LABELS
+from kinds.classifier.training.calibration import (
     MIN_HALF,
     MIN_OF_CLASS,
+    TEMPERATURES,
     CalibrationDataError,
     Halves,
     LabelsDisagreeError,
@@ -17,15 +20,57 @@ from kinds.classifier.training.recalibrate import (
     check_agreement,
     cut_in_halves,
     deviations,
+    fit_calibration,
     fit_on_half,
+    fit_temperature,
+    probabilities,
 )
+
+
+def drawn(scale: float, number: int = 4000) -> tuple[np.ndarray, np.ndarray]:
+    """Labels drawn from the softmax of logits, which are then scaled: the right temperature is the scale."""
+    random = np.random.default_rng(5)
+    logits = random.normal(size=(number, 3)) * 2
+    uniform = random.random((number, 1))
+    labels = (probabilities(logits, 1.0).cumsum(axis=1) < uniform).sum(axis=1).clip(max=2)
+    return logits * scale, labels
+
+
+@pytest.mark.parametrize("scale", [0.4, 1.0, 3.0])
+def test_the_temperature_that_was_put_in_is_found(scale: float) -> None:
+    found = fit_calibration(*drawn(scale))
+    assert found.temperature == pytest.approx(scale, rel=0.08)
+    assert np.allclose(found.offsets, 0, atol=0.15 * scale)
+
+
+def test_the_shares_that_the_training_held_back_are_found() -> None:
+    logits, labels = drawn(1.0)
+    found = fit_calibration(logits - np.array([0.7, 0.0, -0.4]), labels)
+    assert np.allclose(found.offsets, (0.7, 0.0, -0.4), atol=0.15)
+
+
+def test_a_model_that_is_always_wrong_gets_the_highest_temperature() -> None:
+    logits, labels = drawn(1.0)
+    assert fit_calibration(-5 * logits, labels).temperature == pytest.approx(TEMPERATURES[1], rel=0.05)
+
+
+@given(
+    arrays(np.float64, (7, 3), elements=st.floats(-50, 50)),
+    st.floats(*TEMPERATURES),
+)
+def test_probabilities_sum_to_one_and_keep_the_order(logits: np.ndarray, temperature: float) -> None:
+    said = probabilities(logits, temperature)
+    assert np.allclose(said.sum(axis=1), 1)
+    best = np.take_along_axis(said, logits.argmax(axis=1, keepdims=True), axis=1)[:, 0]
+    assert np.all(best >= said.max(axis=1) - 1e-12)
+
 
 WORDS = ("tea", "ships", "iron", "grain", "paper", "salt", "glass", "cloth", "maps", "clocks", "wine", "wool")
 NUM_TEXTS = 4000
 ALTERNATE = Halves(tuple(range(0, NUM_TEXTS, 2)), tuple(range(1, NUM_TEXTS, 2)), NUM_TEXTS)
 
 
-def drawn(scale: float, seed: int = 5) -> tuple[np.ndarray, np.ndarray]:
+def sampled(scale: float, seed: int = 5) -> tuple[np.ndarray, np.ndarray]:
     """Logits `scale` times as large as their labels allow."""
     generator = np.random.default_rng(seed)
     logits = generator.normal(size=(NUM_TEXTS, 3)) * 2
@@ -41,7 +86,7 @@ def distinct_texts(number: int) -> list[str]:
 
 @pytest.mark.parametrize("scale", [0.4, 3.0])
 def test_the_temperature_alone_is_found_and_changes_no_answer(scale: float) -> None:
-    logits, labels = drawn(scale)
+    logits, labels = sampled(scale)
     found = fit_temperature(logits, labels)
     assert found.temperature == pytest.approx(scale, rel=0.08)
     assert found.offsets == (0.0, 0.0, 0.0)
@@ -53,7 +98,7 @@ def test_the_temperature_alone_is_found_and_changes_no_answer(scale: float) -> N
 
 
 def test_figures_are_of_the_half_that_nothing_was_fitted_on() -> None:
-    logits, labels = drawn(3.0)
+    logits, labels = sampled(3.0)
     other = labels.copy()
     held_out = np.array(ALTERNATE.held_out)
     other[held_out] = (other[held_out] + np.arange(len(held_out)) // 2 % 2) % 3
@@ -66,7 +111,7 @@ def test_figures_are_of_the_half_that_nothing_was_fitted_on() -> None:
 
 
 def test_offsets_are_fitted_where_they_are_asked_for_and_the_changed_answers_counted() -> None:
-    logits, labels = drawn(1.0)
+    logits, labels = sampled(1.0)
     shifted = logits - np.array([1.5, 0.0, -1.0])
     fitted = fit_on_half(shifted, labels, ALTERNATE, with_offsets=True, name="f")
     assert fitted.calibration.offsets == pytest.approx((1.5, 0.0, -1.0), abs=0.25)
@@ -102,7 +147,7 @@ def test_classes_that_were_exchanged_are_named_however_many_texts_are_neutral(
     share: float, number: int
 ) -> None:
     logits, labels = mostly_neutral(share, number)
-    with pytest.raises(LabelsDisagreeError, match=r"negative were called positive.*--map.*--labels"):
+    with pytest.raises(LabelsDisagreeError, match=r"negative were positive.*--map.*--labels"):
         check_agreement(probabilities(logits, 1.0), 2 - labels, name="moods.csv")
 
 
@@ -127,13 +172,13 @@ def test_chance_is_as_often_as_labels_dealt_out_anew_say() -> None:
 
 
 def test_a_model_that_is_right_and_far_too_sure_is_no_such_case() -> None:
-    logits, labels = drawn(60.0)
+    logits, labels = sampled(60.0)
     fitted = fit_on_half(logits, labels, ALTERNATE, with_offsets=False, name="f")
     assert fitted.calibrated.log_loss < fitted.uncalibrated.log_loss / 2
 
 
 def test_what_does_not_help_on_held_out_texts_is_not_kept() -> None:
-    logits, labels = drawn(3.0)
+    logits, labels = sampled(3.0)
     own = np.array(ALTERNATE.fitted)
     logits[own] /= 9  # one half wants to be more sure, the other less
     with pytest.raises(NoBetterError, match=r"2000 held-out texts .* nothing was changed") as caught:

@@ -7,48 +7,55 @@ from typing import Annotated
 
 import typer
 
-from jobs.intake.dialect import AS_FOUND, FileOptions
-from kinds.classifier.labelled import LabelColumns, LabelMapError, parse_label_map
+from jobs.intake.dialect import FileOptions
+from kinds.classifier.labelled_texts import LabelColumns, LabelledInput, LabelMapError, parse_label_map
 from pressroom.commands.options import file_argument, file_option_words
 
 LabelledPath = Annotated[
     Path,
-    file_argument("Labelled: CSV, JSONL or Parquet, also .gz;"),
+    file_argument("Labelled texts: CSV, JSONL or Parquet, also .gz;"),
 ]
 LabelOption = Annotated[str | None, typer.Option(help="Column with the label.")]
-TargetOption = Annotated[str | None, typer.Option(help="Column with what the label is about.")]
+TargetOption = Annotated[str | None, typer.Option(help="Column with the entity that the label is about.")]
 TargetsOption = Annotated[
     str | None,
     typer.Option(help='Column that maps targets to labels, such as {"Acme": "positive"}.'),
 ]
 MapOption = Annotated[
     str | None,
-    typer.Option("--map", metavar="CLASS=LABEL,...", help="negative=0,neutral=2,positive=1"),
+    typer.Option(
+        "--map",
+        metavar="CLASS=LABEL,...",
+        help="Labels of each class in the file, such as negative=0,neutral=2,positive=1.",
+    ),
 ]
 
 
-def label_columns(
+def labelled_input(
+    path: Path,
     text: str,
     label: str | None,
     target: str | None,
     targets: str | None,
     label_map: str | None,
-    file: FileOptions = AS_FOUND,
-) -> LabelColumns:
-    """Return the columns that the options name. Raises BadParameter."""
+    options: FileOptions,
+) -> LabelledInput:
+    """Return the file with the columns that the options name. Raises BadParameter."""
     if (label is None) == (targets is None) or (target is not None and targets is not None):
         raise typer.BadParameter(
             "name a label column, with or without --target, or --targets", param_hint="--label"
         )
     try:
-        classes = parse_label_map(label_map) if label_map else None
+        classes = parse_label_map(label_map) if label_map else {}
     except LabelMapError as error:
         raise typer.BadParameter(str(error), param_hint="--map") from error
-    return LabelColumns(text=text, label=label, target=target, targets=targets, classes=classes, file=file)
+    columns = LabelColumns(text=text, label=label, target=target, targets=targets, map=classes)
+    return LabelledInput(path=path, columns=columns, options=options)
 
 
-def label_options(columns: LabelColumns, label_map: str | None) -> list[str]:
+def label_options(source: LabelledInput, label_map: str | None) -> list[str]:
     """Return the options as words of a command line, for a command that continues the batch."""
+    columns = source.columns
     options = {
         "--text": columns.text,
         "--label": columns.label,
@@ -57,4 +64,4 @@ def label_options(columns: LabelColumns, label_map: str | None) -> list[str]:
         "--map": label_map,
     }
     words = [part for name, value in options.items() if value is not None for part in (name, value)]
-    return words + file_option_words(columns.file)
+    return words + file_option_words(source.options)

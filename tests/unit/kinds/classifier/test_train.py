@@ -10,8 +10,10 @@ import pytest
 from typer.testing import CliRunner
 
 from jobs.errors import InputError
-from kinds.classifier.order import LABELS, TrainingOrder
-from kinds.classifier.train_plan import TrainingDataMissingError, digest_of, parse_map, prepare, read_plan
+from jobs.intake.files import digest_of
+from kinds.classifier.labelled_texts import LABELS, parse_label_map
+from kinds.classifier.train import TrainingDataMissingError, prepare, read_plan
+from kinds.classifier.training_spec import TrainingSpec
 from pressroom.cli import app
 from pressroom.console import EXIT_USAGE
 from tests.tiny_model import write_tiny_model
@@ -53,11 +55,11 @@ def test_a_plan_finds_its_files_with_or_without_their_folder(tmp_path: Path, mod
     (tmp_path / "a.csv").write_text(ROWS)
     prepared = prepare(plan, tmp_path, models)
     assert len(prepared.data[0].examples) == 3
-    assert prepared.order.recipe.epochs == 2
+    assert prepared.spec.recipe.epochs == 2
     (tmp_path / "a.csv").rename(tmp_path / "sets.csv")
     (tmp_path / "sets").mkdir()
     (tmp_path / "sets.csv").rename(tmp_path / "sets" / "a.csv")
-    assert prepare(plan, tmp_path, models).order == prepared.order
+    assert prepare(plan, tmp_path, models).spec == prepared.spec
 
 
 def test_the_same_order_has_the_same_key_and_another_has_another(tmp_path: Path, models: Path) -> None:
@@ -102,15 +104,15 @@ def test_a_faulty_plan_names_the_field(tmp_path: Path, wrong: str, part: str) ->
 @pytest.mark.parametrize("text", ["negative", "bad=0", "negative=0,positive=0", "negative="])
 def test_a_faulty_map_is_refused(text: str) -> None:
     with pytest.raises(InputError, match="CLASS=LABEL"):
-        parse_map(text)
+        parse_label_map(text)
 
 
 def test_the_bundled_model_names_the_plan_that_made_it() -> None:
     folder = BUNDLED / "finance-sentiment"
     plan = read_plan(folder / "training.toml")
-    order = TrainingOrder.model_validate(json.loads((folder / "recipe.json").read_text())["order"])
-    assert (order.model, order.base, order.seed) == (plan.model, plan.base, plan.seed)
-    assert (order.files, order.recipe) == (plan.files, plan.recipe)
+    spec = TrainingSpec.model_validate(json.loads((folder / "recipe.json").read_text())["training"])
+    assert (spec.model, spec.base, spec.seed) == (plan.model, plan.base, plan.seed)
+    assert (spec.files, spec.recipe) == (plan.files, plan.recipe)
     assert sum(path.stat().st_size for path in folder.iterdir()) < 5_000_000
 
 

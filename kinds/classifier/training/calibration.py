@@ -1,4 +1,4 @@
-"""Calibrates an installed model: fits on one half of the labelled texts and measures on the other."""
+"""Fits a temperature and optional offsets to labelled texts, and measures them on held-out texts."""
 
 from __future__ import annotations
 
@@ -11,18 +11,74 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import minimize, minimize_scalar
 
 from jobs.classification import ClassificationFigures, classification_figures
 from jobs.errors import InputError
-from kinds.classifier.order import LABELS
-from kinds.classifier.training.calibrate import (
-    Calibration,
-    Floats,
-    fit_calibration,
-    fit_temperature,
-    probabilities,
-)
-from kinds.classifier.training.split import near_duplicate_groups
+from kinds.classifier.labelled_texts import LABELS
+from kinds.classifier.training.data import near_duplicate_groups
+
+Floats = NDArray[np.float64]
+"""Logits or probabilities of shape (examples, classes)."""
+
+TEMPERATURES = (0.05, 20.0)
+"""Range in which the temperature is sought; a model outside it cannot be corrected by one temperature."""
+MAX_OFFSET = 5.0
+"""Maximum offset of a class's logit: e to the 5 makes a class over a hundred times as frequent as it was."""
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Parameters with which softmax((logits + offsets) / temperature) gives calibrated probabilities."""
+
+    temperature: float
+    offsets: tuple[float, ...]
+    """Offsets added to the logits, one for each class; 0 for neutral."""
+
+
+def fit_calibration(logits: Floats, labels: NDArray[np.int64]) -> Calibration:
+    """Return the temperature and offsets with the smallest negative log-likelihood.
+
+    This is bias-corrected temperature scaling (Alexandari, Kundaje, Shrikumar 2020, section 2.2). The
+    training partly withholds the classes' shares (`Recipe.balance`); the offsets restore the shares of the
+    dev part.
+    """
+
+    def loss(parameters: NDArray[np.float64]) -> float:
+        log_temperature, negative, positive = parameters
+        return _loss(logits + np.array([negative, 0.0, positive]), labels, log_temperature)
+
+    low, high = np.log(TEMPERATURES)
+    bounds = [(low, high), (-MAX_OFFSET, MAX_OFFSET), (-MAX_OFFSET, MAX_OFFSET)]
+    found = minimize(loss, np.zeros(3), method="Nelder-Mead", bounds=bounds)
+    log_temperature, negative, positive = found.x
+    temperature = round(float(np.exp(log_temperature)), 4)
+    return Calibration(temperature, (round(float(negative), 4), 0.0, round(float(positive), 4)))
+
+
+def fit_temperature(logits: Floats, labels: NDArray[np.int64]) -> Calibration:
+    """Return the temperature alone: temperature scaling (Guo et al. 2017, section 4.2) changes no answer.
+
+    The loss is convex in 1 / T, so its only minimum is found.
+    """
+    low, high = np.log(TEMPERATURES)
+    found = minimize_scalar(lambda value: _loss(logits, labels, value), bounds=(low, high), method="bounded")
+    return Calibration(round(float(np.exp(found.x)), 4), (0.0, 0.0, 0.0))
+
+
+def _loss(logits: Floats, labels: NDArray[np.int64], log_temperature: float) -> float:
+    """Return the mean negative log-likelihood."""
+    predicted = probabilities(logits, float(np.exp(log_temperature)))
+    return float(-np.log(np.maximum(predicted[np.arange(len(labels)), labels], 1e-12)).mean())
+
+
+def probabilities(logits: Floats, temperature: float) -> Floats:
+    """Return the softmax of the logits divided by the temperature."""
+    scaled = logits / temperature
+    shifted = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+    predicted: Floats = shifted / shifted.sum(axis=1, keepdims=True)
+    return predicted
+
 
 MIN_HALF = 100
 """Minimum number of texts in each half.
@@ -69,7 +125,7 @@ class Halves:
 
 
 @dataclass(frozen=True, slots=True)
-class Fitted:
+class FitResult:
     """A calibration and its figures on the held-out half."""
 
     calibration: Calibration
@@ -109,14 +165,14 @@ def _check_half(half: Sequence[int], labels: Sequence[int], num_groups: int, nam
     has = ", ".join(f"{found[place]} {label}" for place, label in enumerate(LABELS))
     raise CalibrationDataError(
         f"{name} has {len(labels)} labelled texts that can be used ({has}) in {num_groups} groups of "
-        f"near-duplicates: too few. Half of them is held out, and each half needs {MIN_HALF} texts, "
-        f"{MIN_OF_CLASS} of each class; label more texts, or check --map"
+        f"near-duplicates, which is too few. Half of them are held out, and each half needs "
+        f"{MIN_HALF} texts, {MIN_OF_CLASS} of each class; label more texts, or check --map"
     )
 
 
 def fit_on_half(
     logits: Floats, labels: NDArray[np.int64], halves: Halves, *, with_offsets: bool, name: str
-) -> Fitted:
+) -> FitResult:
     """Fit a calibration on one half and measure it on the other.
 
     `logits` and `labels` are those of all texts; classes are in the order of LABELS. The measured calibration
@@ -130,16 +186,16 @@ def fit_on_half(
     before = probabilities(logits[held_out], 1.0)
     after = probabilities(logits[held_out] + np.array(calibration.offsets), calibration.temperature)
     uncalibrated, calibrated = (
-        classification_figures(labels[held_out], said, LABELS) for said in (before, after)
+        classification_figures(labels[held_out], predicted, LABELS) for predicted in (before, after)
     )
     if calibrated.log_loss >= uncalibrated.log_loss:
         raise NoBetterError(
             f"on {len(held_out)} held-out texts of {name} the log loss is {uncalibrated.log_loss:.4f} "
             f"without and {calibrated.log_loss:.4f} with {_named(calibration)}: "
-            "these texts show nothing to mend, and nothing was changed"
+            "these texts do not show that a calibration helps, and nothing was changed"
         )
     num_changed = int((before.argmax(axis=1) != after.argmax(axis=1)).sum())
-    return Fitted(calibration, num_changed, uncalibrated, calibrated)
+    return FitResult(calibration, num_changed, uncalibrated, calibrated)
 
 
 def _named(calibration: Calibration) -> str:
@@ -152,31 +208,29 @@ def _named(calibration: Calibration) -> str:
     return f"{temperature} and offsets {offsets}"
 
 
-def check_agreement(said: Floats, labels: NDArray[np.int64], *, name: str) -> None:
+def check_agreement(predicted: Floats, labels: NDArray[np.int64], *, name: str) -> None:
     """Raise LabelsDisagreeError if the answers are no better than chance, or the labels seem exchanged.
 
     Neither test counts right answers, because most of these are neutral in most files, and because a model
     that favours a class, which a temperature does not change, is no reason to refuse a file.
     """
-    order = _better_order(said, labels)
+    order = _better_order(predicted, labels)
     if order is not None:
         exchanged = ", ".join(
-            f"{LABELS[place]} were called {LABELS[other]}"
-            for place, other in enumerate(order)
-            if place != other
+            f"{LABELS[place]} were {LABELS[other]}" for place, other in enumerate(order) if place != other
         )
         raise LabelsDisagreeError(
-            f"the model's answers would fit the labels of {name} better if what is {exchanged}: check --map, "
+            f"the model's answers would fit the labels of {name} better if {exchanged}: check --map, "
             "and the --labels that the model was installed with"
         )
-    if deviations(said, labels) < MIN_DEVIATIONS:
+    if deviations(predicted, labels) < MIN_DEVIATIONS:
         raise LabelsDisagreeError(
-            f"the model's answers have no more to do with the labels of {name} than chance has: check the "
+            f"the model's answers agree with the labels of {name} no better than chance: check the "
             "columns, --map, and the --labels that the model was installed with"
         )
 
 
-def _better_order(said: Floats, labels: NDArray[np.int64]) -> tuple[int, ...] | None:
+def _better_order(predicted: Floats, labels: NDArray[np.int64]) -> tuple[int, ...] | None:
     """Return the best order of the classes if it is clearly better than their own, or else None.
 
     Orders are compared by the sum over the classes of the mean probability of the right class: a class that
@@ -185,7 +239,9 @@ def _better_order(said: Floats, labels: NDArray[np.int64]) -> tuple[int, ...] | 
     places = range(len(LABELS))
     best, most = None, ROUNDING
     for order in itertools.permutations(places):
-        gains = [said[labels == place, order[place]] - said[labels == place, place] for place in places]
+        gains = [
+            predicted[labels == place, order[place]] - predicted[labels == place, place] for place in places
+        ]
         gain = math.fsum(float(one.mean()) for one in gains)
         error = math.sqrt(math.fsum(float(one.var()) / len(one) for one in gains))
         if gain > max(most, MIN_DEVIATIONS * error):
@@ -193,13 +249,13 @@ def _better_order(said: Floats, labels: NDArray[np.int64]) -> tuple[int, ...] | 
     return best
 
 
-def deviations(said: Floats, labels: NDArray[np.int64]) -> float:
+def deviations(predicted: Floats, labels: NDArray[np.int64]) -> float:
     """Return how far the mean probability of the right class is above that of randomly permuted labels.
 
     The unit is standard deviations: Hoeffding 1951, "A combinatorial central limit theorem".
     """
     shares = np.bincount(labels, minlength=len(LABELS)) / len(labels)
-    own = said - (said @ shares)[:, None]
+    own = predicted - (predicted @ shares)[:, None]
     own -= own.mean(axis=0)
     variance = float((own**2 @ shares).sum()) * len(labels) / (len(labels) - 1)
     total = float(own[np.arange(len(labels)), labels].sum())

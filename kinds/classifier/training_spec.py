@@ -1,39 +1,25 @@
-"""The order for training a classifier, and the port through which a kind has it trained; loads no torch."""
+"""What a classifier is trained from, and the port through which a kind has it trained; loads no torch."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-Label = Literal["negative", "neutral", "positive"]
-
-LABELS: tuple[Label, ...] = ("negative", "neutral", "positive")
-"""Labels in the order of a trained model's outputs."""
+from jobs.intake.dialect import FileOptions
+from kinds.classifier.labelled_texts import LabelColumns
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
-class LabelledFile(BaseModel):
+class LabelledFile(LabelColumns):
     """A file of labelled texts, with its format and the meaning of its columns."""
-
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
     name: str = Field(min_length=1, max_length=200)
     """Name for people and for error messages; the digest identifies the file."""
     sha256: Sha256
-    text: str
-    """Column with the text."""
-    label: str | None = None
-    """Column with the label; None if `targets` has the labels."""
-    target: str | None = None
-    """Column with the entity that the label is about; None: the label is about the text as a whole."""
-    targets: str | None = None
-    """Column with a mapping target -> label as JSON or a Python literal; each pair is one example."""
-    map: Mapping[str, Label] = Field(default_factory=dict)
-    """Mapping from a label in the file to its class; empty: the labels are negative, neutral and positive."""
     delimiter: str | None = None
     """Delimiter of a CSV file; None: detected."""
     encoding: str | None = None
@@ -46,13 +32,10 @@ class LabelledFile(BaseModel):
     """Maximum share of unusable lines; with more, nothing is trained. Public data sets have a tenth of lines
     with other labels."""
 
-    @model_validator(mode="after")
-    def _one_way_to_label(self) -> LabelledFile:
-        if (self.label is None) == (self.targets is None) or (self.target and self.targets):
-            raise ValueError(
-                "name either a label column, with or without a target column, or a targets column"
-            )
-        return self
+    @property
+    def options(self) -> FileOptions:
+        """Return the options for reading the file."""
+        return FileOptions(delimiter=self.delimiter, encoding=self.encoding)
 
 
 class Recipe(BaseModel):
@@ -97,8 +80,8 @@ class Recipe(BaseModel):
     """Steps between two checkpoints; a training that is killed repeats at most this many."""
 
 
-class TrainingOrder(BaseModel):
-    """One classifier to train, as the payload of its job. The same order produces the same model."""
+class Plan(BaseModel):
+    """A repeatable training: the new model's name, its files by their digests, and how it is fitted."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
@@ -106,11 +89,16 @@ class TrainingOrder(BaseModel):
     """Name of the new model."""
     base: str
     """Installed model that is fine-tuned."""
-    base_weights_sha256: Sha256
-    files: tuple[LabelledFile, ...] = Field(min_length=1, max_length=20)
-    recipe: Recipe = Recipe()
     seed: int = Field(default=0, ge=0, lt=2**31)
     """Seed of the split, of the order of examples and of dropout."""
+    files: tuple[LabelledFile, ...] = Field(min_length=1, max_length=20)
+    recipe: Recipe = Recipe()
+
+
+class TrainingSpec(Plan):
+    """A plan with the exact base model, as the payload of a job. The same one produces the same model."""
+
+    base_weights_sha256: Sha256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +114,7 @@ class TrainedClassifier:
 class Training(Protocol):
     """The port through which a kind has a model trained, outside the engines."""
 
-    def train_classifier(self, order: TrainingOrder) -> TrainedClassifier:
+    def train_classifier(self, spec: TrainingSpec) -> TrainedClassifier:
         """Train the classifier and block until it is done.
 
         Training continues from the last checkpoint of this job, whichever machine wrote it. Raises InputError

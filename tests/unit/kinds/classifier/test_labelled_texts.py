@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from jobs.rejection import FileRejectedError, Rejected
-from kinds.classifier.labelled import (
+from kinds.classifier.labelled_texts import (
     LabelColumns,
     LabelledText,
     LabelMapError,
@@ -41,9 +41,7 @@ def test_lines_of_csv_and_jsonl_give_the_same_texts(tmp_path: Path) -> None:
 
 
 def test_a_class_that_a_column_of_floats_holds_is_a_whole_number(tmp_path: Path) -> None:
-    columns = LabelColumns(
-        text="title", label="mood", classes=parse_label_map("negative=0,neutral=2,positive=1")
-    )
+    columns = LabelColumns(text="title", label="mood", map=parse_label_map("negative=0,neutral=2,positive=1"))
     body = '{"title": "Up", "mood": 1.0}\n{"title": "Down", "mood": 0}\n{"title": "Odd", "mood": 1.5}\n'
     texts = read(tmp_path / "a.jsonl", body, columns)
     assert [text.label for text in texts if isinstance(text, LabelledText)] == ["positive", "negative"]
@@ -77,8 +75,7 @@ def test_bad_json_lines_are_refused_alone(tmp_path: Path) -> None:
         '{"title": "Up", "mood": true}',
         good,
     ]
-    classes = parse_label_map("positive=1,negative=0")
-    columns = LabelColumns(text="title", label="mood", classes=classes)
+    columns = LabelColumns(text="title", label="mood", map=parse_label_map("positive=1,negative=0"))
     found = read(tmp_path / "a.jsonl", "\n".join(lines), columns)
     assert [line for line, _ in codes(found)] == [1, 2, 3, 4, 5]
     assert found[-1] == LabelledText("6", "Up", "", "positive")
@@ -114,3 +111,7 @@ def test_a_file_that_cannot_be_used_is_refused_whole(tmp_path: Path, name: str, 
 def test_a_label_map_says_which_label_is_which_class(text: str) -> None:
     with pytest.raises(LabelMapError):
         parse_label_map(text)
+
+
+def test_a_class_may_have_several_labels() -> None:
+    assert parse_label_map("negative=0,negative=1") == {"0": "negative", "1": "negative"}
