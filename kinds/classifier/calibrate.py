@@ -61,7 +61,7 @@ class StoredCalibration:
     """The calibration that was stored with a model."""
 
     folder: Path
-    kept: Calibration
+    calibration: Calibration
     replaced: str | None
     """Previous calibration, by the file it was fitted on if that is known; None if there was none."""
 

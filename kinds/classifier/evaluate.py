@@ -72,8 +72,8 @@ class Evaluation:
         """Return the evaluation as JSON, with shares and losses rounded to four decimals."""
         values = asdict(self.figures)
         values["classes"] = {
-            name: {key: round(value, 4) for key, value in one.items()}
-            for name, one in values["classes"].items()
+            name: {key: round(value, 4) for key, value in scores.items()}
+            for name, scores in values["classes"].items()
         }
         rounded = {
             name: round(value, 4) if isinstance(value, float) else value for name, value in values.items()
@@ -151,7 +151,7 @@ def submit_texts(
 def _jobs(texts: Iterator[LabelledText]) -> Iterator[NewJob]:
     number = 0
     while block := list(itertools.islice(texts, BLOCK_TEXTS)):
-        payload = {"texts": [{"id": one.id, "text": one.text, "target": one.target} for one in block]}
+        payload = {"texts": [{"id": text.id, "text": text.text, "target": text.target} for text in block]}
         yield NewJob(f"block-{number}", payload, "")
         number += 1
 

@@ -87,8 +87,10 @@ class SentimentLabelsKind(Kind[LabelBlock]):
         settings = LabelSettings.model_validate(context.settings)
         answers = classified(pairs, context.inference, calibrated=settings.calibrated)
         answered = list(zip(payload.texts, answers, strict=True))
-        predictions = [_prediction(each, one) for each, one in answered if not isinstance(one, Refusal)]
-        refused = {each.id: asdict(one) for each, one in answered if isinstance(one, Refusal)}
+        predictions = [
+            _prediction(text, answer) for text, answer in answered if not isinstance(answer, Refusal)
+        ]
+        refused = {text.id: asdict(answer) for text, answer in answered if isinstance(answer, Refusal)}
         body = "".join(json.dumps(each.model_dump(), ensure_ascii=False) + "\n" for each in predictions)
         counts = Counter(each.label for each in predictions)
         return Result(

@@ -1,4 +1,4 @@
-"""Leaves out documents early that were analysed before, in the same way and with the same content."""
+"""Leaves out documents that were analysed before, in the same way and with the same content."""
 
 from __future__ import annotations
 
@@ -65,27 +65,27 @@ class DocumentFilter:
         earlier: dict[str, tuple[int, Document, bytes | None]] = {}
         while read := list(islice(stream, LOOKUP_DOCUMENTS)):
             chunk = self._with_first_ids(read)
-            documents = [one for one in chunk if isinstance(one, Document)]
+            documents = [item for item in chunk if isinstance(item, Document)]
             self.num_read += len(documents)
             current = self._versions(documents)
             chunk = self._set_apart(chunk, current)
-            for one in chunk:
-                known = None if isinstance(one, Rejected) else current.get(one.id)
-                if isinstance(one, Rejected) or known is None:
-                    yield one
-                elif known.sha256 == document_digest(one):
+            for item in chunk:
+                known = None if isinstance(item, Rejected) else current.get(item.id)
+                if isinstance(item, Rejected) or known is None:
+                    yield item
+                elif known.sha256 == document_digest(item):
                     self.num_known += 1
-                    self._settled.add(one.id)
-                    self._note_record(one, known)
-                elif (version := version_number(one)) > order_of(known.published_at, known.sha256):
-                    self.num_known += earlier.pop(one.id, None) is not None
-                    self._corrected.add(one.id)
-                    yield one
+                    self._settled.add(item.id)
+                    self._note_record(item, known)
+                elif (version := version_number(item)) > order_of(known.published_at, known.sha256):
+                    self.num_known += earlier.pop(item.id, None) is not None
+                    self._corrected.add(item.id)
+                    yield item
                 else:
-                    last = earlier.setdefault(one.id, (version, one, known.record))
-                    self.num_known += last[1] is not one
+                    last = earlier.setdefault(item.id, (version, item, known.record))
+                    self.num_known += last[1] is not item
                     if version > last[0]:
-                        earlier[one.id] = (version, one, known.record)
+                        earlier[item.id] = (version, item, known.record)
         for _, document, record in earlier.values():
             if document.id in self._settled or record in self._unread:
                 self.num_known += 1
@@ -94,31 +94,31 @@ class DocumentFilter:
 
     def _with_first_ids(self, chunk: Sequence[Document | Rejected]) -> list[Document | Rejected]:
         """Restore the shared id of documents that were stored under it before others shared it."""
-        shared = {one.shared_id for one in chunk if isinstance(one, Document) and one.shared_id}
+        shared = {item.shared_id for item in chunk if isinstance(item, Document) and item.shared_id}
         if not shared or not self._is_any_known():
             return list(chunk)
         self._shared |= shared
         before = self._history.documents(self._monitor_id, sorted(shared - self._corrected))
 
-        def named(one: Document | Rejected) -> Document | Rejected:
-            known = before.get(one.shared_id or "") if isinstance(one, Document) else None
-            if isinstance(one, Rejected) or known is None or known.sha256 != document_digest(one):
-                return one
-            return one.model_copy(update={"id": one.shared_id})
+        def named(item: Document | Rejected) -> Document | Rejected:
+            known = before.get(item.shared_id or "") if isinstance(item, Document) else None
+            if isinstance(item, Rejected) or known is None or known.sha256 != document_digest(item):
+                return item
+            return item.model_copy(update={"id": item.shared_id})
 
-        return [named(one) for one in chunk]
+        return [named(item) for item in chunk]
 
     def _set_apart(
         self, chunk: list[Document | Rejected], current: dict[str, DocumentVersion]
     ) -> list[Document | Rejected]:
-        """Rename changed documents whose id was shared before, as they are no corrections of another one."""
+        """Rename changed documents whose id was shared before, as they do not correct another document."""
         changed = {
-            one.id
-            for one in chunk
-            if isinstance(one, Document)
-            and one.shared_id is None
-            and (known := current.get(one.id)) is not None
-            and known.sha256 != document_digest(one)
+            item.id
+            for item in chunk
+            if isinstance(item, Document)
+            and item.shared_id is None
+            and (known := current.get(item.id)) is not None
+            and known.sha256 != document_digest(item)
         }
         if not changed:
             return chunk
@@ -126,9 +126,9 @@ class DocumentFilter:
         self._shared |= {id_ for id_ in changed if is_link(id_) and current[id_].record in self._unread}
         changed &= self._shared | self._history.shared_ids(self._monitor_id, sorted(changed))
         renamed = [
-            with_own_id(one) if isinstance(one, Document) and one.id in changed else one for one in chunk
+            with_own_id(item) if isinstance(item, Document) and item.id in changed else item for item in chunk
         ]
-        current |= self._versions([one for one in renamed if isinstance(one, Document) and one.shared_id])
+        current |= self._versions([item for item in renamed if isinstance(item, Document) and item.shared_id])
         return renamed
 
     def record_digests(self) -> list[RecordDigests]:

@@ -35,7 +35,7 @@ ENTITIES_PER_JOB = 8
 
 
 class SentimentReportKind(Kind[SentimentPayload]):
-    """Reads documents about what is watched: moods, trends, alerts and a report of each."""
+    """Reads documents about the entities of a watch list: moods, trends, alerts and a report of each."""
 
     name: ClassVar[str] = "sentiment_report"
     version: ClassVar[str] = "6"

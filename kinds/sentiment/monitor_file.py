@@ -100,7 +100,7 @@ class MonitorFile(BaseModel):
     def _targets_have_names(self) -> Self:
         names = [target.name for target in self.targets]
         if len(set(names)) < len(names):
-            raise ValueError("two targets have one name: their deliveries could not be distinguished")
+            raise ValueError("two targets have the same name, so their deliveries could not be distinguished")
         return self
 
     @property

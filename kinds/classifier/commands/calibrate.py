@@ -172,13 +172,13 @@ def _print(calibrated: StoredCalibration, summary: Summary, name: str, *, json: 
     """Print a table on stdout, or everything as JSON."""
     from workers.models.files import CALIBRATION
 
-    content = calibrated.kept.content
+    content = calibrated.calibration.content
     if json:
         print_json(
             {
                 **summary.as_json(),
                 "model": name,
-                "calibration_sha256": calibrated.kept.sha256,
+                "calibration_sha256": calibrated.calibration.sha256,
                 "calibration": content.model_dump(mode="json"),
                 "replaced": calibrated.replaced,
             }

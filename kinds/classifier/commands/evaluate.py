@@ -164,6 +164,8 @@ def _print(evaluation: Evaluation, model: str, file: Path) -> None:
         + " ".join(f"{x:>9}" for x in LABELS)
     )
     for name, row in zip(LABELS, figures.confusion, strict=True):
-        one = figures.classes[name]
+        scores = figures.classes[name]
         cells = " ".join(f"{number:9}" for number in row)
-        print_line(f"{name:10} {one.precision:9.3f} {one.recall:7.3f} {one.f1:6.3f}          {cells}")
+        print_line(
+            f"{name:10} {scores.precision:9.3f} {scores.recall:7.3f} {scores.f1:6.3f}               {cells}"
+        )

@@ -50,8 +50,8 @@ def fit_calibration(logits: Floats, labels: NDArray[np.int64]) -> Calibration:
 
     low, high = np.log(TEMPERATURES)
     bounds = [(low, high), (-MAX_OFFSET, MAX_OFFSET), (-MAX_OFFSET, MAX_OFFSET)]
-    found = minimize(loss, np.zeros(3), method="Nelder-Mead", bounds=bounds)
-    log_temperature, negative, positive = found.x
+    minimum = minimize(loss, np.zeros(3), method="Nelder-Mead", bounds=bounds)
+    log_temperature, negative, positive = minimum.x
     temperature = round(float(np.exp(log_temperature)), 4)
     return Calibration(temperature, (round(float(negative), 4), 0.0, round(float(positive), 4)))
 
@@ -62,8 +62,10 @@ def fit_temperature(logits: Floats, labels: NDArray[np.int64]) -> Calibration:
     The loss is convex in 1 / T, so its only minimum is found.
     """
     low, high = np.log(TEMPERATURES)
-    found = minimize_scalar(lambda value: _loss(logits, labels, value), bounds=(low, high), method="bounded")
-    return Calibration(round(float(np.exp(found.x)), 4), (0.0, 0.0, 0.0))
+    minimum = minimize_scalar(
+        lambda value: _loss(logits, labels, value), bounds=(low, high), method="bounded"
+    )
+    return Calibration(round(float(np.exp(minimum.x)), 4), (0.0, 0.0, 0.0))
 
 
 def _loss(logits: Floats, labels: NDArray[np.int64], log_temperature: float) -> float:
@@ -159,10 +161,10 @@ def cut_in_halves(texts: Sequence[str], labels: Sequence[int], *, name: str) -> 
 
 
 def _check_half(half: Sequence[int], labels: Sequence[int], num_groups: int, name: str) -> None:
-    counts, found = Counter(half), Counter(labels)
+    counts, totals = Counter(half), Counter(labels)
     if len(half) >= MIN_HALF and all(counts[place] >= MIN_OF_CLASS for place in range(len(LABELS))):
         return
-    has = ", ".join(f"{found[place]} {label}" for place, label in enumerate(LABELS))
+    has = ", ".join(f"{totals[place]} {label}" for place, label in enumerate(LABELS))
     raise CalibrationDataError(
         f"{name} has {len(labels)} labelled texts that can be used ({has}) in {num_groups} groups of "
         f"near-duplicates, which is too few. Half of them are held out, and each half needs "
@@ -242,8 +244,8 @@ def _better_order(predicted: Floats, labels: NDArray[np.int64]) -> tuple[int, ..
         gains = [
             predicted[labels == place, order[place]] - predicted[labels == place, place] for place in places
         ]
-        gain = math.fsum(float(one.mean()) for one in gains)
-        error = math.sqrt(math.fsum(float(one.var()) / len(one) for one in gains))
+        gain = math.fsum(float(values.mean()) for values in gains)
+        error = math.sqrt(math.fsum(float(values.var()) / len(values) for values in gains))
         if gain > max(most, MIN_DEVIATIONS * error):
             best, most = order, gain
     return best

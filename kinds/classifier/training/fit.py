@@ -97,15 +97,15 @@ def write_checkpoint(
 
 def read_newest(folder: Path, *, spec_sha256: str) -> tuple[Progress, dict[str, dict[str, Tensor]]] | None:
     """Return the state of the latest step, or None. Raises CheckpointError if it is of another training."""
-    found = sorted(path for path in folder.glob("*.safetensors") if _NAME.fullmatch(path.name))
-    if not found:
+    paths = sorted(path for path in folder.glob("*.safetensors") if _NAME.fullmatch(path.name))
+    if not paths:
         return None
     groups: dict[str, dict[str, Tensor]] = {}
-    with safe_open(found[-1], framework="pt") as file:
+    with safe_open(paths[-1], framework="pt") as file:
         metadata = file.metadata() or {}
         if metadata.get("spec_sha256") != spec_sha256:
             raise CheckpointError(
-                f"{found[-1].name} is a checkpoint of another training: delete it to start from the beginning"
+                f"{paths[-1].name} is a checkpoint of another training: delete it to start from the beginning"
             )
         for key in file.keys():  # noqa: SIM118 - not a mapping
             group, _, name = key.partition("/")
@@ -227,10 +227,10 @@ class _Training:
 
     def resume(self) -> None:
         """Continue from the newest checkpoint, if there is one."""
-        found = read_newest(self._task.checkpoints, spec_sha256=self._task.spec_sha256)
-        if found is None:
+        checkpoint = read_newest(self._task.checkpoints, spec_sha256=self._task.spec_sha256)
+        if checkpoint is None:
             return
-        self.progress, groups = found
+        self.progress, groups = checkpoint
         self.members = [groups[f"member{number}"] for number in range(len(self.progress.members))]
         if not self.own_step:
             return

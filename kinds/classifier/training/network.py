@@ -103,14 +103,14 @@ class Encoder:
             if not places:
                 continue
             second = [pairs[place][1][:200] for place in places] if paired else None
-            made = self._tokenizer(
+            tokens = self._tokenizer(
                 [pairs[place][0] for place in places],
                 second,
                 truncation="only_first" if paired else True,
                 max_length=self.max_tokens,
                 return_token_type_ids=True,
             )
-            rows = zip(places, made["input_ids"], made["token_type_ids"], strict=True)
+            rows = zip(places, tokens["input_ids"], tokens["token_type_ids"], strict=True)
             for place, input_ids, token_type_ids in rows:
                 encoded[place] = (input_ids, token_type_ids)
         return encoded
@@ -133,8 +133,8 @@ def forward(net: torch.nn.Module, batch: Batch) -> Tensor:
     inputs = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
     if batch.token_type_ids is not None:
         inputs["token_type_ids"] = batch.token_type_ids
-    made = net(**inputs)
-    logits: Tensor = made.logits.float()
+    output = net(**inputs)
+    logits: Tensor = output.logits.float()
     return logits
 
 

@@ -251,7 +251,7 @@ def _result(folder: Path) -> TrainedClassifier:
     files = {name: (folder / name).read_bytes() for name in RESULT_FILES}
     evaluation = json.loads(files["evaluation.json"])
     scores = {
-        name: {subset: found["macro_f1"] for subset, found in subsets.items()}
+        name: {subset: figures["macro_f1"] for subset, figures in subsets.items()}
         for name, subsets in evaluation["test"].items()
     }
     return TrainedClassifier(

@@ -37,14 +37,14 @@ def figures(logits: Floats, examples: Sequence[Example], temperature: float) -> 
 
     The rows of the confusion matrix are the true labels, its columns the predicted ones.
     """
-    found = classification_figures(labels_of(examples), probabilities(logits, temperature), LABELS)
+    result = classification_figures(labels_of(examples), probabilities(logits, temperature), LABELS)
     return {
-        "num_examples": found.num_examples,
-        "accuracy": round(found.accuracy, 4),
-        "macro_f1": round(found.macro_f1, 4),
-        "f1": {label: round(found.classes[label].f1, 4) for label in LABELS},
-        "confusion": [list(row) for row in found.confusion],
-        "calibration_error": round(found.calibration_error, 4),
+        "num_examples": result.num_examples,
+        "accuracy": round(result.accuracy, 4),
+        "macro_f1": round(result.macro_f1, 4),
+        "f1": {label: round(result.classes[label].f1, 4) for label in LABELS},
+        "confusion": [list(row) for row in result.confusion],
+        "calibration_error": round(result.calibration_error, 4),
     }
 
 
@@ -57,31 +57,31 @@ def evaluate(
     the texts with one labelled target, but the model does not see it.
     """
     logits = predict(examples, True)
-    found: dict[str, object] = {}
+    by_name: dict[str, object] = {}
     for number, name in names.items():
         places = [place for place, each in enumerate(examples) if each.file == number]
         if places:
             of_file = [examples[place] for place in places]
-            found[name] = _of_file(of_file, logits[places], predict, temperature)
-    return found
+            by_name[name] = _of_file(of_file, logits[places], predict, temperature)
+    return by_name
 
 
 def _of_file(
     examples: Sequence[Example], logits: Floats, predict: Predict, temperature: float
 ) -> dict[str, object]:
-    found: dict[str, object] = {"all": figures(logits, examples, temperature)}
+    by_name: dict[str, object] = {"all": figures(logits, examples, temperature)}
     if not any(each.target for each in examples):
-        return found
+        return by_name
     num_targets = Counter(each.line for each in examples)
-    one = [place for place, each in enumerate(examples) if num_targets[each.line] == 1]
+    single = [place for place, each in enumerate(examples) if num_targets[each.line] == 1]
     several = [place for place, each in enumerate(examples) if num_targets[each.line] > 1]
-    for name, places in (("one_target", one), ("several_targets", several)):
+    for name, places in (("one_target", single), ("several_targets", several)):
         if len(places) >= MIN_EXAMPLES:
-            found[name] = figures(logits[places], [examples[place] for place in places], temperature)
-    if len(one) >= MIN_EXAMPLES:
-        alone = [examples[place] for place in one]
-        found["text_alone"] = figures(predict(alone, False), alone, temperature)
-    return found
+            by_name[name] = figures(logits[places], [examples[place] for place in places], temperature)
+    if len(single) >= MIN_EXAMPLES:
+        alone = [examples[place] for place in single]
+        by_name["text_alone"] = figures(predict(alone, False), alone, temperature)
+    return by_name
 
 
 def labels_of(examples: Sequence[Example]) -> NDArray[np.int64]:
@@ -164,15 +164,15 @@ def _data_rows(spec: TrainingSpec, evaluation: Mapping[str, Any]) -> list[str]:
 def _figure_rows(test: Mapping[str, Any]) -> list[str]:
     rows = []
     for name, subsets in test.items():
-        for subset, found in subsets.items():
+        for subset, entry in subsets.items():
             numbers = [
-                found["accuracy"],
-                found["macro_f1"],
-                *found["f1"].values(),
-                found["calibration_error"],
+                entry["accuracy"],
+                entry["macro_f1"],
+                *entry["f1"].values(),
+                entry["calibration_error"],
             ]
             figures = " | ".join(f"{number:.3f}" for number in numbers)
-            rows.append(f"| {name} | {_SUBSETS[subset]} | {found['num_examples']} | {figures} |")
+            rows.append(f"| {name} | {_SUBSETS[subset]} | {entry['num_examples']} | {figures} |")
     return rows
 
 
@@ -234,8 +234,8 @@ def write_result(folder: Path, run: TrainingRun, net: torch.nn.Module, encoder: 
 
 
 def _logits(net: torch.nn.Module, encoder: Encoder, examples: Sequence[Example], targets: bool) -> Floats:
-    found: Floats = predict(net, encoder, examples, targets=targets).double().numpy()
-    return found
+    logits: Floats = predict(net, encoder, examples, targets=targets).double().numpy()
+    return logits
 
 
 def _facts(run: TrainingRun) -> dict[str, object]:

@@ -50,18 +50,18 @@ def deliver_alerts(
     """
     try:
         targets = get_monitor(database, monitor_id).targets
-        left = [one.name for one in targets if not _is_deliverable(one, json=json)]
-        notifier = Notifier(database, monitor_id=monitor_id, without=left)
+        excluded = [target.name for target in targets if not _is_deliverable(target, json=json)]
+        notifier = Notifier(database, monitor_id=monitor_id, without=excluded)
         notifier.run_until_none_is_due(max_seconds)
         waiting = num_waiting(database, monitor_id)
     except SQLAlchemyError:
-        say("Postgres is unavailable; alerts wait in it for `pressroom up` or `pressroom beat`.")
+        say("Postgres is unavailable; `pressroom up` or `pressroom beat` will deliver the pending alerts.")
         return
     except KeyboardInterrupt:
-        say("Interrupted; what is not delivered waits for `pressroom up` or `pressroom beat`.")
+        say("Interrupted; `pressroom up` or `pressroom beat` will deliver the pending alerts.")
         return
     if notifier.num_delivered or waiting:
-        rest = f", {waiting} waiting for `pressroom up` or `pressroom beat`" if waiting else ""
+        rest = f"; `pressroom up` or `pressroom beat` will deliver {waiting} more" if waiting else ""
         say(f"Deliveries of alerts: {notifier.num_delivered} made{rest}")
 
 

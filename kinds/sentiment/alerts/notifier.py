@@ -79,7 +79,7 @@ class Notifier:
         self._monitor_id = monitor_id
         self._without = without
         self._lead = Lead(database, NOTIFIER)
-        self._postgres = Outage(logger, "Postgres", meanwhile="alerts wait in it")
+        self._postgres = Outage(logger, "Postgres", meanwhile="alerts stay pending")
         self._counting = threading.Lock()
         self.num_delivered = 0
         """Messages that a target has accepted."""
@@ -119,7 +119,7 @@ class Notifier:
                 else:
                     time.sleep(min(seconds, LEAD_POLL_SECONDS))
         except TimeoutError:
-            logger.info("A target hangs; its alerts wait.")
+            logger.info("A target does not respond; its alerts stay pending.")
         finally:
             self._lead.give_up()
 
@@ -156,7 +156,7 @@ class Notifier:
             deliveries.end(self._database, delivery, error_code="muted", message="the alert is muted")
             return True
         if delivery.target is None:
-            message = f"the monitor has no target {delivery.target_name!r} any more"
+            message = f"the monitor no longer has a target {delivery.target_name!r}"
             deliveries.end(self._database, delivery, error_code="target_removed", message=message)
             return True
         if not deliveries.begin_attempt(self._database, delivery, retry_seconds=_retry_seconds(delivery)):

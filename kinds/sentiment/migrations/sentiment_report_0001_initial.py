@@ -1,4 +1,4 @@
-"""Monitors, what was read for them, and what it came to."""
+"""Monitors, their documents and series, and alerts with their deliveries."""
 
 from __future__ import annotations
 

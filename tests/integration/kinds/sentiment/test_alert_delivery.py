@@ -75,7 +75,7 @@ def test_more_than_a_round_is_delivered_and_what_fails_waits(
     state = states(database, refused)["down"]
     assert (state.num_attempts, state.error_code, state.ended_at) == (1, "webhook_unreachable", None)
     said = capsys.readouterr().err
-    assert "Deliveries of alerts: 12 made, 1 waiting for `pressroom up` or `pressroom beat`\n" in said
+    assert "Deliveries of alerts: 12 made; `pressroom up` or `pressroom beat` will deliver 1 more\n" in said
 
 
 def test_nothing_is_said_where_nothing_is_to_be_told(
@@ -145,7 +145,7 @@ def test_target_that_hangs_holds_the_command_for_a_while_alone(
 def test_outage_of_postgres_does_not_hide_what_the_run_came_to(capsys: pytest.CaptureFixture[str]) -> None:
     with opened_database("postgresql://nobody:nothing@127.0.0.1:1/none") as away:
         deliver_alerts(away, uuid4(), json=False)
-    assert "Postgres is unavailable; alerts wait in it" in capsys.readouterr().err
+    assert "Postgres is unavailable; `pressroom up`" in capsys.readouterr().err
 
 
 def test_target_whose_secret_is_elsewhere_is_not_tried(

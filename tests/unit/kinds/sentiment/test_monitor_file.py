@@ -84,7 +84,7 @@ def test_file_says_all_of_a_monitor_and_paths_are_beside_it(tmp_path: Path) -> N
         ),
         ('url = "https://example.com/rss"', 'url_variable = "https://x.org/?key=1"', "url_variable"),
         ('secret_variable = "OPS_SECRET"', 'secret = "whsec_1"', "secret"),
-        ('name = "ops"', 'name = "lines"', "one name"),
+        ('name = "ops"', 'name = "lines"', "the same name"),
         ('windows = ["hour", "day"]', 'windows = ["fortnight"]', "fortnight|'hour'"),
         ("[settings]", "[setings]", "setings"),
         ("[policy]", "[policy", "TOML"),
