@@ -79,7 +79,7 @@ class Analysis:
 
 def link_documents(
     documents: Sequence[Document],
-    watched: PreparedWatchlist,
+    watchlist: PreparedWatchlist,
     inference: Inference,
     *,
     embedder: str | None,
@@ -90,40 +90,49 @@ def link_documents(
     A document that cannot be prepared, linked or embedded is refused without affecting the others.
     """
 
-    def linked(document: Document) -> tuple[Prepared, list[Link]]:
-        one = prepare(document)
-        return one, watched.linker.link(one) if one.is_supported else []
+    def link(document: Document) -> tuple[Prepared, list[Link]]:
+        prepared = prepare(document)
+        return prepared, watchlist.linker.link(prepared) if prepared.is_supported else []
 
     rows: list[tuple[Prepared, list[Link]]] = []
-    with watched.turn:
+    with watchlist.turn:
         for document in documents:
-            made = attempt(linked, document)
-            if isinstance(made, Refusal):
-                refuse(document, made)
+            row = attempt(link, document)
+            if isinstance(row, Refusal):
+                refuse(document, row)
             else:
-                rows.append(made)
-    prepared, links = [one for one, _ in rows], [own for _, own in rows]
-    vectors = _vectors(prepared, links, watched, inference, embedder)
+                rows.append(row)
+    vectors = _vectors([row[0] for row in rows], [row[1] for row in rows], watchlist, inference, embedder)
     analyses = []
-    for place, (one, own) in enumerate(rows):
+    for place, (prepared, links) in enumerate(rows):
         if (refusal := vectors.refused.get(place)) is not None:
-            refuse(one.document, refusal)
-            continue
-        vector = vectors.documents.get(place)
-        near = {} if vector is None else similarities(vector, vectors.entities)
-        settled, is_dropped = settle(own, near, min_score=MIN_ENTITY_SIMILARITY, min_margin=MIN_MARGIN)
-        topics = {} if vector is None else topic_links(vector, vectors.topics)
-        named = {link.entity_id for link in settled}
-        settled += [_topic_link(one, topic, cosine) for topic, cosine in topics.items() if topic not in named]
-        analyses.append(
-            Analysis(
-                prepared=one,
-                links=settled,
-                topic=next(iter(topics), None) or _named_topic(settled, watched),
-                flags=(*one.flags, *([AMBIGUOUS] if is_dropped else [])),
-            )
-        )
+            refuse(prepared.document, refusal)
+        else:
+            analyses.append(_analysis(prepared, links, vectors.documents.get(place), vectors, watchlist))
     return analyses
+
+
+def _analysis(
+    prepared: Prepared,
+    links: list[Link],
+    vector: Vector | None,
+    vectors: _Vectors,
+    watchlist: PreparedWatchlist,
+) -> Analysis:
+    """Settle ambiguous links by the document's vector, and add the topics that it is about."""
+    near = {} if vector is None else similarities(vector, vectors.entities)
+    settled, is_dropped = settle(links, near, min_score=MIN_ENTITY_SIMILARITY, min_margin=MIN_MARGIN)
+    topics = {} if vector is None else topic_links(vector, vectors.topics)
+    named = {link.entity_id for link in settled}
+    settled += [
+        _topic_link(prepared, topic, cosine) for topic, cosine in topics.items() if topic not in named
+    ]
+    return Analysis(
+        prepared=prepared,
+        links=settled,
+        topic=next(iter(topics), None) or _named_topic(settled, watchlist),
+        flags=(*prepared.flags, *([AMBIGUOUS] if is_dropped else [])),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,14 +147,14 @@ class _Vectors:
 def _vectors(
     prepared: Sequence[Prepared],
     links: Sequence[Sequence[Link]],
-    watched: PreparedWatchlist,
+    watchlist: PreparedWatchlist,
     inference: Inference,
     embedder: str | None,
 ) -> _Vectors:
     """Embed the documents with an ambiguous name, or all documents if there are topics with a description."""
     if embedder is None:
         return _Vectors({}, {}, {}, {})
-    described = [entity for entity in watched.watchlist.entities if entity.description]
+    described = [entity for entity in watchlist.watchlist.entities if entity.description]
     has_topics = any(entity.kind is EntityKind.TOPIC for entity in described)
     places = [
         place
@@ -189,6 +198,6 @@ def _topic_link(prepared: Prepared, topic: str, cosine: float) -> Link:
     )
 
 
-def _named_topic(links: Sequence[Link], watched: PreparedWatchlist) -> str | None:
-    named = [link for link in links if watched.entities[link.entity_id].kind is EntityKind.TOPIC]
+def _named_topic(links: Sequence[Link], watchlist: PreparedWatchlist) -> str | None:
+    named = [link for link in links if watchlist.entities[link.entity_id].kind is EntityKind.TOPIC]
     return max(named, key=lambda link: link.relevance).entity_id if named else None

@@ -8,7 +8,18 @@ from datetime import datetime
 from uuid import UUID
 
 from pydantic import TypeAdapter
-from sqlalchemy import ColumnElement, Connection, Engine, RowMapping, case, func, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    RowMapping,
+    Subquery,
+    case,
+    func,
+    or_,
+    select,
+    update,
+)
 
 from db.tables import ScheduleRow
 from kinds.sentiment.monitor import AlertStatus, Notification
@@ -97,22 +108,7 @@ def due_deliveries(
     They can be limited to one monitor and exclude some targets. The delivery of a withdrawn alert waits if
     the target was not notified of it, because the alert may be raised again.
     """
-    of_monitor = () if monitor_id is None else (AlertRow.monitor_id == monitor_id,)
-    place = func.row_number().over(
-        partition_by=(AlertRow.monitor_id, DeliveryRow.target),
-        order_by=(DeliveryRow.due_at, DeliveryRow.alert_id),
-    )
-    due = (
-        select(DeliveryRow.alert_id, DeliveryRow.target, place.label("place"))
-        .join(AlertRow, AlertRow.id == DeliveryRow.alert_id)
-        .where(
-            *_is_pending(),
-            *of_monitor,
-            DeliveryRow.due_at <= func.now(),
-            DeliveryRow.target.not_in(without),
-        )
-        .subquery()
-    )
+    due = _due(monitor_id, without)
     statement = (
         select(
             DeliveryRow.target,
@@ -135,6 +131,26 @@ def due_deliveries(
     )
     with database.connect() as connection:
         return [_delivery(row) for row in connection.execute(statement).mappings()]
+
+
+def _due(monitor_id: UUID | None, without: Collection[str]) -> Subquery:
+    """Select the keys of due deliveries, with each one's place among those to its target."""
+    of_monitor = () if monitor_id is None else (AlertRow.monitor_id == monitor_id,)
+    place = func.row_number().over(
+        partition_by=(AlertRow.monitor_id, DeliveryRow.target),
+        order_by=(DeliveryRow.due_at, DeliveryRow.alert_id),
+    )
+    return (
+        select(DeliveryRow.alert_id, DeliveryRow.target, place.label("place"))
+        .join(AlertRow, AlertRow.id == DeliveryRow.alert_id)
+        .where(
+            *_is_pending(),
+            *of_monitor,
+            DeliveryRow.due_at <= func.now(),
+            DeliveryRow.target.not_in(without),
+        )
+        .subquery()
+    )
 
 
 def num_waiting(database: Engine, monitor_id: UUID) -> int:

@@ -395,21 +395,26 @@ def _write_versions(connection: Connection, monitor_id: UUID, versions: Mapping[
             )
         )
     )
-    gone = connection.execute(
+    _replace_mentions(connection, monitor_id, {id_: versions[id_] for id_ in current_ids})
+
+
+def _replace_mentions(connection: Connection, monitor_id: UUID, versions: Mapping[str, _Version]) -> None:
+    """Replace the mentions of these documents, whose versions are current, by those of the versions."""
+    removed = connection.execute(
         delete(MentionRow)
-        .where(MentionRow.monitor_id == monitor_id, MentionRow.document_id == func.any(list(current_ids)))
+        .where(MentionRow.monitor_id == monitor_id, MentionRow.document_id == func.any(list(versions)))
         .returning(MentionRow.entity_id, MentionRow.published_at)
     ).all()
     mentions = {
         (mention.entity_id, mention.document_id): {"monitor_id": monitor_id, **fields_of(mention)}
-        for version in {id(v.block): v for v in versions.values()}.values()
-        for mention in version.block.mentions
-        if mention.document_id in current_ids and versions[mention.document_id].block is version.block
+        for block in {id(version.block): version.block for version in versions.values()}.values()
+        for mention in block.mentions
+        if mention.document_id in versions and versions[mention.document_id].block is block
     }
     if mentions:
         insert_rows(connection, MentionRow, [mentions[key] for key in sorted(mentions)])
-    come = [(row["entity_id"], row["published_at"]) for row in mentions.values()]
-    _unsettle(connection, monitor_id, [*((row.entity_id, row.published_at) for row in gone), *come])
+    added = [(row["entity_id"], row["published_at"]) for row in mentions.values()]
+    _unsettle(connection, monitor_id, [*((row.entity_id, row.published_at) for row in removed), *added])
 
 
 def _unsettle(connection: Connection, monitor_id: UUID, changes: Iterable[tuple[Any, Any]]) -> None:
