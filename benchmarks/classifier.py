@@ -25,12 +25,12 @@ from typing import Any
 from benchmarks.machine import machine_facts, write_result
 from jobs.errors import PressroomError
 from kinds.classifier.labelled_texts import LABELS
-from kinds.classifier.train import Plan, PreparedTraining, prepare, read_plan
+from kinds.classifier.train import PreparedTraining, prepare, read_plan
 from kinds.classifier.training import CHECKPOINTS, DATA, RESULT, SPEC
 from kinds.classifier.training.calibration import Floats
 from kinds.classifier.training.data import Example, near_duplicate_groups, split_examples
 from kinds.classifier.training.result import evaluate
-from kinds.classifier.training_spec import LabelledFile, Recipe, TrainingSpec
+from kinds.classifier.training_spec import LabelledFile, Plan, Recipe, TrainingSpec
 from workers.child_process import start_child
 from workers.models.adapters import BUNDLED
 from workers.models.manifest import model_folder

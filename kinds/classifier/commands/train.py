@@ -19,7 +19,8 @@ from pressroom.console import EXIT_FAILURE, EXIT_USAGE, errors_reported, print_j
 from workers.settings import DEFAULT_EMBEDDER, Settings
 
 if TYPE_CHECKING:
-    from kinds.classifier.train import Plan, PreparedTraining, TrainingResult
+    from kinds.classifier.train import PreparedTraining, TrainingResult
+    from kinds.classifier.training_spec import Plan
 
 
 def train_classifier(
