@@ -61,7 +61,7 @@ def deliver_alerts(
         say("Interrupted; `pressroom up` or `pressroom beat` will deliver the pending alerts.")
         return
     if notifier.num_delivered or waiting:
-        rest = f"; `pressroom up` or `pressroom beat` will deliver {waiting} more" if waiting else ""
+        rest = f", {waiting} waiting for `pressroom up` or `pressroom beat`" if waiting else ""
         say(f"Deliveries of alerts: {notifier.num_delivered} made{rest}")
 
 

@@ -19,7 +19,7 @@ from db.reports import batch_status
 from db.stages import NewJob
 from jobs.kind import Artifact
 from kinds.sentiment.documents.watchlist import Entity, EntityKind, Watchlist
-from kinds.sentiment.export import SentimentFigures, export_sentiment
+from kinds.sentiment.export import export_sentiment
 from kinds.sentiment.export_files import SentimentFigures
 from kinds.sentiment.history import AnalysedDocuments, DocumentFacts, EntityHistory, Record
 from kinds.sentiment.monitor import Monitor
