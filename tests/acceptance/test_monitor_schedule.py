@@ -194,8 +194,8 @@ def test_run_by_hand_delivers_its_alerts_where_no_beat_runs(
     lines = (tmp_path / "alerts.jsonl").read_text().splitlines()
     number = len(lines)
     assert number == printed["figures"]["num_alerts"] > 0
-    waiting = f"`pressroom up` or `pressroom beat` will deliver {2 * number} more"
-    assert f"Deliveries of alerts: {number} made; {waiting}" in run.stderr
+    waiting = f"{2 * number} waiting for `pressroom up` or `pressroom beat`"
+    assert f"Deliveries of alerts: {number} made, {waiting}" in run.stderr
 
     late = tmp_path / "late.jsonl"
     late.write_text(document("late", "Acme Steel recalls rails, too", datetime.now(UTC) - timedelta(days=1)))
