@@ -47,12 +47,12 @@ WORDS = 700
 
 METRICS: dict[str, object] = {
     "title": "Title",
-    "asked_words": WORDS,
+    "requested_words": WORDS,
     "num_words": WORDS,
     "is_within_length": True,
     "repetition": 0.01,
     "is_within_repetition": True,
-    "asked_language": "en",
+    "requested_language": "en",
     "detected_language": "en",
     "flags": [],
 }

@@ -18,5 +18,5 @@ class ArticleDescriber(Describer):
             return
         metrics = ArticleMetrics.model_validate(detail.result.metrics)
         yield "title", metrics.title
-        yield "length", f"{metrics.num_words} words of {metrics.asked_words} requested"
+        yield "length", f"{metrics.num_words} words of {metrics.requested_words} requested"
         yield "repetition", f"{metrics.repetition:.2f}"

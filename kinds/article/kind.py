@@ -75,13 +75,13 @@ def _metrics(brief: ArticleBrief, draft: Draft, title: str, body: str) -> dict[s
     repetition = seq_rep_n(tokens)
     return {
         "title": title,
-        "asked_words": brief.length,
+        "requested_words": brief.length,
         "num_words": len(tokens),
         "length_error": round(relative_length_error(len(tokens), brief.length), 4),
         "is_within_length": is_within_length(len(tokens), brief.length),
         "repetition": round(repetition, 4),
         "is_within_repetition": repetition <= MAX_REPETITION,
-        "asked_language": brief.language,
+        "requested_language": brief.language,
         "detected_language": detect_language(body),
         "finish_reason": draft.finish_reason.value if draft.finish_reason else None,
         "was_truncated": draft.pieces[-1].cut_sentence is not None,
@@ -97,7 +97,8 @@ def _front_matter(brief: ArticleBrief, custom_id: str, metrics: Mapping[str, obj
     """Return the front matter as YAML; its values are written as JSON, of which YAML 1.2 is a superset."""
     fields = {"title": metrics["title"], "id": custom_id, "keywords": list(brief.keywords)}
     fields |= {
-        name: metrics[name] for name in ("asked_language", "detected_language", "asked_words", "num_words")
+        name: metrics[name]
+        for name in ("requested_language", "detected_language", "requested_words", "num_words")
     }
     lines = [f"{name}: {json_text(value)}\n" for name, value in fields.items()]
     return f"---\n{''.join(lines)}---\n\n"

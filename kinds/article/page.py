@@ -100,7 +100,7 @@ class PageArticle:
         named = {
             "length": not metrics.is_within_length,
             "repetition": not metrics.is_within_repetition,
-            "language": not metrics.is_asked_language,
+            "language": not metrics.is_requested_language,
             "flagged": bool(metrics.flags),
         }
         return tuple(name for name, holds in named.items() if holds)

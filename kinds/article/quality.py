@@ -21,20 +21,20 @@ class ArticleMetrics(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     title: str
-    asked_words: int
+    requested_words: int
     num_words: int
     is_within_length: bool
     repetition: float
     is_within_repetition: bool
-    asked_language: str
+    requested_language: str
     detected_language: str | None
     """Detected language; None if the text is too short or too mixed to tell."""
     flags: tuple[str, ...] = ()
 
     @property
-    def is_asked_language(self) -> bool:
+    def is_requested_language(self) -> bool:
         """Return whether the language is the requested one, ignoring region and script: en matches en-GB."""
-        return self.detected_language == self.asked_language.partition("-")[0]
+        return self.detected_language == self.requested_language.partition("-")[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -101,12 +101,12 @@ def finished_batch(
 def metrics(line: Line) -> Mapping[str, object]:
     return {
         "title": f"Title of {line.custom_id}",
-        "asked_words": 100,
+        "requested_words": 100,
         "num_words": 90,
         "is_within_length": line.is_within_length,
         "repetition": 0.01,
         "is_within_repetition": line.is_within_repetition,
-        "asked_language": "en",
+        "requested_language": "en",
         "detected_language": "en",
         "flags": [],
     }

@@ -28,12 +28,12 @@ pytestmark = pytest.mark.attack("altered artifact or statement")
 
 METRICS: dict[str, object] = {
     "title": "Title",
-    "asked_words": 100,
+    "requested_words": 100,
     "num_words": 90,
     "is_within_length": True,
     "repetition": 0.01,
     "is_within_repetition": True,
-    "asked_language": "en",
+    "requested_language": "en",
     "detected_language": "en",
     "flags": [],
 }

@@ -121,7 +121,7 @@ def test_a_field_of_a_log_line_is_cut() -> None:
 )
 def test_a_title_neither_breaks_the_front_matter_nor_is_markup(title: str) -> None:
     brief = ArticleBrief(title="x", keywords=(title,))
-    metrics = dict.fromkeys(("asked_language", "detected_language", "asked_words", "num_words"), 1)
+    metrics = dict.fromkeys(("requested_language", "detected_language", "requested_words", "num_words"), 1)
     block = _front_matter(brief, title, {"title": title, **metrics})
     front = yaml.safe_load(block.split("---\n")[1])
     assert (front["title"], front["id"]) == (title, title)

@@ -178,7 +178,7 @@ def test_artifact_is_markdown_with_front_matter_that_yaml_reads() -> None:
     front = yaml.safe_load(artifact.body.decode().split("---\n")[1])
     assert front["title"] == 'The "best": bread'
     assert front["keywords"] == ["a: b", "- c"]
-    assert (front["id"], front["asked_language"], front["num_words"]) == ("bread", "de", 60)
+    assert (front["id"], front["requested_language"], front["num_words"]) == ("bread", "de", 60)
 
 
 def test_metrics_are_json_and_name_the_template() -> None:
@@ -192,7 +192,7 @@ def test_language_is_asked_for_by_name_and_the_written_one_is_detected() -> None
     german = "Brot braucht Mehl, Wasser, Salz und vor allem viel Zeit, bis die Kruste dunkel ist und knackt."
     result, model = write(ArticleBrief(title="Brot", language="de-AT", length=20), german)
     assert "Write in German." in model.questions[0]
-    assert (result.metrics["asked_language"], result.metrics["detected_language"]) == ("de-AT", "de")
+    assert (result.metrics["requested_language"], result.metrics["detected_language"]) == ("de-AT", "de")
 
 
 @pytest.mark.parametrize("field", ["titel", "seed", "max_new_tokens"])

@@ -86,12 +86,12 @@ class Elements(HTMLParser):
 def metrics(**values: object) -> ArticleMetrics:
     given: dict[str, object] = {
         "title": "Bread",
-        "asked_words": 100,
+        "requested_words": 100,
         "num_words": 90,
         "is_within_length": True,
         "repetition": 0.02,
         "is_within_repetition": True,
-        "asked_language": "en-GB",
+        "requested_language": "en-GB",
         "detected_language": "en",
         "num_turns": 3,
     }
@@ -195,7 +195,8 @@ def test_nothing_that_a_model_or_a_user_wrote_becomes_script() -> None:
     for text in HOSTILE_TEXTS:
         failure = PageFailure(custom_id=text, status="failed", error_code=text, error_message=text)
         hostile = replace(
-            article(markdown=HOSTILE_MARKDOWN, title=text, flags=[text], asked_language=text), custom_id=text
+            article(markdown=HOSTILE_MARKDOWN, title=text, flags=[text], requested_language=text),
+            custom_id=text,
         )
         elements = Elements(render(summary(name=text, model=text, failures=[failure], failed=1), [hostile]))
         assert len(elements.of("script")) == 1
