@@ -36,6 +36,8 @@ class Page:
     script: str | None = None
     filters: Mapping[str, Callable[..., object]] = field(default_factory=dict)
     """Filters of this template, beside `number`, `plural` and `moment`."""
+    has_inline_styles: bool = False
+    """Whether elements have styles of their own, as those of a chart do; the policy then allows them."""
 
     def render(self, at: datetime, **values: object) -> str:
         """Return the page as HTML; `at` is the instant that its header names."""
@@ -57,7 +59,7 @@ class Page:
             at=at,
             style=Markup(style),  # noqa: S704 - files of these packages
             script=Markup(script),  # noqa: S704
-            policy=_policy(style, script),
+            policy=_policy(style, script, has_inline_styles=self.has_inline_styles),
             **values,
         )
 
@@ -127,12 +129,12 @@ def moment(at: datetime) -> str:
     return f"{utc.day} {utc:%B %Y, %H:%M} UTC"
 
 
-def _policy(style: str, script: str) -> str:
+def _policy(style: str, script: str, *, has_inline_styles: bool) -> str:
     """Return a Content-Security-Policy that allows only this style and script, by their digests."""
+    styles = "'unsafe-inline'" if has_inline_styles else _source(style)
     scripts = f"script-src {_source(script)}; " if script else ""
     return (
-        f"default-src 'none'; style-src {_source(style)}; {scripts}"
-        "img-src data:; base-uri 'none'; form-action 'none'"
+        f"default-src 'none'; style-src {styles}; {scripts}img-src data:; base-uri 'none'; form-action 'none'"
     )
 
 

@@ -252,7 +252,7 @@ def evidence_of(database: Engine, job_id: UUID) -> list[Evidence]:
         return [Evidence.model_validate(row) for row in rows]
 
 
-def wait_until(condition: Callable[[], bool], what: str, *, seconds: float = 30.0) -> None:
+def wait_until(condition: Callable[[], bool], what: str, *, seconds: float = 120.0) -> None:
     """Poll until the condition holds; the deadline is for a hang, never for speed."""
     until = time.monotonic() + seconds
     while not condition():

@@ -43,6 +43,7 @@ from kinds.sentiment.report.facts import Driver, ReportFacts
 from kinds.sentiment.report.summary import Summary, write_summary
 from kinds.sentiment.series.mention import CountedDocument
 from kinds.sentiment.series.time_windows import EntityWindow
+from pressroom.pages import Page
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,33 +148,35 @@ def escape_markdown(text: str) -> str:
     return _MARKDOWN.sub(r"\\\1", printable(" ".join(text.split())))
 
 
+_FILTERS = {"score": prose.score, "percent": prose.percent, "amount": prose.amount}
+
+_PAGE = Page(
+    package="kinds.sentiment.report",
+    template="report.html.jinja",
+    style="report.css",
+    filters=_FILTERS,
+    has_inline_styles=True,  # of the chart
+)
+
+
 def as_markdown(facts: ReportFacts, summary: Summary) -> str:
     """Return the report as Markdown, for terminals, mail and version control."""
-    environment = _environment()
-    environment.filters["md"] = escape_markdown
-    return environment.get_template("report.md.jinja").render(_variables(facts, summary))
-
-
-def as_html(facts: ReportFacts, summary: Summary, svg: str) -> str:
-    """Return the report as a single HTML page that includes the chart and loads nothing."""
-    environment = _environment()
-    chart = svg[svg.index("<svg") :]
-    return environment.get_template("report.html.jinja").render(
-        _variables(facts, summary) | {"chart": Markup(chart)}  # noqa: S704 - matplotlib escapes its texts
-    )
-
-
-def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("kinds.sentiment.report", "pages"),
-        autoescape=jinja2.select_autoescape(("html.jinja",)),  # Markdown has a filter of its own
+        autoescape=False,  # noqa: S701 - Markdown has a filter of its own
         undefined=jinja2.StrictUndefined,
         finalize=page_text,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(score=prose.score, percent=prose.percent, amount=prose.amount)
-    return environment
+    environment.filters.update({"md": escape_markdown, **_FILTERS})
+    return environment.get_template("report.md.jinja").render(_variables(facts, summary))
+
+
+def as_html(facts: ReportFacts, summary: Summary, svg: str) -> str:
+    """Return the report as a single HTML page that includes the chart and loads nothing."""
+    chart = Markup(svg[svg.index("<svg") :])  # noqa: S704 - matplotlib escapes its texts
+    return _PAGE.render(facts.ends_at, chart=chart, **_variables(facts, summary))
 
 
 def _variables(facts: ReportFacts, summary: Summary) -> dict[str, object]:

@@ -209,7 +209,7 @@ def test_an_abandoned_job_ends_its_training_process(database: Engine, models: Pa
 
 def test_data_that_cannot_be_used_fails_the_job_with_its_line(database: Engine, models: Path) -> None:
     data = DATA.replace(b",positive", b",odd")
-    with pytest.raises(PermanentError, match=r"a\.csv.*line 4 its label 'odd'") as refused:
+    with pytest.raises(PermanentError, match=r"a\.csv.*line 4, column 'mood': 'odd'") as refused:
         train(database, queue(database, spec_for(models, data)), MemoryStore(), models, data)
     assert refused.value.code == "training_data_invalid"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import html
 import json
 import random
 from concurrent.futures import ThreadPoolExecutor
@@ -115,7 +116,7 @@ def test_names_and_texts_that_act_on_a_terminal_are_written_out_in_every_format(
 
 
 def test_html_fetches_nothing_and_has_the_chart_in_it() -> None:
-    page = report()["report.html"].decode()
+    page = html.unescape(report()["report.html"].decode())
 
     assert "default-src 'none'" in page
     assert page.count("<svg") >= 2
