@@ -108,7 +108,7 @@ def run_batch(request: RunRequest, settings: Settings, export: Export[ExportedT]
         resume = f"Continue it with: {shlex.join([*request.resume_command, '--batch', str(batch_id)])}"
         try:
             with interruption.counted():
-                say(f"Batch {batch_id}{_place(request.out)}")
+                say(f"Batch {batch_id}{_place(request.out) or '; Ctrl-C stops it'}")
                 kind = load_kind(batch_status(machine.database, batch_id).kind)
                 machine.run_beside(services_of(kind, RUN))
                 first_claim_at = _work(machine, batch_id, interruption)
