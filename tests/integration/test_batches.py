@@ -345,7 +345,7 @@ def test_an_output_that_does_not_fit_fails_the_batch_and_names_its_job(
     assert (is_closed, report.status) == (True, BatchStatus.FAILED)
     assert job_ids(database, batch_id, stage=1) == []
     assert report.waiting_reason is not None
-    assert "job 'line-1' of the stage draft has" in report.waiting_reason
+    assert "job 'line-1' of the stage draft" in report.waiting_reason
     assert "(output_unfit)" in report.waiting_reason
     assert "secret" not in report.waiting_reason
 
