@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from uuid import UUID
@@ -29,6 +30,10 @@ JOBS_QUEUED = "pressroom_jobs_queued"
 
 STREAM_ROWS = 500
 """Rows that a streamed read holds in memory at a time."""
+
+
+_DUPLICATE = re.compile(r"=\([^,]*, \d+, (?P<custom_id>.*)\) already exists", re.DOTALL)
+"""The detail of Postgres' error about two jobs with one custom_id."""
 
 
 class JobsRefusedError(InputError):
@@ -108,6 +113,12 @@ def open_stage(connection: Connection, batch_id: UUID, number: int, jobs: Iterab
         unmade = error.cause
     except psycopg.OperationalError as error:  # raised below SQLAlchemy, whose errors callers expect
         raise OperationalError("COPY jobs", None, error) from error
+    except psycopg.errors.UniqueViolation as error:
+        found = _DUPLICATE.search(error.diag.message_detail or "")
+        name = repr(found["custom_id"]) if found else "the same custom_id"
+        raise JobsRefusedError(
+            f"two jobs of stage {number} have the custom_id {name}: give each job a custom_id of its own"
+        ) from error
     except psycopg.Error as error:
         raise JobsRefusedError(f"Postgres refuses the jobs of stage {number}: {error}") from error
     if unmade is not None:

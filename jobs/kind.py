@@ -308,5 +308,5 @@ class Kind(ABC, Generic[PayloadT]):
         """Produce the result of one job. Raises PermanentError or TransientError."""
 
     def plan(self, stage: str, context: PlanContext) -> Iterable[tuple[str, PayloadT]]:  # noqa: ARG002
-        """Return the jobs of the stage that follows a closed one, as pairs of custom_id and payload."""
+        """Return the jobs of `stage`, the one after that which closed, as pairs of custom_id and payload."""
         return ()

@@ -130,7 +130,10 @@ class Client:
         first = intake_of(load_kind(kind)).inputs[0].name
         request = BatchRequest(kind=kind, model=model_of(kind, model), settings=settings or {}, **options)
         named = {first: Path(items) if isinstance(items, str) else items}
-        named |= {name: Path(path) for name, path in (inputs or {}).items()}
+        others = {name: Path(path) for name, path in (inputs or {}).items()}
+        if first in others:
+            raise InputError(f"the input {first!r} is given as the items already", code="input_unknown")
+        named |= others
         return submit(
             self._database,
             named,

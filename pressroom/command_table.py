@@ -166,8 +166,8 @@ def _refused(kind: str, path: str, summary: str) -> object:
 
 
 _KIND_COMMANDS = {
-    "run": "Run a job of kind {kind} for each row of a table on this machine, and write the results.",
-    "submit": "Queue a job of kind {kind} for each row of a table, and print the id of the batch.",
+    "run": "Run a batch of kind {kind} on this machine, and write the results.",
+    "submit": "Queue a batch of kind {kind}, and print its id.",
 }
 
 

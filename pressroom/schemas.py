@@ -169,8 +169,14 @@ def _resolved(field: Mapping[str, Any], schema: Mapping[str, Any]) -> Mapping[st
 def example_file(kind: Kind[Any], format_: ExampleFormat) -> str:
     """Return a small example file that intake accepts, with as many columns as possible.
 
-    The `examples` of a field are used if it has them. Raises NoExampleError.
+    The `examples` of a field are used if it has them. Raises NoExampleError, also for a kind whose jobs
+    are not the rows of a table.
     """
+    if kind.intake is not ROWS:
+        raise NoExampleError(
+            f"the jobs of kind {kind.name} are not the rows of a table: `pressroom kinds show {kind.name}` "
+            "lists its inputs and commands"
+        )
     schema = kind.payload_type.model_json_schema()
     needed = set(schema.get("required", ()))
     values = {

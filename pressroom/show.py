@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from db.reports import Attempt, JobDetail
-from jobs.batch import BatchStatusReport
+from jobs.batch import BatchStatus, BatchStatusReport
 from pressroom.console import print_json, print_line, say
 from pressroom.describers import Line, lines_json
 from pressroom.summary import Altered, Summary
@@ -53,7 +53,9 @@ def print_status(
             print_labelled("", f"{number} times: {loss}")
     if (num_more := report.num_parked - len(report.parked)) > 0:
         print_labelled("", f"and {num_more} more parked jobs")
-    if is_live and report.waiting_reason:
+    if report.waiting_reason and report.status is BatchStatus.FAILED:
+        print_labelled("failed", report.waiting_reason)
+    elif report.waiting_reason and is_live:
         print_labelled("waits", report.waiting_reason)
 
 

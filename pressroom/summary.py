@@ -69,4 +69,5 @@ class Summary:
             "parked": [job.as_json() for job in report.parked],
             "altered": [altered.as_json() for altered in self.altered],
             "top_errors": [{"code": code, "jobs": jobs} for code, jobs in report.top_errors],
+            "reason": report.waiting_reason,
         }

@@ -79,9 +79,9 @@ SUPPORTED: dict[str, tuple[str, dict[str, Any]]] = {
 """Those that the slot engine runs; each with the name of its settings in transformers and what is special."""
 
 REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
-    "falcon": ("Falcon", {"num_kv_heads": 4}, "FalconForCausalLM: .*attention by code of its own"),
+    "falcon": ("Falcon", {"num_kv_heads": 4}, "FalconForCausalLM: .*attention with its own code"),
     "falcon, alibi": ("Falcon", {"alibi": True}, "FalconForCausalLM: .*ALiBi"),
-    "bloom": ("Bloom", {"n_head": 4, "n_layer": 2}, "BloomForCausalLM: .*attention by code of its own"),
+    "bloom": ("Bloom", {"n_head": 4, "n_layer": 2}, "BloomForCausalLM: .*attention with its own code"),
     "mamba": ("Mamba", {}, "MambaForCausalLM: .*linear_attention"),
     "jamba": (
         "Jamba",

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from pydantic import BaseModel, ValidationError
 from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
 
 from db.stages import NewJob
-from jobs.errors import ConfigurationError, InputError
+from jobs.errors import ConfigurationError, InputError, PressroomError
 from jobs.guards import CONTROL_TOKENS
 from jobs.intake.dialect import AS_FOUND, FileOptions
 from jobs.intake.payloads import ITEMS, Items, read_lines
 from jobs.intake.records import Record, file_records, item_records
-from jobs.kind import Intake, Kind
+from jobs.kind import ROWS, Intake, Kind
 from jobs.registry import load_kind, load_target
 from jobs.rejection import Rejected
 from storage import open_store
@@ -38,6 +40,12 @@ class InputMissingError(InputError):
     """An input that the kind needs is absent, or is not a file although the kind reads a file."""
 
     code = "input_missing"
+
+
+class IntakeBrokenError(ConfigurationError):
+    """The reader of a kind's intake has a fault."""
+
+    code = "intake_broken"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,12 +162,36 @@ def intake_of(kind: Kind[Any]) -> Intake:
 def plan_batch(source: IntakeSource) -> IntakePlan:
     """Return the plan that the kind's intake makes of the inputs. Raises what `IntakeReader` raises."""
     intake = intake_of(load_kind(source.request.kind))
-    _check_inputs(source.request.kind, intake, source.inputs)
+    check_inputs(source.request.kind, intake, source.inputs)
     reader: IntakeReader = load_target(intake.reader)
-    return reader(source)
+    if intake is ROWS:
+        return reader(source)
+    with _errors_of(intake, source.request.kind):
+        plan = reader(source)
+    return replace(plan, jobs=_checked(plan.jobs, intake, source.request.kind))
 
 
-def _check_inputs(kind: str, intake: Intake, inputs: Inputs) -> None:
+def _checked(jobs: Iterable[NewJob | Rejected], intake: Intake, kind: str) -> Iterator[NewJob | Rejected]:
+    with _errors_of(intake, kind):
+        yield from jobs
+
+
+@contextmanager
+def _errors_of(intake: Intake, kind: str) -> Iterator[None]:
+    """Name the reader in place of an error that it should not have raised."""
+    try:
+        yield
+    except (PressroomError, SQLAlchemyError, OSError):
+        raise
+    except Exception as error:
+        raise IntakeBrokenError(
+            f"the intake of kind {kind} ({intake.reader}) failed ({type(error).__name__}: {error}): correct "
+            "its reader; nothing was accepted"
+        ) from error
+
+
+def check_inputs(kind: str, intake: Intake, inputs: Inputs) -> None:
+    """Raise InputUnknownError or InputMissingError if the inputs are not those that the kind declares."""
     names = [each.name for each in intake.inputs]
     for name in inputs:
         if name not in names:

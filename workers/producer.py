@@ -46,6 +46,12 @@ class StrictIntakeError(InputError):
     code = "line_rejected"
 
 
+class InputEmptyError(InputError):
+    """The inputs contain nothing that a batch could be made from."""
+
+    code = "input_empty"
+
+
 @dataclass(frozen=True, slots=True)
 class Submission:
     """An accepted batch."""
@@ -213,10 +219,13 @@ class _PlannedJobs:
                 self._num_jobs += 1
                 yield job
         if self._strict and self._tally.num_rejected:
+            number = self._tally.num_rejected
+            lines = "1 line was" if number == 1 else f"{number} lines were"
             raise StrictIntakeError(
-                f"{self._tally.num_rejected} lines were refused and nothing was accepted: correct them, or "
-                "leave --strict away to run the others"
+                f"{lines} refused and nothing was accepted: correct them, or omit --strict to run the others"
             )
+        if not self.num_records and not self._tally.num_rejected:
+            raise InputEmptyError("the inputs contain no record: nothing was accepted")
 
     @property
     def num_records(self) -> int:

@@ -42,7 +42,8 @@ def read_shop(source: IntakeSource) -> IntakePlan:
         lambda note: source.on_note(f"note: {note}"),
     )
     batch = batch_of(database, ingested.run, source.settings)
-    num_rows = 0 if ingested.run.inputs is None else ingested.run.inputs.num_interactions
+    inputs = ingested.run.inputs
+    num_rows = 0 if inputs is None else inputs.num_items + inputs.num_interactions
     return IntakePlan(
         jobs=[
             NewJob(custom_id, payload.model_dump(mode="json"), payload.root.stage)

@@ -300,7 +300,9 @@ def put_monitor_of(
     elif earlier is not None:
         watchlist_sha256, num_entities = earlier.watchlist_sha256, earlier.num_entities
     else:
-        raise MonitorNotFoundError(f"no monitor is named {name!r}: give its watch list with --watch")
+        raise MonitorNotFoundError(
+            f"no monitor is named {name!r}: give its watch list (--watch, or --input watchlist=FILE)"
+        )
     monitor = Monitor(
         id=earlier.id if earlier else monitors.new_id(),
         tenant="default",

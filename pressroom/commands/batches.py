@@ -109,7 +109,7 @@ def show(
         statement, altered = None, None
         if detail.result.status is JobStatus.SUCCEEDED:
             statement, altered = _checked(database, open_store(urls.s3_url), detail)
-    description = list(describer_of(detail.kind).describe_job(detail))
+        description = list(describer_of(detail.kind).describe_job(detail))
     print_job(detail, statement, altered, description, json=json)
     if altered is not None:
         say(f"error [{altered.code}]: {altered}")

@@ -251,18 +251,36 @@ class _Run:
         )
 
 
-def input_files(kind: str, file: Path | None, others: list[str] | None) -> dict[str, Path]:
-    """Return the files of a command by the names of the kind's inputs."""
+def input_files(
+    kind: str,
+    file: Path | None,
+    others: list[str] | None,
+    *,
+    read: Callable[[str], Path] = input_path,
+) -> dict[str, Path]:
+    """Return the files of a command by the names of the kind's inputs; `read` makes a path of a text."""
     from jobs.registry import load_kind
-    from workers.intake import intake_of
+    from workers.intake import check_inputs, intake_of
 
-    named = {} if file is None else {intake_of(load_kind(kind)).inputs[0].name: file}
+    if file is None and others:
+        raise typer.BadParameter("a batch that is continued has its inputs already", param_hint="--input")
+    if file is None:
+        return {}
+    intake = intake_of(load_kind(kind))
+    named = {intake.inputs[0].name: file}
     for name, equals, path in (pair.partition("=") for pair in others or ()):
         if not name or not equals or not path:
             raise typer.BadParameter(f"{name!r} is not NAME=FILE", param_hint="--input")
         if name in named:
             raise typer.BadParameter(f"the input {name!r} is given twice", param_hint="--input")
-        named[name] = input_path(path)
+        try:
+            named[name] = read(path)
+        except typer.BadParameter as error:
+            raise typer.BadParameter(error.message, param_hint=f"--input {name}") from error
+    try:
+        check_inputs(kind, intake, named)
+    except InputError as error:
+        raise typer.BadParameter(str(error), param_hint="--input") from error
     return named
 
 
@@ -338,6 +356,7 @@ def _print_result(
     result: RunResult[ExportReport], out: Path, max_dropped: float | None, *, json: bool
 ) -> None:
     """Print the outcome of a run; exit with a failure if a result is missing."""
+    from jobs.batch import BatchStatus
     from jobs.registry import load_kind
     from pressroom.export import FAILED
     from pressroom.run import REJECTED
@@ -350,7 +369,8 @@ def _print_result(
     if report.counts.rejected:
         say(f"The refused lines are in {out / REJECTED}.")
     is_complete = replace(report.counts, rejected=0).complete if result.dropped else report.counts.complete
-    if is_dropped_too_much(result.dropped, max_dropped) or not is_complete or result.summary.altered:
+    has_failed = report.status is BatchStatus.FAILED or not is_complete or bool(result.summary.altered)
+    if is_dropped_too_much(result.dropped, max_dropped) or has_failed:
         raise typer.Exit(EXIT_FAILURE)
 
 

@@ -60,12 +60,10 @@ def show_kind(
     """Show a kind's columns, settings, model, stages, tables, ports and commands."""
     from jobs.registry import load_kind
     from pressroom.schemas import example_file
-    from workers.intake import intake_of
 
     with errors_reported():
         kind = load_kind(name)
         if example is not None:
-            intake_of(kind)
             typer.echo(example_file(kind, example), nl=False)
             return
         shown = _shown(kind)
@@ -117,6 +115,7 @@ def _shown(kind: Kind[Any]) -> dict[str, object]:
         "ports": [port.type.__name__ for port in kind.ports],
         "tables": None if tables is None else {"module": tables.module, "migrations": tables.migrations},
         "exporter": kind.exporter or DEFAULT_EXPORTER,
+        "describer": kind.describer,
         "recurring": kind.recurring,
         "background": [{"name": each.name, "under": sorted(each.under)} for each in kind.background],
         "commands": [{"command": path, "help": help_text} for path, help_text in _commands(kind.name)],

@@ -153,12 +153,14 @@ def resume(group: ScheduleGroup, name: Name, kind: KindOption = None, tenant: Of
 
 def remove(group: ScheduleGroup, name: Name, kind: KindOption = None, tenant: OfTenant = None) -> None:
     """Remove a {noun} with its history; its batches and their artifacts stay."""
-    from workers.recurring import schedules_of
+    from jobs.registry import kind_names
+    from workers.recurring import KindSchedules, schedules_of
 
     with connected() as (database, _, _):
         schedule = group.find(database, name, kind, tenant)
         with database.begin() as connection:
-            schedules_of(schedule.kind).remove(connection, schedule)
+            own = schedules_of(schedule.kind) if schedule.kind in kind_names() else KindSchedules()
+            own.remove(connection, schedule)
     say(f"The {group.noun} {name} is removed.")
 
 
@@ -231,7 +233,7 @@ app = typer.Typer(no_args_is_help=True, help="Manage schedules, which run a batc
 @app.command()
 def create(
     kind: Annotated[
-        str, typer.Argument(metavar="KIND", help="Installed kind whose jobs are the rows of a table.")
+        str, typer.Argument(metavar="KIND", help="Installed kind that makes batches from files.")
     ],
     name: Name,
     file: Input,
@@ -269,7 +271,7 @@ def create(
     with connected() as (database, _, configured):
         intake = intake_of(load_kind(kind))
         _check_reads_files(load_kind(kind))
-        others = {each: path for each, path in input_files(kind, file, inputs).items() if path != file}
+        _, *others = input_files(kind, file, inputs, read=reread_path).items()
         recurring = schedules.RecurringBatch(
             kind=kind,
             name=name,
@@ -278,7 +280,7 @@ def create(
             settings=parse_settings(kind, settings),
             input=FileInputs(
                 file=str(file.resolve()),
-                inputs={each: str(path.resolve()) for each, path in others.items()},
+                inputs={each: str(path.resolve()) for each, path in others},
                 **options.given(),
             ).model_dump(),
         )

@@ -265,7 +265,7 @@ def test_kind_with_two_inputs_is_submitted_shown_and_scheduled(up: PressroomRun,
     assert code == 0, said
     assert (submitted["counts"]["total"], submitted["counts"]["rejected"]) == (2, 1)
     refused = json.loads(rejected.read_text())
-    assert (refused["code"], refused["line"], refused["file"]) == ("id_unknown", 4, str(after))
+    assert (refused["code"], refused["line"], refused["file"]) == ("id_unusable", 4, str(after))
 
     batch_id = finished_batch(up, f"id = '{submitted['batch_id']}'")
     code, _, _ = call(up.home, "results", batch_id, "--out", tmp_path / "out")
@@ -275,10 +275,10 @@ def test_kind_with_two_inputs_is_submitted_shown_and_scheduled(up: PressroomRun,
     assert shown["description"] == [{"label": "text", "text": "is the same"}]
     assert "has changed" in print_text(up.home, "show", f"{batch_id}/a")
 
-    for inputs, reason in (((), "needs the input 'after'"), (("--input", f"afer={after}"), "no input named")):
+    for inputs in ((), ("--input", f"afer={after}"), ("--input", "after=gone.csv")):
         with pressroom(up.home, "submit", "compare", before, *inputs) as run:
-            assert run.finish_text()[0] == 1
-            assert reason in run.stderr
+            assert run.finish_text()[0] == 2
+            assert "--input" in run.stderr
     call(up.home, "schedule", "create", "compare", "nightly", before, "--input", f"after={after}")
     scheduled = call(up.home, "schedule", "run", "nightly")[1]
     assert (scheduled["counts"]["total"], scheduled["counts"]["rejected"]) == (2, 1)

@@ -59,20 +59,25 @@ def read_pairs(source: IntakeSource) -> IntakePlan:
     from workers.intake import IntakePlan, new_job
 
     def jobs() -> Iterator[NewJob | Rejected]:
-        before = {}
-        for record in source.records("before"):
-            if isinstance(record, Rejected):
-                yield record
-            else:
-                before[str(record.fields["id"])] = str(record.fields["text"])
-        for record in source.records("after"):
-            if isinstance(record, Rejected):
-                yield record
-            elif (id_ := str(record.fields["id"])) in before:
-                pair = ComparePayload(before=before[id_], after=str(record.fields["text"]))
-                yield new_job(source.request.kind, id_, pair)
-            else:
-                yield record.reject("id_unknown", f"{id_!r} is not in the other table", "add it there", "id")
+        before: dict[str, str] = {}
+        seen: set[str] = set()
+        for name in ("before", "after"):
+            for record in source.records(name):
+                if isinstance(record, Rejected):
+                    yield record
+                    continue
+                id_, text = record.fields.get("id"), record.fields.get("text")
+                if not isinstance(id_, str) or not isinstance(text, str):
+                    yield record.reject("column_missing", "has no id or no text", "write both as texts")
+                elif name == "before":
+                    before[id_] = text
+                elif id_ in seen or id_ not in before:
+                    reason = "is repeated" if id_ in seen else "is not in the other table"
+                    yield record.reject("id_unusable", f"{id_!r} {reason}", "correct the id", "id")
+                else:
+                    seen.add(id_)
+                    pair = ComparePayload(before=before[id_], after=text)
+                    yield new_job(source.request.kind, id_, pair)
 
     return IntakePlan(jobs=jobs(), settings=source.request.settings, model="", name="comparison")
 

@@ -211,6 +211,7 @@ def _print_run(
     result: RunResult[SentimentFigures], out: Path, max_dropped: float | None, *, json: bool
 ) -> None:
     """Print the outcome of a run; fail if jobs are unfinished or documents were refused."""
+    from jobs.batch import BatchStatus
     from pressroom.run import REJECTED
 
     result.exported.print(result.summary, out, json=json)
@@ -221,6 +222,7 @@ def _print_run(
     if result.dropped is None:  # of a batch that was submitted before
         is_dropped = counts.rejected > 0
     is_complete = not (counts.failed or counts.open or result.exported.documents.num_refused)
+    is_complete &= result.summary.report.status is not BatchStatus.FAILED
     if not is_complete or is_dropped or result.summary.altered:
         raise typer.Exit(EXIT_FAILURE)
 

@@ -80,7 +80,7 @@ class GlossaryKind(Kind[GlossaryPayload]):
 
     def plan(
         self,
-        stage: str,  # noqa: ARG002 - only the first one is followed by another
+        stage: str,  # noqa: ARG002 - the second stage is the only one that is planned
         context: PlanContext,
     ) -> Iterable[tuple[str, GlossaryPayload]]:
         """Return a job for each term that occurs often enough in all texts together."""
