@@ -292,5 +292,5 @@ def expire_some(database: Engine, batch_id: UUID) -> int:
 
 
 def _jobs(batch_id: UUID, still: ColumnElement[bool]) -> ColumnElement[bool]:
-    """Return the condition for the batch's jobs, which none meets if the batch was reopened meanwhile."""
+    """Return the condition that selects the batch's jobs, or none of them if it was reopened meanwhile."""
     return (JobRow.batch_id == batch_id) & select(BatchRow.id).where(still).correlate(None).exists()

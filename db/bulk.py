@@ -1,4 +1,4 @@
-"""Writes many rows in one statement; one by one, each costs a message and an execution."""
+"""Writes many rows in one statement, because each statement costs a round trip and an execution."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 from db.tables import Base
 
 Rows = Sequence[Mapping[str, object]]
-"""Rows that all have the same columns. Values are those of JSON, UUIDs, instants and bytes."""
+"""Rows that all have the same columns. Each value is a JSON value, a UUID, an instant or bytes."""
 
 
 def fields_of(one: Any) -> dict[str, object]:

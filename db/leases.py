@@ -43,10 +43,10 @@ def claim(
     celery_task_id: str,
     lease_seconds: float,
 ) -> list[ClaimedJob]:
-    """Claim those of the jobs that are queued and due, in one statement, and leave the others alone.
+    """Claim the jobs that are queued and due, in one statement, and skip the others.
 
     `alone` says that the worker has nothing else in flight and takes nothing else until these jobs have
-    ended. Without it, suspects are left alone too: the message is older than the suspicion.
+    ended. Without it, suspects are skipped too: they became suspects after the message was sent.
     """
     picked = (
         select(JobRow.id)
@@ -240,7 +240,7 @@ def end_open_jobs(
 
 
 def ending_attempts(jobs: CTE, outcome: AttemptOutcome) -> CTE:
-    """Return the part of a statement that ends the running attempts of jobs changed by another part."""
+    """Return a common table expression that ends the running attempts of the jobs in `jobs`."""
     return (
         update(AttemptRow)
         .where(

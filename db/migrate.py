@@ -89,7 +89,7 @@ def revisions(database: Engine) -> Revisions:
 
 
 def reset(database: Engine) -> None:
-    """Drop the tables of Pressroom and its kinds, whatever their version, and create them anew."""
+    """Drop the tables of Pressroom and its kinds, whatever their version, and create them again."""
     with _exclusive(database) as connection:
         for name in _tables_in(connection):
             connection.execute(text(f'DROP TABLE IF EXISTS "{name}" CASCADE'))

@@ -24,7 +24,7 @@ REAP_LIMIT = 5_000
 
 @dataclass(frozen=True, slots=True)
 class Reaped:
-    """Numbers of expired leases by what became of their jobs."""
+    """Numbers of expired leases by the outcome of their jobs."""
 
     num_requeued: int
     """Jobs that were requeued, without parked ones."""

@@ -23,7 +23,8 @@ from jobs.losses import Evidence
 TOP_ERRORS = 5
 
 PARKED_SHOWN = 20
-"""Maximum number of parked jobs that a report lists with their evidence. It also has the number of all."""
+"""Maximum number of parked jobs that a report lists with their evidence. The report also has their total
+number."""
 
 LOADING_TIME = timedelta(minutes=15)
 """Time after which a worker that is not ready has failed to start. Loading tens of gigabytes from a slow disk

@@ -50,7 +50,7 @@ class ScheduleNotFoundError(PermanentError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecurringBatch:
-    """What a schedule creates a batch from at each of its due times."""
+    """The settings and input from which a schedule creates a batch at each of its due times."""
 
     kind: str
     name: str

@@ -58,14 +58,14 @@ def refuse_unknown_schema(database: Engine) -> None:
             if getattr(error.orig, "sqlstate", None) != _UNDEFINED_TABLE:
                 raise
             return
-        # A branch that depends on the core's may stand for it: then its own name has a number, too.
+        # Alembic may list only a branch that depends on the core's, whose revisions are numbered, too.
         if revisions and not any(_is_of_a_branch(revision) for revision in revisions):
             raise schema_unknown(f"its revision {', '.join(sorted(revisions))} is unknown")
         refuse_edited_migrations(connection, revisions)
 
 
 def refuse_edited_migrations(connection: Connection, revisions: Iterable[str]) -> None:
-    """Raise SchemaUnknownError if a migration of this version is not the one that made the database.
+    """Raise SchemaUnknownError if a migration was edited after it had created the database.
 
     `revisions` are the current ones of the database. Migrations that this version does not have are ignored.
     """
@@ -120,7 +120,7 @@ def _stored_digests(connection: Connection) -> Mapping[str, str]:
 
 
 def _is_of_a_branch(revision: str) -> bool:
-    """Whether a revision is named as those of this version are.
+    """Whether a revision is named in the form that this version uses.
 
     >>> _is_of_a_branch("core_0001"), _is_of_a_branch("594e3267f392")
     (True, False)

@@ -38,13 +38,13 @@ MAX_UNANSWERED_KEEPALIVES = 3
 seconds; a lease lasts 30 by default."""
 
 UNACKNOWLEDGED_MILLISECONDS = 20_000
-"""The same limit for a connection with a statement under way. There, unacknowledged bytes are sent again, by
-Linux's default for a quarter of an hour, instead of keepalive probes. A slow statement is acknowledged and
-therefore not affected."""
+"""Time without acknowledgement after which a connection with a statement under way is dropped. Such a
+connection sends no keepalive probes; Linux resends its bytes, by default for a quarter of an hour. A slow
+statement is acknowledged and therefore not affected."""
 
 _SCHEME = re.compile(r"(postgres|postgresql)(\+[a-z0-9_]{1,20})?://", re.IGNORECASE)
-"""Both schemes that libpq knows, and those that SQLAlchemy adds for its drivers. Only one driver is used
-here."""
+"""Matches both schemes of libpq, with or without a driver as in SQLAlchemy. The driver is ignored, because
+only one is used here."""
 
 _UNVERIFIED_MODES = ("require", "verify-ca")
 """TLS modes that encrypt but accept another server: any server at all, or any with a certificate from the

@@ -22,11 +22,12 @@ PLAN_RETRY_SECONDS = 2.0
 """Delay before planning of a stage is retried. It doubles with every failure."""
 
 MAX_PLAN_FAILURES = 5
-"""Attempts to plan a stage, all within a minute. By then a kind's package that is being installed is there; a
-real fault persists."""
+"""Attempts to plan a stage, all within a minute. This gives a kind's package time to be installed; an error
+that lasts longer is a fault."""
 
 JOBS_QUEUED = "pressroom_jobs_queued"
-"""Postgres channel that notifies the dispatcher of new jobs. It also polls for them, a little later."""
+"""Postgres channel that notifies the dispatcher of new jobs. The dispatcher also polls, so it finds a job
+whose notification is lost a little later."""
 
 STREAM_ROWS = 500
 """Rows that a streamed read holds in memory at a time."""
@@ -122,7 +123,7 @@ def open_stage(connection: Connection, batch_id: UUID, number: int, jobs: Iterab
     except psycopg.Error as error:
         raise JobsRefusedError(f"Postgres refuses the jobs of stage {number}: {error}") from error
     if unmade is not None:
-        raise unmade  # not in the handler: there it would become the context of its own context
+        raise unmade  # raised outside the handler, so that it does not become its own context
     connection.execute(select(func.pg_notify(JOBS_QUEUED, "")))  # delivered when the transaction commits
     connection.execute(
         update(StageRow)

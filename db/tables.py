@@ -94,7 +94,7 @@ class ScheduleRow(Base):
 
 
 class ScheduleRunRow(Base):
-    """What came of one due time. A second tick for the same due time finds this row."""
+    """The outcome of one due time. A second tick for the same due time finds this row."""
 
     __tablename__ = "schedule_runs"
 
@@ -104,7 +104,7 @@ class ScheduleRunRow(Base):
     due_at: Mapped[datetime] = mapped_column(primary_key=True)
     outcome: Mapped[RunOutcome] = mapped_column(text_enum(RunOutcome, "outcome"))
     batch_id: Mapped[UUID | None]
-    """Not a foreign key: the row outlives its batch, which may be deleted."""
+    """Id of the batch. It is not a foreign key, because the row outlives its batch, which may be deleted."""
     started_at: Mapped[datetime] = mapped_column(server_default=func.now())
     error_code: Mapped[str | None]
     error_message: Mapped[str | None]

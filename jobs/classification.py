@@ -1,4 +1,4 @@
-"""How good a classifier is on labelled texts: accuracy, F1, confusion, calibration."""
+"""Figures of a classifier on labelled texts: accuracy, F1, confusion, calibration error."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NUM_BINS = 15
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassFigures:
-    """How well a classifier finds one class."""
+    """Figures of a classifier for one class."""
 
     precision: float
     recall: float
@@ -25,7 +25,7 @@ class ClassFigures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassificationFigures:
-    """How good a classifier is on all texts of a file."""
+    """Figures of a classifier for all texts of a file."""
 
     num_examples: int
     accuracy: float

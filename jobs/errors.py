@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class PressroomError(Exception):
-    """Something went wrong that Pressroom can name.
+    """Base class of the errors that Pressroom raises on purpose.
 
     The message says what, where and what to do. `code` is stable: scripts and tests match on it.
     """
@@ -30,7 +30,7 @@ class TransientError(PressroomError):
 
 
 class ConfigurationError(PressroomError):
-    """The settings, the installation or the machine do not allow what was asked."""
+    """The settings, the installation or the machine do not allow what was requested."""
 
     code = "configuration"
 
@@ -48,7 +48,7 @@ class InputError(PermanentError):
 
 
 class PromptTooLongError(InputError):
-    """The prompt and the asked new tokens do not fit the model's context window."""
+    """The prompt and the requested new tokens do not fit into the model's context window."""
 
     code = "prompt_too_long"
 

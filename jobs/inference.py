@@ -111,7 +111,7 @@ class ModelTaskError(PermanentError):
 
 
 class OtherLabelsError(PermanentError):
-    """A classifier has other labels than a kind of content needs."""
+    """A classifier's labels differ from those that a kind of content needs."""
 
     code = "model_labels_mismatch"
 

@@ -33,7 +33,7 @@ _PLACES = {
     "MT": "America/Denver",
     "PT": "America/Los_Angeles",
 }
-"""Abbreviations of American news, which are the same in summer and in winter."""
+"""Abbreviations in American news that cover both standard and daylight saving time."""
 
 AMBIGUOUS_ZONES = frozenset({"IST", "BST", "AST", "ADT", "GST", "SST", "AMT", "ECT", "WST", "CLT", "LT"})
 """Abbreviations that are refused because they have several meanings: India, Ireland and Israel; Britain and

@@ -34,7 +34,7 @@ class JobStatus(StrEnum):
 
 
 class AttemptOutcome(StrEnum):
-    """How one claim of a job ended."""
+    """Outcome of one claim of a job."""
 
     RUNNING = "running"
     SUCCEEDED = "succeeded"

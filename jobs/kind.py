@@ -31,7 +31,7 @@ class Parent:
     """One input that a result was made from: a document, an item, a model."""
 
     role: str
-    """What the input was used as: "document", "template", ..."""
+    """Role in which the input was used: "document", "template", ..."""
     name: str
     sha256: str
 
@@ -62,7 +62,8 @@ class Result:
     """Rows of the kind's own tables. `Tables.writer` writes them in the transaction in which the job
     succeeds."""
     parents: tuple[Parent, ...] = ()
-    """What the result was made from, for its provenance. At most MAX_PARENTS are listed individually."""
+    """Inputs that the result was made from, for its provenance. At most MAX_PARENTS are listed
+    individually."""
 
 
 class Resources(Protocol):
@@ -92,7 +93,7 @@ class Resources(Protocol):
 
 
 class Context(Protocol):
-    """What a running job may use."""
+    """The settings and services that a running job may use."""
 
     @property
     def inference(self) -> Inference: ...
@@ -125,7 +126,7 @@ class Context(Protocol):
 
 
 class PlanContext(Protocol):
-    """What finished stages produced, for planning the next stage."""
+    """The outputs of finished stages, for planning the next stage."""
 
     def outputs(self, output_type: type[OutputT], stage: str | None = None) -> Iterable[tuple[str, OutputT]]:
         """Stream custom_id and output of every succeeded job, in order.
@@ -203,15 +204,15 @@ class Input:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Intake:
-    """How the inputs of a batch become its jobs."""
+    """Specifies how the inputs of a batch become its jobs."""
 
     reader: str
     """MODULE:FUNCTION, a `workers.intake.IntakeReader`, which turns the records of the inputs into jobs."""
     inputs: tuple[Input, ...]
     """At least one input; commands take the first one as their argument FILE."""
     options_type: type[BaseModel] | None = None
-    """What a submission may set, if it is not the kind's settings type: the reader makes the settings of the
-    batch out of these options."""
+    """Options of a submission, if they differ from the kind's settings type: the reader derives the settings
+    of the batch from them."""
 
 
 ROWS = Intake(
@@ -262,8 +263,8 @@ class Kind(ABC, Generic[PayloadT]):
     """MODULE:FUNCTION, a `pressroom.export.Exporter`. With None, artifacts, a table and an index page are
     written."""
     describer: ClassVar[str | None] = None
-    """MODULE:CLASS, a `pressroom.describers.Describer`, which says what a batch came to and what a job made.
-    With None, `pressroom status` prints counts, and `pressroom show` attempts and provenance."""
+    """MODULE:CLASS, a `pressroom.describers.Describer`, which describes the outcome of a batch and the result
+    of a job. With None, `pressroom status` prints counts, and `pressroom show` attempts and provenance."""
     recurring: ClassVar[str | None] = None
     """MODULE:CLASS, derived from `workers.recurring.KindSchedules`, for a kind whose schedules do more than
     read inputs again: it creates the batch of a due time, and describes and removes a schedule."""
@@ -283,8 +284,8 @@ class Kind(ABC, Generic[PayloadT]):
     ) -> tuple[str, ...]:
         """Return every model that the stage's jobs may use in a batch with this model and these settings.
 
-        The models determine the profile, which is the queue. A stage without models runs where there is no
-        engine.
+        The models determine the profile, which is the queue. A stage without models runs on workers without
+        an engine.
         """
         return (model,) if model else ()
 

@@ -69,7 +69,7 @@ _IN_WORDS = {
 
 
 class Ending(BaseModel):
-    """How a worker process ended, as its supervisor saw it."""
+    """The end of a worker process, as its supervisor observed it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -97,7 +97,7 @@ class Ending(BaseModel):
 
 
 class Evidence(Ending):
-    """What is known about a lost attempt."""
+    """The known facts about a lost attempt."""
 
     alone: bool = False
     """Whether the worker ran only this job, by arrangement, from its claim to its loss."""
@@ -118,7 +118,7 @@ class Evidence(Ending):
 
 
 class Verdict(StrEnum):
-    """What happens to a job after a loss."""
+    """The consequence of a loss for its job."""
 
     REQUEUE = auto()
     """It is queued again."""

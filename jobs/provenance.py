@@ -108,9 +108,9 @@ class EncoderFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CalibrationFacts:
-    """How a classifier's probabilities were calibrated after installation.
+    """The calibration of a classifier's probabilities after its installation.
 
-    Pairs of figures are without and with the calibration.
+    Each pair of figures has the value without the calibration first, then the value with it.
     """
 
     sha256: str

@@ -101,7 +101,7 @@ def _is_model(model: object) -> bool:
 
 
 def load_kinds() -> dict[str, Kind[Any]]:
-    """Return all installed kinds by name. Their imports take seconds, which no job should wait for.
+    """Return all installed kinds by name. Do not call it in a job, because importing them takes seconds.
 
     A kind that cannot be loaded is logged, and its own jobs fail later.
     """

@@ -192,7 +192,7 @@ class InputDroppedError(InputError):
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """How much of an input could not be used."""
+    """Counts of the records of an input that could not be used."""
 
     name: str
     """Name of the file, as given by the caller."""

@@ -75,7 +75,7 @@ ON_TIME = timedelta(seconds=60)
 
 
 class CatchUp(StrEnum):
-    """What happens to due times that passed while no scheduler was running."""
+    """Policy for due times that passed while no scheduler was running."""
 
     LATEST = "latest"
     """The latest one runs; the others are skipped."""
@@ -86,7 +86,7 @@ class CatchUp(StrEnum):
 
 
 class RunOutcome(StrEnum):
-    """What happened at a due time."""
+    """Outcome of a due time."""
 
     STARTED = "started"
     """Its batch was created."""

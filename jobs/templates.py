@@ -47,7 +47,8 @@ MAX_MESSAGE_CHARACTERS = 300
 """Maximum length of an error's message, which may quote a value."""
 
 ITERATE = " iterate"
-"""Name of the filter that wraps what a loop iterates over. No template can spell it."""
+"""Name of the filter that wraps what a loop iterates over. It begins with a space, so no template can use
+it."""
 
 CONTAINER_METHODS = frozenset({"copy", "count", "get", "index", "items", "keys", "values"})
 UNBOUNDED_METHODS = frozenset({"encode", "expandtabs", "translate"})

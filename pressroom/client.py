@@ -54,7 +54,7 @@ class BatchOptions(TypedDict, total=False):
     priority: int
     """Batches with a higher priority go first; -100 to 100."""
     idempotency_key: str | None
-    """The same key of the same tenant returns the first batch instead of a second one."""
+    """Key that makes submission idempotent: with the same key and tenant, the first batch is returned."""
     deadline_seconds: float | None
     """Time from now after which unfinished jobs expire."""
     strict: bool
@@ -156,11 +156,11 @@ class Client:
         timeout_seconds: float | None = None,
         on_progress: Callable[[BatchStatusReport], None] | None = None,
     ) -> BatchStatusReport:
-        """Wait until the batch needs no more waiting, and return its status.
+        """Wait until the batch has ended or cannot continue without help, and return its status.
 
-        The batch has then ended, or all of its open jobs are parked until `retry` releases them.
-        `on_progress` gets each status that differs from the one before. An outage of Postgres is waited out.
-        Raises WaitTimeoutError, and BatchNotFoundError.
+        It cannot continue if all of its open jobs are parked; `retry` releases them. `on_progress` gets each
+        status that differs from the one before. An outage of Postgres is waited out. Raises WaitTimeoutError,
+        and BatchNotFoundError.
         """
         from pressroom.watch import poll
 
@@ -212,11 +212,11 @@ class Client:
 
     @errors_named()
     def retry(self, batch_id: UUID, job: UUID | str | None = None) -> int:
-        """Queue what failed, expired or was cancelled again, release parked jobs, and return how many.
+        """Requeue failed, expired and cancelled jobs, release parked ones, and return how many.
 
-        All of the batch, or one `job`, by its id or that of its item. Raises BatchNotFoundError,
-        JobNotFoundError, InputError (`nothing_to_retry`) for one job that has not failed, and
-        RunUnderWayError if the schedule of the batch has another run that has not ended.
+        This applies to the whole batch, or to one `job`, given by its id or that of its item. Raises
+        BatchNotFoundError, JobNotFoundError, InputError (`nothing_to_retry`) for one job that has not failed,
+        and RunUnderWayError if the schedule of the batch has another run that has not ended.
         """
         job_id = None if job is None else self._job_id(batch_id, job)
         num_queued = batches.retry_unfinished(self._database, batch_id, job_id=job_id)

@@ -1,4 +1,4 @@
-"""What a kind adds to the descriptions of its batches and jobs."""
+"""The descriptions that a kind adds to its batches and jobs."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class Describer:
     """Describes batches and jobs of a kind; a kind may override either method."""
 
     def describe_batch(self, database: Engine, report: BatchStatusReport) -> Iterable[Line]:  # noqa: ARG002
-        """Yield what the batch has come to so far, for `pressroom status` and the end of a run."""
+        """Yield the results of the batch so far, for `pressroom status` and the end of a run."""
         return ()
 
     def describe_job(self, detail: JobDetail) -> Iterable[Line]:
-        """Yield what a job has made, for `pressroom show`: by default the counts among its metrics."""
+        """Yield the result of a job, for `pressroom show`: by default the counts among its metrics."""
         counts = [
             f"{value:,} {name.removeprefix('num_').replace('_', ' ')}"
             for name, value in detail.result.metrics.items()

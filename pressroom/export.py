@@ -110,7 +110,7 @@ def listed_files(lines: Path, pattern: re.Pattern[str]) -> Iterator[str]:
 
 
 def keeps_results(summary: Summary, out: Path, noun: str) -> bool:
-    """Return whether a folder keeps the results of another batch because this one has none; say so."""
+    """Return whether a folder keeps the results of another batch because this one has none, and report it."""
     if summary.report.counts.succeeded or not _holds_another_batch(out, summary.batch_id):
         return False
     say(

@@ -21,7 +21,7 @@ from pressroom.command_table import Command, CommandTable
 from pressroom.streams import StandardOutput
 
 EXIT_FAILURE = 1
-"""Same as in pressroom.console, which is not imported because it loads more than help needs."""
+"""Exit status of a failure, as in pressroom.console, which is not imported because help does not need it."""
 
 
 class LazyCommand(TyperCommand):

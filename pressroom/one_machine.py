@@ -174,7 +174,7 @@ class OneMachine:
         self._exits.callback(self._dispatcher.stop, THREAD_JOIN_SECONDS)
 
     def run_beside(self, services: Sequence[tuple[str, Background]]) -> None:
-        """Also run services of kinds until the end; each comes with the name of its kind."""
+        """Run these services of kinds, too, until this context ends; each comes with the name of its kind."""
         self._background = self._exits.enter_context(closing(BackgroundServices(services, self.place)))
 
     def check(self) -> None:

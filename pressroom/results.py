@@ -136,10 +136,10 @@ class ResultReader:
             return error
 
     def check_digest(self, job_id: UUID, sha256: str, what: str) -> None:
-        """Raise StatementAlteredError unless a job's checked statement names this digest of a row elsewhere.
+        """Raise StatementAlteredError unless a job's checked statement names the digest of a kind's row.
 
-        If the batch was deleted, so is the statement: a warning is logged, and only the store is left, which
-        must have the content of the digest.
+        If the batch was deleted, so was the statement: a warning is logged, and the content in the store is
+        only checked against the digest.
         """
         evidence = job_evidence(self.database, [job_id]).get(job_id)
         if evidence is None:

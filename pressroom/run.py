@@ -244,7 +244,7 @@ def _run_here(
 def _check_no_run_under_way(database: Engine, schedule_id: UUID, resume_command: Sequence[str]) -> None:
     """Raise RunUnderWayError, before any worker is started, if a run of the schedule is still under way.
 
-    The error names the command that continues the run, because possibly nobody works on it.
+    The error names the command that continues the run, because the run may have no workers.
     """
     with database.connect() as connection:
         batch_id = run_under_way(connection, schedule_id)
@@ -281,7 +281,7 @@ def _batch(request: RunRequest, machine: OneMachine, out: Path) -> Submission:
 
 
 def check_kind(report: BatchStatusReport, kind: str) -> None:
-    """Raise ConfigurationError if the batch is of another kind than the command runs."""
+    """Raise ConfigurationError if the batch is not of the kind that the command runs."""
     if report.kind != kind:
         raise ConfigurationError(
             f"batch {report.batch_id} is of kind {report.kind}, not {kind}: `pressroom kinds show "

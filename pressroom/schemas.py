@@ -81,19 +81,19 @@ class InputInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KindInfo:
-    """An installed kind: what it reads and what a batch of it may set."""
+    """An installed kind: its inputs, and the settings that a batch of it may have."""
 
     name: str
     version: str
     summary: str
     """The first paragraph of its docstring, in one line."""
     inputs: tuple[InputInfo, ...]
-    """What batches are made from; empty if only the kind's own commands create them."""
+    """Inputs that batches are made from; empty if only the kind's own commands create them."""
     default_model: str | None
     columns: tuple[FieldSchema, ...]
     """Columns of a table whose rows are jobs; empty for a kind that reads its inputs in another way."""
     settings: tuple[FieldSchema, ...]
-    """What a submission may set."""
+    """Settings that a submission may contain."""
 
     @classmethod
     def of(cls, kind: Kind[Any]) -> KindInfo:

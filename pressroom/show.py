@@ -27,7 +27,7 @@ def print_status(
 ) -> None:
     """Print jobs by state, tokens, speed and errors on stdout, and what a live batch waits for.
 
-    `description` is what the batch's kind says about it.
+    `description` comes from the batch's kind.
     """
     counts = report.counts.as_json()
     states = ", ".join(f"{number} {state}" for state, number in counts.items() if number and state != "total")
@@ -83,7 +83,7 @@ def print_job(
     """Print a job's attempts and its provenance, for people or as one JSON object.
 
     `statement` must have been checked. It is None if the job has none, or if it was `altered` and must not be
-    shown. `description` is what the job's kind says about it.
+    shown. `description` comes from the job's kind.
     """
     result = detail.result
     parsed = None if statement is None else jsonlib.loads(statement)

@@ -18,7 +18,7 @@ EXIT_READER_GONE = 141
 
 
 class OutputLostError(Exception):
-    """Standard output can no longer be written; no OSError, since those concern files that a user named."""
+    """Standard output can no longer be written. OSError is reserved for files that a user named."""
 
     def __init__(self, error: OSError) -> None:
         super().__init__(error.strerror)

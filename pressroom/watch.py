@@ -41,7 +41,7 @@ StateT = TypeVar("StateT")
 
 
 def poll(read: Callable[[], StateT], *, say: Callable[[str], None] | None = None) -> Iterator[StateT | None]:
-    """Yield what `read` reads from Postgres, again and again; None while Postgres is away.
+    """Yield the results of calling `read` repeatedly; None while Postgres is unavailable.
 
     The caller ends the loop. The beginning and the end of an outage are printed by `say`, or logged. Raises
     SQLAlchemyError if Postgres refuses the query.
@@ -72,10 +72,10 @@ def watch_batch(
     *,
     check: Callable[[], object] = lambda: None,
 ) -> BatchStatusReport | None:
-    """Show the progress of a batch until nothing of it goes on without help, or the user interrupts.
+    """Show the progress of a batch until it ends, cannot continue without help, or the user interrupts.
 
     `on_report` gets each state; `check` is called after each read and restarts what the batch runs on. Return
-    the last state; None if Postgres was away when the user interrupted.
+    the last state; None if Postgres was unavailable when the user interrupted.
     """
     report = None
     with BatchProgress() as progress:

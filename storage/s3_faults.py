@@ -1,4 +1,4 @@
-"""Classifies errors of boto3: who has to do what, and whether the same call may succeed later."""
+"""Classifies errors of boto3: what has to be done, by whom, and whether the same call may succeed later."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PURPOSES = {
     Permission.DELETE: "delete checkpoints of a training that is over",
     Permission.CREATE: "make the bucket, which is not there",
 }
-"""What each permission is used for, as messages say it."""
+"""What each permission is used for, in the words of messages."""
 
 MISSING = frozenset({"404", "NoSuchKey", "NotFound"})
 

@@ -42,7 +42,7 @@ class S3Settings:
     session_token: str | None = field(default=None, repr=False)
     region: str = DEFAULT_REGION
     ca_bundle: str | None = None
-    """File with the certificates to verify the server's with, instead of the public ones."""
+    """File of trusted certificates for verifying the server's, in place of the public ones."""
     addressing_style: AddressingStyle = "path"
     """Whether the bucket is in the path, or the first part of the host name."""
     variable: str = "PRESSROOM_S3_URL"

@@ -38,13 +38,13 @@ class StoreError(PressroomError):
 
 
 class StoreUnavailableError(StoreError, TransientError):
-    """The store did not answer, or refuses what it allowed before."""
+    """The store did not answer, or refuses a request of a kind that it allowed before."""
 
     code = "store_unavailable"
 
 
 class StoreRefusedError(StoreError, PermanentError):
-    """The store refuses what it has never allowed in this process.
+    """The store refuses a request of a kind that it has never allowed in this process.
 
     A permission, the keys, the bucket or the host are wrong.
     """

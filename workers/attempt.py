@@ -43,7 +43,7 @@ class WorkerIdentity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobServices:
-    """What the jobs of a worker process use. Any thread may use it."""
+    """The services that the jobs of a worker process use. Any thread may use it."""
 
     models: ModelPool
     ports: Ports

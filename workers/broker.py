@@ -1,4 +1,4 @@
-"""Valkey as the broker: which of its errors are outages, and what it must be able to do.
+"""Valkey as the broker: which of its errors are outages, and what it must support.
 
 A server that is read-only after a failover, is loading its file, has a full disk or full memory, or has lost
 its cluster answers every command with an error. None of these is a fault of the client: it waits as for a

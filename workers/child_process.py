@@ -27,7 +27,8 @@ from jobs.errors import PressroomError
 POLL_SECONDS = 0.5
 
 STDIN = 0
-"""The file descriptor. sys.stdin has a lock, which would still be held at the end of the process."""
+"""File descriptor of stdin. sys.stdin is not used, because its lock would still be held when the process
+ends."""
 
 LIBRARY_BYTES = 4_000_000_000
 """Memory that torch, transformers and the allocator need besides a model, with room to spare."""
@@ -85,7 +86,7 @@ def _drain_at_end(parent_pid: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a child process ended, and what it wrote."""
+    """The exit code of a child process, and its output."""
 
     code: int | None
     """Exit code, negative for a signal; None if the time ran out and the process was killed."""

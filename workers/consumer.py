@@ -92,14 +92,14 @@ def checked_strategy(task: object, app: object, consumer: object) -> Callable[..
         # a body that is already decoded came in the first protocol, which the dispatcher does not use
         fault = fault_of_task(message.headers, message.payload) if body is None else "protocol 1"
         if fault is not None:
-            raise InvalidTaskError(f"refused: {fault}")  # the consumer logs it and rejects it for good
+            raise InvalidTaskError(f"refused: {fault}")  # the consumer logs it and rejects it permanently
         return handle(message, body, *rest)
 
     return handle_checked
 
 
 class Channel(redis.Channel):
-    """Drops what cannot be read: it has left the queue, and is in no list of unacknowledged messages."""
+    """Drops unreadable messages, which have left the queue and are in no list of unacknowledged ones."""
 
     connection: Transport
 

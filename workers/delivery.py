@@ -1,4 +1,4 @@
-"""Where messages of kinds are delivered: targets, lines in a file, and threads for slow receivers.
+"""Delivers messages of kinds: the targets, lines in a file, and threads for slow receivers.
 
 A message is delivered at least once, with the same id each time. Webhooks are in workers.webhooks, since
 sending them needs an HTTP client.
@@ -23,7 +23,7 @@ from jobs.sources import Variable, WebPlace
 
 
 class WebhookTarget(WebPlace):
-    """Messages as Standard Webhooks has them, to a URL; variables are those of the process that sends."""
+    """A URL that receives messages as Standard Webhooks; its variables are those of the sending process."""
 
     type: Literal["webhook"] = "webhook"
     name: str = Field(min_length=1, max_length=64)
@@ -32,7 +32,7 @@ class WebhookTarget(WebPlace):
 
 
 class FileTarget(BaseModel):
-    """Messages as lines of JSON, appended to a file; "-" is stdout."""
+    """A file to which messages are appended as lines of JSON; "-" is stdout."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -121,7 +121,7 @@ class DaemonThreads(Executor):
         self._room = threading.BoundedSemaphore(max_running)
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Return the future of the call; a call that still waits for room can be cancelled."""
+        """Return the future of the call; a call that still waits for a free thread can be cancelled."""
         future: Future[T] = Future()
 
         def run() -> None:

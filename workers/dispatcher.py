@@ -1,4 +1,4 @@
-"""Queued rows -> messages: keep a bounded window in each queue, share it fairly, and resend lost messages."""
+"""Sends messages for queued jobs: a bounded and fairly shared window per queue; resends lost messages."""
 
 from __future__ import annotations
 
@@ -224,7 +224,7 @@ def _wanted(demand: Demand) -> int:
 
 
 def _fill(wanted: Sequence[int], places: int) -> list[int]:
-    """Return max-min fair shares: nobody gets more than wanted, and the smallest demands are met first.
+    """Return max-min fair shares: no share exceeds its demand, and the smallest demands are met first.
 
     >>> _fill([1, 10, 10], 9), _fill([5, 5], 3), _fill([], 3)
     ([1, 4, 4], [2, 1], [])

@@ -1,4 +1,4 @@
-"""How a worker process ended: its exit status, and the kills that the kernel counted for lack of memory."""
+"""Determines how a worker process ended, by its exit status and the kernel's out-of-memory kills."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from workers.engines.request_engine import KILLED_EXIT_CODE
 from workers.process import EXIT_CUT_OFF, EXIT_NOT_STARTED
 
 CLAIM_SECONDS = 30.0
-"""Time for which a counted kill may explain the end of a process. A process with many gigabytes is seen to
-end some time after its kill was counted, but not later than this."""
+"""Time for which a counted kill may explain the end of a process. The end of a process with many gigabytes is
+noticed some time after its kill was counted, but not later than this."""
 
 _COUNT = re.compile(r"^oom_kill (\d+)$", re.MULTILINE)
 
 
 class MemoryKills:
-    """Tells processes that the kernel killed from those that somebody killed.
+    """Distinguishes processes that the kernel killed to free memory from those that were killed otherwise.
 
     Call `look` often. Not thread-safe.
     """

@@ -1,7 +1,7 @@
-"""What a worker process tells its supervisor: signs of life in a pipe, and in a file why it did not start.
+"""Reports of a worker process to its supervisor: a heartbeat in a pipe, and a file if it cannot start.
 
-The beat comes from a Python thread: when something holds the interpreter's lock, such as a regular expression
-that backtracks, the beat stops together with the thread that renews the leases.
+A Python thread sends the heartbeat: when something holds the interpreter's lock, such as a regular expression
+that backtracks, the heartbeat stops together with the thread that renews the leases.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ DUMP_SIGNAL = signal.SIGUSR2
 """Signal that makes a worker write the stacks of all its threads to its log. Celery uses SIGUSR1."""
 
 STDERR = 2
-"""The file descriptor, because Celery replaces sys.stderr by a logger."""
+"""File descriptor of stderr, because Celery replaces sys.stderr by a logger."""
 
 _BEAT, _READY, _DRAINING = b"beat", b"ready", b"draining"
 
@@ -39,7 +39,7 @@ class Pulse:
     """The worker's end of the pipe. Any thread and any signal handler may call it."""
 
     def __init__(self, descriptor: int | None) -> None:
-        """Start to beat. None means a worker without a supervisor, which does not beat."""
+        """Start the heartbeat. None means a worker without a supervisor, which sends none."""
         self._descriptor = descriptor
         faulthandler.enable(STDERR)  # a crash leaves its stack in the log
         faulthandler.register(DUMP_SIGNAL, file=STDERR, all_threads=True)
@@ -81,10 +81,10 @@ class PulseWatch:
         self.is_ready = False
         self.is_draining = False
         self.silent_seconds = 0.0
-        """Time during which the worker could have beaten and did not."""
+        """Time during which the worker could have sent a heartbeat but did not."""
 
     def release(self) -> None:
-        """Close this process's copy of the worker's end, which would hide that the worker is gone."""
+        """Close this process's copy of the worker's end, so that the end of the worker is noticed."""
         os.close(self.descriptor)
 
     def close(self) -> None:
@@ -115,10 +115,10 @@ class PulseWatch:
         return True
 
     def _is_held(self, pid: int) -> bool:
-        """Return whether the beating thread sleeps although its second is over: it waits for the interpreter.
+        """Return whether the heartbeat is late because its thread waits for the interpreter's lock.
 
         A thread that waits for a processor (R) or for a page (D) is on an overloaded machine, and one that is
-        stopped (T, t) was stopped by somebody: neither says anything about a job. Without /proc, only the
+        stopped (T, t) was stopped from outside: neither is evidence about a job. Without /proc, only the
         silence is known.
         """
         try:

@@ -29,7 +29,7 @@ renewed."""
 
 
 class Phase(Enum):
-    """What a held job is doing."""
+    """Current activity of a held job."""
 
     WAITING = auto()
     """The job waits for others of its stage."""

@@ -126,7 +126,7 @@ class JobInference:
         self._encodings: dict[tuple[str, bool], _EncodingLog] = {}
         self._calibrations: dict[str, Calibration | None] = {}
         self.abandoned = threading.Event()
-        """Set once nothing more should be done for this attempt."""
+        """Event that is set once nothing more should be done for this attempt."""
 
     @property
     def deadline_at(self) -> float:
@@ -261,7 +261,7 @@ class JobInference:
             cancel()
 
     def model_use(self) -> ModelUse:
-        """Return what the job has used so far. Call it once the kind has returned."""
+        """Return the models that the job has used so far. Call it once the kind has returned."""
         first = next(iter(self._language_models.values()), None)
         encodings = tuple(log.facts() for log in self._encodings.values())
         generators = (model.model_facts() for model in self._language_models.values())

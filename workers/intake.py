@@ -50,7 +50,7 @@ class IntakeBrokenError(ConfigurationError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchRequest:
-    """What a producer asks for, in addition to the inputs; see jobs.batch.NewBatch."""
+    """A producer's options for a batch, in addition to the inputs; see jobs.batch.NewBatch."""
 
     kind: str
     model: str
@@ -121,7 +121,7 @@ class IntakeSource:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IntakePlan:
-    """What a batch is made of, according to its intake."""
+    """The jobs, settings and stages of a batch, as its intake plans them."""
 
     jobs: Iterable[NewJob | Rejected]
     """Jobs of the first stage, and refused records. They are streamed into the transaction that accepts the

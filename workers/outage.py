@@ -36,7 +36,7 @@ class Outage:
         return self._state is not None
 
     def note(self, error: BaseException, state: str = "is unavailable") -> None:
-        """Record that a call failed; `state` says what the service does instead of answering.
+        """Record that a call failed; `state` describes the failure, as in "Valkey is unavailable".
 
         It is logged if the previous call succeeded, or failed in another state.
         """

@@ -1,4 +1,4 @@
-"""What a running job may use: its context, shared inputs, and services of kinds, opened once per process."""
+"""Provides for running jobs: a context, shared inputs, and services of kinds, opened once per process."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ _Key = tuple[tuple[str, ...], Callable[..., Any]]
 @dataclass(slots=True)
 class _Kept:
     lock: threading.Lock = field(default_factory=threading.Lock)
-    """Held while loading: a second job waits for the first instead of loading the same resource again."""
+    """Lock held while loading, so that a second job waits for the first instead of loading the resource
+    again."""
     value: Any = None
     num_bytes: int = 0
     is_loaded: bool = False
@@ -75,7 +76,7 @@ class StoredResources:
         return cast("ResourceT", kept.value)
 
     def _evict(self, in_use: _Key) -> None:
-        """Drop the least recently used resources; jobs that hold one keep it alive."""
+        """Drop the least recently used resources; jobs that hold one can still use it."""
         with self._lock:
             total = sum(kept.num_bytes for kept in self._kept.values())
             for key in list(self._kept):

@@ -1,4 +1,4 @@
-"""Finds what the batch's model would refuse before it becomes a job, if the model is installed here."""
+"""Finds prompts that the batch's model would refuse, before they become jobs, if it is installed here."""
 
 from __future__ import annotations
 

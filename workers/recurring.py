@@ -1,4 +1,4 @@
-"""How schedules work, by kind: what starts at a due time, how one is described, and how it is removed."""
+"""How schedules of each kind work: how they start a batch, how they are described, and how removed."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class FileInputs(BaseModel):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScheduleDescription:
-    """What a kind adds to the description of one of its schedules."""
+    """The part of a schedule's description that its kind adds."""
 
     is_hidden: bool = False
     """Whether lists omit the schedule, because a command created it for its own use."""

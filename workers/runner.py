@@ -94,7 +94,7 @@ class Capacity:
 
 
 class StageThreads:
-    """The threads in which jobs run. Of a stage with a limit, only that many jobs run at the same time."""
+    """The threads in which jobs run. A stage's limit bounds how many of its jobs run at once."""
 
     def __init__(self, num_threads: int) -> None:
         self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix="job")

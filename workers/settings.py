@@ -129,7 +129,7 @@ class Settings(BaseSettings):
     """Revision of the code, for provenance; unset: taken from git if the code is a checkout."""
 
     worker_id: str | None = None
-    """Set by the supervisor for the worker process that it starts, as are the five settings below."""
+    """Id of the worker. The supervisor sets this and the following five settings for each worker process."""
     start_report: Path | None = None
     """File in which the worker reports why it cannot start."""
     supervisor_pid: int | None = Field(default=None, ge=1, lt=2**31)

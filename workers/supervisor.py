@@ -1,4 +1,4 @@
-"""One worker process per device: pinned, monitored for life, restarted when it dies, drained on request."""
+"""One worker process per device: pinned, monitored, restarted when it dies, drained on request."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ MIN_SILENCE_SECONDS = 5.0
 less than this. By then its leases will soon be lost."""
 
 DUMP_SECONDS = 1.5
-"""Time for a silent worker to write its stacks before it is killed; it is spared if it beats again.
+"""Time for a silent worker to write its stacks. It is then killed, unless its heartbeat has resumed.
 """
 
 RECORD_SECONDS = 2.0

@@ -16,7 +16,7 @@ MAX_SHARD_JOBS = 1000
 
 @app.task(name=RUN_SHARD, bind=True)
 def run_shard(self: Task[..., None], job_ids: list[str]) -> None:
-    """Run those of the jobs that are still queued."""
+    """Run the jobs that are still queued."""
     process.runner().run_shard(_parse(job_ids), celery_task_id=self.request.id or "")
 
 

@@ -1,4 +1,4 @@
-"""The choice whether a model may think, and the variables that tell its chat template so."""
+"""Controls whether a model may think, through the variables of its chat template."""
 
 from __future__ import annotations
 

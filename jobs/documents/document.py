@@ -123,6 +123,6 @@ def version_number(document: Document) -> int:
 
 
 def order_of(published_at: datetime, digest: str) -> int:
-    """Return the version_number of a document of which only time and digest are kept."""
+    """Return the version_number of a document from its time and digest alone."""
     microseconds = round(published_at.timestamp() * 1_000_000)
     return microseconds << 64 | int(digest[:16], 16)

@@ -1,7 +1,7 @@
 """The columns of a file: those that a payload type needs, and those that are read as fields of a record.
 
-A payload type's columns come from its JSON Schema. Fields of documents and other records are found by names
-that are common elsewhere, or by a mapping.
+A payload type's columns come from its JSON Schema. Fields of documents and other records are found by usual
+column names, or by a mapping.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def require_named(names: list[str], wanted: Iterable[str], advice: str) -> list[
 
 
 def with_names(fields: Mapping[str, object], wanted: Iterable[str]) -> dict[str, object]:
-    """Return a record's fields, and those that have a wanted name in another form also by the wanted name."""
+    """Return a record's fields, and add each under the wanted name of which its name is another form."""
     named = dict(fields)
     for name in wanted:
         if name not in named:

@@ -81,7 +81,7 @@ def parse_decimal(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """How the cells of a CSV file are separated and quoted."""
+    """The dialect of a CSV file: how its cells are separated and quoted."""
 
     delimiter: str = ","
     escape: str | None = None
@@ -93,7 +93,7 @@ class Dialect:
     comma_numbers: frozenset[int] = frozenset()
     """Positions, from 0, of columns of numbers in which a comma is the decimal sign."""
     groups_points: frozenset[int] = frozenset()
-    """Positions of those columns in which points separate thousands."""
+    """Positions of the columns in `comma_numbers` in which points separate thousands."""
 
     @property
     def is_plain(self) -> bool:
@@ -210,7 +210,7 @@ def _without_empty_end(cells: list[str]) -> list[str]:
 
 
 def _with_comma_numbers(dialect: Dialect, sample: str, *, is_given: bool) -> Dialect:
-    """Return the dialect with its columns of numbers, and those of them with points between thousands.
+    """Return the dialect with `comma_numbers` and `groups_points` as the sample shows them.
 
     Points before exactly three digits are ambiguous: such a column has decimal commas only if they were
     given, or another column has them. In files separated by tabs, commas before exactly three digits are

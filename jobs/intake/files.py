@@ -183,7 +183,8 @@ _SKIP_BYTES = 64 * 2**10
 _SAMPLE_BYTES = 2**15
 """Size of the sample from which encoding, format and dialect are detected."""
 _SMALL_BYTES = 2**13
-"""A smaller sample may be the whole file. The last line of a larger one is cut off, so it is not used."""
+"""A shorter sample is taken to be the whole file. Otherwise the last line may be cut off, so it is not
+used."""
 _QUOTED = re.compile(r'"[^"]*+(?:"|\Z)')
 
 

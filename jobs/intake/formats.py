@@ -1,4 +1,4 @@
-"""Detects what a file is: a table in a supported format, or another format by its name; and its encoding."""
+"""Detects the format and the encoding of a file; unsupported formats are reported by name."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ MAX_ID_CHARACTERS = 200
 """Maximum length of an id, which becomes a file name at export; file systems allow 255 bytes."""
 
 ITEMS = Path("items")
-"""Used instead of a file's name for records that come from memory."""
+"""Name, in place of a file's, of records that come from memory."""
 
 __all__ = ["ITEMS", "Accepted", "FileRejectedError", "Items", "Rejected", "read_lines"]
 
@@ -188,7 +188,7 @@ def _validate(record: Record, kind: Kind[PayloadT], columns: Columns) -> Payload
     column = str(first["loc"][0]) if first["loc"] else None
     code, advice = _CODES.get(first["type"], "field_invalid"), columns.advice(column)
     reason = str(first["msg"])
-    # The place within a column that contains an object or a list; the name of a key may be foreign.
+    # The path within a column that has an object or a list. Its keys come from the file, so check them.
     if inner := snippet(".".join(str(part) for part in first["loc"][1:])):
         reason = f"{inner}: {reason}"
     if code == "unknown_column":

@@ -115,7 +115,7 @@ def _check_depth(text: str) -> None:
 
 
 def _position_of_number(text: str) -> int:
-    """Return the position, from 1, of the first number that is refused; the parser came that far."""
+    """Return the position, from 1, of the first number that is refused; the text before it is valid."""
     for token in _TOKEN.finditer(text):
         literal = token["scalar"]
         if literal is None:

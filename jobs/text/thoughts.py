@@ -53,7 +53,7 @@ class AnswerSpans:
 
 @dataclass(frozen=True, slots=True)
 class ThoughtMarks:
-    """How a model marks its thoughts."""
+    """The marks by which a model's thoughts are recognised."""
 
     pairs: tuple[tuple[str, str], ...]
     """Pairs of marks that begin and end a thought."""
@@ -158,7 +158,7 @@ def find_marks(template: str, tokens: Iterable[str]) -> ThoughtMarks:
 
 
 def _name(mark: str) -> str:
-    """Return the name of a mark, without the words that say which end it is.
+    """Return the name of a mark, without the parts that distinguish its beginning from its end.
 
     >>> _name("<|begin_of_thought|>"), _name("</seed:think>"), _name("[THINK]")
     ('thought', 'think', 'think')

@@ -1,4 +1,4 @@
-"""What `pressroom show` says about an article."""
+"""The description of an article in `pressroom show`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The draft of an article: the next prompt, and what is kept of the model's answers.
+"""The draft of an article: the next prompt, and the usable parts of the model's answers.
 
 When asked for a whole article, a small model drifts off its topic and forgets the brief; when asked for one
 paragraph at a time, each on one point of the outline, it stays on topic. So an article is a conversation that
@@ -21,11 +21,11 @@ PARAGRAPH_WORDS = 80
 """Typical words of a paragraph: the default model writes 40 to 100 on the example briefs."""
 
 MIN_PARAGRAPH_WORDS = 30
-"""Words that every turn may write at least; with fewer, a model cannot finish the sentence it began."""
+"""Minimum length limit of a turn, in words; with a lower one, a model cannot finish the sentence it began."""
 
 MAX_OVERSHOOT = 1.25
-"""Factor on the missing words that gives a turn's limit; a paragraph cut there and repaired has about the
-missing length."""
+"""Limit of a turn as a multiple of the missing words; a paragraph cut there has about the missing length once
+it is repaired."""
 
 MAX_PARAGRAPH_TOKENS = 130
 """Maximum tokens of a paragraph, about 100 words; one that has not ended by then drifts, so it is cut and
@@ -43,7 +43,7 @@ TURNS_IN_PROMPT = 3
 """Latest paragraphs that the model sees besides the first: enough to continue from, and a bounded prompt."""
 
 MAX_OFF_TOPIC = 2
-"""Maximum number of discarded answers without a word of the brief; later ones are kept so that jobs end."""
+"""Maximum number of answers discarded as off-topic; later ones are kept, so that every job ends."""
 
 FACTS_REPETITION_PENALTY = 1.0
 """Repetition penalty of the turn whose prompt has the facts.
@@ -54,7 +54,7 @@ A higher penalty also covers the prompt and suppresses the words of the facts ("
 
 
 class Draft:
-    """An article in progress: the conversation so far, and what is kept of it."""
+    """An article in progress: the conversation so far, and the parts of it that are kept."""
 
     def __init__(self, brief: ArticleBrief, template: PromptTemplate) -> None:
         self.template = template

@@ -24,8 +24,8 @@ from pressroom.pages import Page, PageFailure
 from pressroom.summary import Summary
 
 MAX_PAGE_ARTICLES = 500
-"""Maximum number of articles on the page: 500 of the longest, 1,500 words, are 6 MB, which a browser still
-opens easily."""
+"""Maximum number of articles on the page: 500 articles of 1,500 words, the longest, take 6 MB, which a
+browser still opens easily."""
 
 SHORT_DIGEST = 16
 """Hexadecimal digits shown of a digest, enough to tell two apart at a glance; the JSON file has all."""

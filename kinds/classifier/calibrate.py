@@ -63,7 +63,7 @@ class StoredCalibration:
     folder: Path
     calibration: Calibration
     replaced: str | None
-    """Previous calibration, by the file it was fitted on if that is known; None if there was none."""
+    """The previous calibration in words, usually the name of its labelled file; None if there was none."""
 
 
 def read_labelled_file(source: LabelledInput, max_dropped: float | None = None) -> CalibrationTexts:

@@ -47,7 +47,7 @@ class NothingEvaluatedError(InputError):
 
 
 class OtherFileError(InputError):
-    """A batch has other texts than the file that it is compared with."""
+    """The texts of a batch differ from those of the file that it is compared with."""
 
     code = "batch_of_another_file"
 

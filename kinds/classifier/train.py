@@ -54,7 +54,7 @@ LINE_SECONDS = 10.0
 """Minimum seconds between two lines of progress."""
 
 MANY = 4
-"""Multiple of the needed texts from which on near-duplicates are not searched before workers start.
+"""With this many times the needed texts, near-duplicates are not searched before workers start.
 
 By the default shares that is 1,200 texts, for which the search takes a third of a second.
 """

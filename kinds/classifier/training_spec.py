@@ -1,4 +1,4 @@
-"""What a classifier is trained from, and the port through which a kind has it trained; loads no torch."""
+"""The specification of a training, and the port through which a kind trains a classifier; loads no torch."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class LabelledFile(LabelColumns):
 
 
 class Recipe(BaseModel):
-    """How a classifier is fitted. The defaults are those of the bundled model, except for its dev share."""
+    """Settings of a training. The defaults are those of the bundled model, except for its dev share."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
@@ -53,7 +53,7 @@ class Recipe(BaseModel):
     epochs: int = Field(default=4, ge=1, le=100)
     """Maximum number of epochs of each member; training ends earlier if dev macro-F1 stops improving."""
     patience: int = Field(default=4, ge=1, le=1000)
-    """Evaluations without a better dev macro-F1 after which a member's training ends."""
+    """Number of evaluations without a better dev macro-F1 after which a member's training ends."""
     members: int = Field(default=2, ge=1, le=10)
     """Trainings that start from the same weights and differ in order and dropout; the model is their mean and
     has the size of one. Each adds its full training time."""
@@ -61,7 +61,7 @@ class Recipe(BaseModel):
     max_tokens: int = Field(default=96, ge=16, le=512)
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)
     balance: float = Field(default=0.6, ge=0, le=1)
-    """How much of the log prior of each file's labels is added to the logits during training (Menon et al.
+    """Share of the log prior of each file's labels that is added to the logits during training (Menon et al.
     2021, "logit adjustment"). At 1 the model does not learn how frequent a label is in this file, at 0 it
     does; a value in between gives the best macro-F1 on the dev part."""
     target_dropout: float = Field(default=0.5, ge=0, le=1)

@@ -1,4 +1,4 @@
-"""The stage `collect`: ingests the files of a recommender as resources and withdraws items that are gone."""
+"""The stage `collect`: ingests a recommender's files as resources and withdraws unavailable items."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `pressroom status` says about a run of a recommender."""
+"""The description of a recommender's run in `pressroom status`."""
 
 from __future__ import annotations
 

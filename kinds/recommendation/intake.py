@@ -17,7 +17,8 @@ SETTINGS = "settings"
 def read_shop(source: IntakeSource) -> IntakePlan:
     """Ingest both files and plan the first jobs of a run that continues the releases of the same name.
 
-    Items that are gone leave the published lists. Implements workers.intake.IntakeReader.
+    Items that are no longer available are removed from the published lists. Implements
+    workers.intake.IntakeReader.
     """
     catalogue, interactions = source.path(CATALOGUE), source.path(INTERACTIONS)
     if catalogue is None or interactions is None:

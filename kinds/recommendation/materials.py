@@ -1,4 +1,4 @@
-"""What jobs of several stages read: resources, parsed once per worker, and the history of earlier runs."""
+"""Inputs that jobs of several stages read: resources, parsed once per worker, and earlier runs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class RecommenderHistory(Protocol):
         ...
 
     def known_texts(self, keys: Sequence[str]) -> frozenset[str]:
-        """Return those of the keys whose text is written already."""
+        """Return the keys whose text is written already."""
         ...
 
 

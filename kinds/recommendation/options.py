@@ -1,4 +1,4 @@
-"""What a submission of a catalogue and a log may set."""
+"""Options of a submission of a catalogue and a log."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ class Why(StrEnum):
     BECAUSE = "other reason"
     POLICY = "template, model or policy"
     MISSING = "not written before"
-    """The inputs are the same, but the text's job failed or its text is gone."""
+    """The inputs are the same, but the text's job failed or its text was deleted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

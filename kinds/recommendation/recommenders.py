@@ -105,7 +105,7 @@ def ingest_run(
     on_rejected: Callable[[Rejected], None],
     on_note: OnNote | None = None,
 ) -> IngestedRun:
-    """Read the files in this process and withdraw items that are gone from the published lists.
+    """Read the files in this process, and withdraw unavailable items from the published lists.
 
     Raises what ingest_files raises.
     """

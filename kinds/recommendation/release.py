@@ -52,7 +52,7 @@ class ReleaseCounts(BaseModel):
     """Items of the catalogue."""
     num_interactions: int = 0
     num_users_ranked: int = 0
-    """Users who were ranked anew; the other users keep their lists of the previous release."""
+    """Users who were ranked for this release; the other users keep their lists of the previous release."""
     num_texts_written: int = 0
     num_texts_carried: int = 0
     num_texts_failed: int = 0

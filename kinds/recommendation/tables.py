@@ -60,7 +60,7 @@ class TextRow(Base):
     key: Mapped[str] = mapped_column(primary_key=True)
     audience: Mapped[str]
     text: Mapped[Json]
-    """kinds.recommendation.texts.text.Text."""
+    """The text, a kinds.recommendation.texts.text.Text."""
     num_new_tokens: Mapped[int]
     """Tokens that were generated for it, from which the next plan is estimated."""
     job_id: Mapped[UUID]

@@ -134,7 +134,7 @@ def backtest(database: Engine, monitor: Monitor, events: Sequence[Event] | None)
     replayed = tuple(
         entry
         for entry in replay(mentions, policy=policy, num_entities=monitor.num_entities, until=until)
-        if last is not None and observed_alerts([entry.alert], last, policy)  # of the last day more may come
+        if last is not None and observed_alerts([entry.alert], last, policy)  # the last day may be incomplete
     )
     weeks = 0.0 if first is None or last is None else watched_weeks(first, last)
     return Backtest(

@@ -1,4 +1,4 @@
-"""What `pressroom status` says about a batch of documents."""
+"""The description of a batch of documents in `pressroom status`."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ LOOKUP_DOCUMENTS = 2_000
 """Documents looked up in one statement."""
 
 MAX_RECORD_DIGESTS = 20_000
-"""Maximum documents of one stream that get a new record, to bound memory; the next run takes up the rest."""
+"""Maximum documents per stream whose new record is stored, to limit memory; later runs store the rest."""
 
 
 class DocumentFilter:
@@ -32,17 +32,18 @@ class DocumentFilter:
         self.num_known = 0
         """Documents among those read that were left out."""
         self.num_repeated = 0
-        """Records left out unread because they occurred earlier in the stream; not in the counts above."""
+        """Records left out unread because they occurred earlier in the stream; `num_read` does not include
+        them."""
         self._shared: set[str] = set()
         """Ids that several documents share, as far as this stream and the history show."""
         self._corrected: set[str] = set()
         self._new_digests: list[tuple[str, str, bytes]] = []
 
     def records(self, digests: Sequence[bytes]) -> frozenset[bytes]:
-        """Return those whose document is known, to be left out unread: a
-        `jobs.documents.document.KnownRecords`.
+        """Return the digests whose document is known. Implements jobs.documents.document.KnownRecords.
 
-        They are counted, and the stream treats them as if they had been read.
+        These records are left out unread. They are counted, and the stream treats them as if they had been
+        read.
         """
         if not digests or not self._is_any_known():
             return frozenset()

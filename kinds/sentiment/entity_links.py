@@ -36,8 +36,8 @@ class PreparedWatchlist:
     entities: Mapping[str, Entity]
     positions: Mapping[str, int]
     turn: threading.Lock = field(default_factory=threading.Lock)
-    """Held while a block is prepared or windows are computed. Several at once are no faster under one
-    interpreter lock, and slower where they release it often, as numpy does."""
+    """Lock held while a block is prepared or windows are computed. Several of these computations at once are
+    no faster under one interpreter lock, and slower where they release it often, as numpy does."""
 
 
 def prepare_watchlist(body: bytes) -> PreparedWatchlist:

@@ -39,10 +39,10 @@ from storage.resources import read_resource
 from storage.store import Store
 
 EXPORT_PAST = timedelta(days=366)
-"""How far back rows are exported: older ones stay in Postgres, unless the batch added documents as old."""
+"""Age up to which rows are exported: older ones stay in Postgres, unless the batch added documents as old."""
 
 MICROSECOND = timedelta(microseconds=1)
-"""Added to an instant to include it, because ranges exclude their end."""
+"""Resolution of instants. Add it to an instant to include that instant in a range, which excludes its end."""
 
 
 def export_sentiment(database: Engine, store: Store, summary: Summary, out: Path) -> SentimentFigures:

@@ -53,23 +53,23 @@ class History(Protocol):
     """
 
     def versions(self, monitor_id: UUID, ids: Sequence[str], *, analysis: str) -> dict[str, DocumentVersion]:
-        """Return those of these documents that were analysed in this way, by id."""
+        """Return the versions of these documents that were analysed in this way, by id."""
         ...
 
     def known_records(self, monitor_id: UUID, records: Sequence[bytes], *, analysis: str) -> frozenset[bytes]:
-        """Return those of these record digests whose document is current and was analysed in this way."""
+        """Return the record digests whose document is current and was analysed in this way."""
         ...
 
     def documents(self, monitor_id: UUID, ids: Sequence[str]) -> dict[str, KnownDocument]:
-        """Return what is stored of those of these documents that are known, by id."""
+        """Return the stored data of these documents, by id; unknown ones are left out."""
         ...
 
     def shared_ids(self, monitor_id: UUID, ids: Sequence[str]) -> frozenset[str]:
-        """Return those of these ids that several documents share; see jobs.documents.identity."""
+        """Return the ids that several documents share; see jobs.documents.identity."""
         ...
 
     def now(self) -> datetime:
-        """Return the database's clock; call it before the reading that a record's `read_at` refers to."""
+        """Return the database's current time; for a record's `read_at`, call it before reading."""
         ...
 
     def mentions(
@@ -93,7 +93,7 @@ class History(Protocol):
         until: datetime,
         min_relevance: int,
     ) -> list[CountedDocument]:
-        """Return what an entity's windows of this time count, first reports and follow-ups, in no order.
+        """Return the documents that an entity's windows of this time count, also follow-ups, unordered.
 
         Each has the document's digest at the same instant. A mention whose series has not been computed yet
         is in no window, and is left out.
@@ -140,7 +140,7 @@ class History(Protocol):
     def last_window_at(
         self, monitor_id: UUID, entity_ids: Sequence[str], sizes: Sequence[WindowSize]
     ) -> dict[str, datetime]:
-        """Return, by entity, the earliest of the last starts of its windows of each of these sizes.
+        """Return when each entity's latest window began; of several sizes, the earliest counts.
 
         Entities without windows, or with one whose sums are not known, are left out.
         """
@@ -163,7 +163,7 @@ class History(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DocumentFacts:
-    """What the database keeps of an analysed document; the text is in the block's artifact."""
+    """An analysed document as the database stores it; its text is in the block's artifact."""
 
     id: str
     sha256: str
@@ -189,7 +189,7 @@ class AnalysedDocuments:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordDigests:
-    """Known documents that were read from other records than before, which will identify them from now on."""
+    """Known documents that were read from new records, by which they are recognised from now on."""
 
     monitor_id: UUID
     records: Sequence[tuple[str, str, bytes]]

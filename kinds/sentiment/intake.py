@@ -196,7 +196,7 @@ def _unknown(
 
 
 def _block_jobs(stream: Iterable[Document | Rejected], counts: IntakeCounts) -> Iterator[NewJob | Rejected]:
-    """Yield a job for each block of documents, and each refused record where it was met."""
+    """Yield a job for each block of documents, and each refused record, in the order of the file."""
     cutter, number = BlockCutter(), 0
     for record in stream:
         if isinstance(record, Rejected):

@@ -1,4 +1,4 @@
-"""What a submission of documents may set; the intake makes the settings of the batch out of it."""
+"""Options of a submission of documents, from which the intake derives the settings of the batch."""
 
 from __future__ import annotations
 

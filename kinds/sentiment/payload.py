@@ -88,7 +88,7 @@ class SentimentPayload(RootModel[Annotated[AnyPayload, Field(discriminator="stag
 
 
 class SentimentSettings(BaseModel):
-    """What a batch fixes for all its jobs."""
+    """Settings that a batch fixes for all its jobs."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

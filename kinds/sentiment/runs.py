@@ -1,4 +1,5 @@
-"""Runs a file of documents through a monitor, either up to the reports or replayed as if it had come live."""
+"""Runs a file of documents through a monitor, either up to the reports or replayed as if it had arrived
+live."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ class DocumentRow(Base):
     num_mentions: Mapped[int] = mapped_column(SmallInteger)
     flags: Mapped[list[str]] = mapped_column(ARRAY(Text))
     job_id: Mapped[UUID]
-    """Not a foreign key, because results remain when a batch is deleted."""
+    """Id of the job. It is not a foreign key, because results remain when a batch is deleted."""
     submitted_at: Mapped[datetime]
     """When its batch was accepted; the result of a later batch replaces that of an earlier one."""
     analysed_at: Mapped[datetime] = mapped_column(server_default=func.now())

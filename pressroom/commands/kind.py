@@ -210,7 +210,7 @@ def refused_command(kind: str, path: str, summary: str) -> Callable[..., None]:
 
 
 def parse_settings(kind: str, pairs: list[str] | None) -> dict[str, object]:
-    """Parse ["temperature=0.7"] to {"temperature": "0.7"} and check it against what the kind lets be set."""
+    """Parse ["temperature=0.7"] to {"temperature": "0.7"} and check it against the kind's settings."""
     from jobs.registry import load_kind
     from workers.intake import options_of
 

@@ -32,7 +32,7 @@ def _example_format(text: str) -> ExampleFormat:
 
 @app.command("list")
 def list_kinds(json: Json = False) -> None:
-    """List the installed kinds with what makes their batches."""
+    """List the installed kinds and the commands that create their batches."""
     from jobs.registry import kind_names
 
     kinds = [_listed(name) for name in kind_names()]

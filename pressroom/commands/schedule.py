@@ -63,7 +63,7 @@ class ScheduleGroup:
     command: str = "schedule"
     """Word of the command line, with which the codes of its errors begin."""
     noun: str = "schedule"
-    """What a schedule is called in messages."""
+    """Word for a schedule in messages."""
     kind: str | None = None
     code_without_times: str = "schedule_without_times"
     """Code of the error for a schedule that has no times."""

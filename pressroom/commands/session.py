@@ -46,7 +46,7 @@ def connected(*, any_schema: bool = False) -> Iterator[tuple[Engine, ServiceUrls
 
 @contextmanager
 def client_of_command() -> Iterator[Client]:
-    """A client of the services of one command; errors end it as they should."""
+    """Yield a client of the services; errors are reported and end the command."""
     from pressroom.client import Client
 
     with connected() as (_, urls, _), Client(urls) as client:

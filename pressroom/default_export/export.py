@@ -67,7 +67,7 @@ class ResultsReport:
 
     num_results: int = 0
     description: tuple[Line, ...] = ()
-    """What the kind says about the batch."""
+    """The kind's description of the batch."""
 
     def print(self, summary: Summary, out: Path, *, json: bool) -> None:
         """Print the summary and the path of the results, as `pressroom.export.ExportReport` specifies."""

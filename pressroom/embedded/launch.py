@@ -41,7 +41,7 @@ def main(arguments: list[str]) -> None:
 
 
 def _enter_user_namespace(libc: ctypes.CDLL, uid: int, gid: int) -> None:
-    """Become uid and gid to itself, but stay the same user to the file system (user_namespaces(7))."""
+    """Become uid and gid in a namespace, but stay the same user to the file system (user_namespaces(7))."""
     real_uid, real_gid = os.geteuid(), os.getegid()
     _check(libc.unshare(CLONE_NEWUSER), "unshare")
     _write("/proc/self/setgroups", "deny")
@@ -50,7 +50,7 @@ def _enter_user_namespace(libc: ctypes.CDLL, uid: int, gid: int) -> None:
 
 
 def _drop_to(libc: ctypes.CDLL, uid: int, gid: int) -> None:
-    """Become uid and gid for good; keep only the capability to pass through closed folders, if present."""
+    """Become uid and gid permanently; keep only the capability to pass through closed folders, if present."""
     os.setgroups([])
     os.setgid(gid)
     _check(libc.prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0), "prctl")

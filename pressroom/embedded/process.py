@@ -1,6 +1,6 @@
 """Servers as child processes that end with their parent, however it ends, and write a log.
 
-Postgres refuses to run as root, so a process may have another identity than its parent.
+Postgres refuses to run as root, so a process may have a different identity from its parent.
 """
 
 from __future__ import annotations

@@ -35,7 +35,8 @@ Oracle."""
 METADATA_NETWORKS = tuple(
     ipaddress.ip_network(text) for text in ("fd00:ec2::/32", "fd20:ce::/32", "fd00:c1::/32", "fd00:42::/32")
 )
-"""The same over IPv6: AWS, including its container agents, GCP, Oracle, Scaleway."""
+"""IPv6 networks in which clouds provide credentials: AWS, including its container agents, GCP, Oracle,
+Scaleway."""
 
 _EMBEDDING = tuple(
     ipaddress.ip_network(text) for text in ("::/96", "::ffff:0:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48")
@@ -90,7 +91,7 @@ class AddressGuard:
     """The check of every address that is called for one place, such as a source or a webhook."""
 
     what: str
-    """What is called ("feed", "webhook"): the beginning of the codes of errors."""
+    """Kind of place ("feed", "webhook"), with which the codes of errors begin."""
     name: str
     """The name of the place in messages, since its URL may contain a key."""
     allow_private: bool

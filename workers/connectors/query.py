@@ -39,8 +39,8 @@ FETCH_ROWS = 500
 """Maximum rows in memory at a time."""
 
 CANCEL_SECONDS = 5.0
-"""Time for the server to end a cancelled query. A server that does not is hung or gone, and the connection is
-cut."""
+"""Time for the server to end a cancelled query. If the server does not end it, it is hung or gone, and the
+connection is cut."""
 
 _PRIVILEGES = """
     SELECT 'a superuser' FROM pg_roles WHERE rolname = current_user AND rolsuper

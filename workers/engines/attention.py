@@ -86,7 +86,7 @@ def _spelled_attention(
     softcap: float | None,
     sinks: torch.Tensor | None,
 ) -> torch.Tensor:
-    """Compute attention of (R, H, G * S, D) scaled queries step by step, with what the fused kernel lacks.
+    """Compute attention of (R, H, G * S, D) scaled queries with features that the fused kernel lacks.
 
     Scores are capped by a hyperbolic tangent (Gemma 2, arXiv 2408.00118, section 2). A sink is one more score
     per head that takes its share of the softmax and has no value (gpt-oss, after Xiao et al. 2023).

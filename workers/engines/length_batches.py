@@ -17,7 +17,7 @@ BATCHES_A_LANE = 2
 """Minimum batches per lane in a round, so that all lanes finish at about the same time."""
 
 MIN_BATCH_TOKENS = 256
-"""Minimum size to which batches are reduced for the lanes' sake, because a step has its own cost."""
+"""Minimum tokens of a batch that is made smaller to keep all lanes busy; each step has a fixed cost."""
 
 
 @dataclass(frozen=True, slots=True)

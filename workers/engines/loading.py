@@ -108,7 +108,7 @@ def load_config(files: ModelFiles) -> PretrainedConfig:
 
 @contextmanager
 def private_copy(files: ModelFiles, names: Iterable[str]) -> Iterator[Path]:
-    """Yield a private folder with those of the files that exist, as they were digested.
+    """Yield a private folder with copies of the files that exist, with the bytes that were digested.
 
     It is for libraries that read files themselves; nobody else writes to it.
     """

@@ -60,7 +60,7 @@ def pack_linears(model: torch.nn.Module) -> int:
 
 
 def pack_encoder(model: torch.nn.Module) -> int:
-    """Pack all linear layers, and fuse BERT's activation into the product before it, saving a tenth.
+    """Pack all linear layers, and fuse BERT's activation into the product before it, which saves a tenth.
 
     Returns the number of layers, like `pack_linears`, plus the number of fused ones.
     """

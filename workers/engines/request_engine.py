@@ -1,4 +1,4 @@
-"""What both engines share: the requests in flight, the threads that compute them, and how an engine ends.
+"""The common part of both engines: the requests in flight, the threads that compute them, and the shutdown.
 
 An error ends only the requests that cause it (Containment), a step that hangs ends the process
 (StepWatchdog), and every future that an engine returned is completed in any case (RequestEngine).
@@ -34,7 +34,8 @@ HUNG_EXIT_CODE = 70
 """EX_SOFTWARE of sysexits.h. The supervisor can tell a hung step or a lost device from a crash."""
 
 KILLED_EXIT_CODE = 73
-"""Exit code when the process that computes for this one was killed by somebody, or for lack of memory."""
+"""Exit code when the process that computes for this one was killed from outside, or because memory ran
+out."""
 
 
 def end_process(exit_code: int = HUNG_EXIT_CODE) -> None:
@@ -294,8 +295,8 @@ class StepWatchdog:
 class Containment:
     """Runs batches so that a bad row costs the other rows time, but never their result.
 
-    A bad row among n costs about 2 log2(n) extra calls, once: it fails and is then gone. After a MemoryError
-    batches stay small for good, because memory that was short once will be short again.
+    A bad row among n costs about 2 log2(n) extra calls, once: it fails and is not tried again. After a
+    MemoryError batches stay small, because memory would run out again.
     """
 
     def __init__(self, max_rows: int) -> None:

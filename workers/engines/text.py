@@ -44,7 +44,7 @@ class TextStream:
         return self._append(piece)
 
     def finish(self) -> str | None:
-        """Complete the text with what was held back for lack of a whole character.
+        """Complete the text with tokens that were held back because their last character is incomplete.
 
         Returns the stop string, if the text contains one.
         """

@@ -1,4 +1,4 @@
-"""A model is loaded once when it is added: in a child process, as a worker would load it, with a few tokens.
+"""Loads a model once when it is added: in a child process, as a worker would, and with a few tokens.
 
 A model that cannot be loaded, lacks a tensor or produces nonsense is refused by `models add`, instead of
 making a worker restart again and again. The results of the trial are stored in the manifest.
@@ -36,7 +36,7 @@ PROMPT_LENGTHS = (3, 29, 11)
 """Lengths of the trial's prompts in tokens; they differ so that rows are padded if an engine pads them."""
 NUM_NEW_TOKENS = 6
 MAX_CONTEXT_TOKENS = EngineOptions().max_context_tokens
-"""The context that a worker requests by default: what only matters beyond it is not tried."""
+"""The context that a worker requests by default; longer texts are not tried."""
 MAX_WORK = 100_000_000_000
 """Limit of parameters times tokens of the longest prompt: some seconds on two cores. Prompts that would try a
 sliding window or a LongRoPE threshold of a large model are left out; the engine's tests cover these with

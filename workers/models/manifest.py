@@ -69,7 +69,7 @@ class ModelFile(BaseModel):
 
 
 class Trial(BaseModel):
-    """The findings when the model was first loaded; part of its manifest."""
+    """The results of loading the model for the first time; part of its manifest."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -1,4 +1,4 @@
-"""Makes a fetched folder one that a worker can load: its own files, its tokenizer, and a supported recipe.
+"""Prepares a fetched folder for loading: keeps its own files, adds a tokenizer, checks the vector recipe.
 
 Published folders contain more: the same weights in other formats, adapters that are already merged, a
 trainer's state. A loader that found these could use them, or apply an adapter a second time.
@@ -151,7 +151,7 @@ def _gguf(names: Collection[str], where: object) -> str:
 
 
 def _nearly(names: Collection[str]) -> str:
-    """Describe what the folder contains instead, and what can be done about it."""
+    """Describe the unsupported weights in a folder without supported ones, and what to do about them."""
     others = [name for name in names if name.endswith(WEIGHT_SUFFIX)]
     if any(name.startswith("adapter_") for name in names):
         return (

@@ -42,7 +42,7 @@ class Example:
     text: str
     """Text, normalised by jobs.text.plain."""
     target: str
-    """What the label is about; empty: the text as a whole."""
+    """Entity that the label is about; empty: the text as a whole."""
     label: int
     """Index of the label in LABELS."""
 

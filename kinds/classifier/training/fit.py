@@ -244,7 +244,7 @@ class _Training:
             }
 
     def save(self) -> Path:
-        """Write a checkpoint; between two members there is no state of the next one to save."""
+        """Write a checkpoint; between two members it contains finished members only."""
         groups = {f"member{number}": each for number, each in enumerate(self.members)}
         if self.own_step:
             state = {name: self._optimizer.state[each] for name, each in self.parameters.items()}

@@ -184,7 +184,7 @@ class ChildTraining:
                 self._report({name: value for name, value in event.items() if name != "event"})
 
     def _keep(self, path: Path) -> None:
-        """Store the checkpoint, then delete earlier ones; if the store is away, only this one is lost."""
+        """Store the checkpoint, then delete earlier ones; during an outage only this one is lost."""
         try:
             self._store.put(self._prefix + path.name, path.read_bytes(), media_type=MEDIA_TYPE)
             for key in list(self._store.keys(self._prefix)):

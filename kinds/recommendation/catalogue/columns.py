@@ -15,7 +15,7 @@ from kinds.recommendation.catalogue.inputs import RETURN_KINDS, IntakeOptions
 from kinds.recommendation.catalogue.tally import Tally
 
 MAX_KINDS = 1_000
-"""Maximum kinds of a log; all further kinds count as one."""
+"""Maximum number of kinds of events in a log; all further kinds count as one."""
 
 MISSING = np.iinfo(np.int64).min
 INVALID = MISSING + 1

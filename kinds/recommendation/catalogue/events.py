@@ -80,7 +80,7 @@ _REASONS: tuple[tuple[str, str, str, str], ...] = (
 _NUMBER_OF = {reason[0]: number for number, reason in enumerate(_REASONS)}
 
 _CODES = {"date_ambiguous": "time_invalid"}
-"""Error codes of the names above that share their code with another."""
+"""Error codes of those entries of _REASONS whose code differs from their name."""
 
 _UNLISTED = frozenset({"kind_ignored"})
 _NEEDLES = r"BEGIN |AKIA|ASIA|gh|glpat-|sk-|k_live_|AIza|xox|hf_"

@@ -34,7 +34,7 @@ _EVENT_SCHEMA = pa.schema(
 
 
 class Robots:
-    """Cuts events chunk by chunk, with the same result as if each user were cut at the end."""
+    """Limits the events of each user, chunk by chunk, with the same result as for the whole log at once."""
 
     def __init__(self, max_events: int) -> None:
         self._max_events = max_events

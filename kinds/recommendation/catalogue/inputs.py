@@ -1,4 +1,4 @@
-"""The input files of a recommender: the columns that are read, the options, and what was stored of them."""
+"""The input files of a recommender: the columns that are read, the options, and the stored content."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from jobs.intake.formats import check_encoding
 from jobs.rejection import MAX_DROPPED_SHARE, snippet
 
 MAX_BLOCKS = 65_536
-"""Maximum blocks of users, as two bytes of a hash determine the block."""
+"""Maximum number of blocks of users, because two bytes of a hash determine the block."""
 
 EVENT_WEIGHTS: Mapping[str, float] = {
     "view": 1, "click": 1, "pageview": 1,
@@ -72,7 +72,7 @@ Sha256 = str
 
 
 class MatchIds(StrEnum):
-    """How ids of the log are matched with those of the catalogue."""
+    """Method of matching the ids of the log with those of the catalogue."""
 
     EXACT = "exact"
     LOOSE = "loose"
@@ -203,7 +203,7 @@ class Inputs(BaseModel):
     """Digest of the resource that item.read_catalogue_bytes reads."""
     num_items: int
     blocks: tuple[Sha256, ...]
-    """Digests of the blocks that interactions.read_block_bytes reads, by number; a power of two."""
+    """Digests of the blocks, by number; their count is a power of two. See interactions.read_block_bytes."""
     num_users: int
     num_interactions: int
     """Entries of all blocks."""

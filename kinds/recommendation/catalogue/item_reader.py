@@ -34,7 +34,7 @@ from kinds.recommendation.catalogue.item import AttributeValue, Item
 from kinds.recommendation.catalogue.tally import Tally
 
 MAX_ITEMS = 2_000_000
-"""Maximum items of a catalogue; all are in memory at once and take about 2 KB each."""
+"""Maximum number of items in a catalogue; all are in memory at once and take about 2 KB each."""
 
 MAX_ID_CHARACTERS = 200
 MAX_TITLE_CHARACTERS = 500
@@ -51,7 +51,7 @@ FORMULA = "formula"
 TEXT_CUT = "text_cut"
 
 _MAX_RAW_CHARACTERS = 1_000_000
-"""Characters of a text that are cleaned; four times the longest line that is read."""
+"""Maximum length of a text before cleaning; the rest of a longer text is dropped."""
 _MAX_SHAPES = 1_000
 _MAY_BE_FORMULA = re.compile(r"=|[@+-]\w+\s*[(|!]")
 _NAME_SEPARATORS = re.compile(r"[\s.\-]+")

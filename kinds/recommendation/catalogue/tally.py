@@ -1,4 +1,4 @@
-"""Collects what ingest notices: everything is counted, and the first cases of each code are reported."""
+"""Collects the faults that ingest finds: all are counted, and the first ones of each code are reported."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Tally:
         self.firsts: dict[tuple[str, str], Rejected] = {}
         """First rejected row by file and code."""
         self.notes: list[str] = []
-        """What was noticed about whole files."""
+        """Remarks about whole files."""
         self.columns: tuple[str, ...] = ()
         """Names of the log's columns."""
         self.num_rejected = 0

@@ -1,4 +1,4 @@
-"""Recommenders, the releases that came of them, and the texts they share."""
+"""Recommenders, their releases, and the texts that releases share."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ class ItemVectors:
         return cls(digests, np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 0))
 
     def without(self, digests: Iterable[str]) -> list[str]:
-        """Return those of the digests that have no vector here, sorted."""
+        """Return the digests that have no vector here, sorted."""
         return sorted(set(digests) - set(self.digests))
 
     def of_items(self, items: Sequence[Item]) -> npt.NDArray[np.float32]:

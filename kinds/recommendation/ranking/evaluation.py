@@ -57,7 +57,8 @@ _NO_TERMS = {
     "cold_content_weight": 0.0,
 }
 _MOST_NEIGHBOURS = 2000
-"""Neighbours of the regression, which as published keeps all; more make no measurable difference."""
+"""Neighbours that the regression keeps. The published method keeps all; this makes no measurable
+difference."""
 
 BASELINES: Mapping[str, RankingSettings] = {
     "ease": RankingSettings.model_validate(
@@ -89,7 +90,7 @@ class SplitKind(StrEnum):
     RANDOM = "random"
     """A random share of all entries, regardless of the user."""
     TEMPORAL = "temporal"
-    """The latest share of all entries, as a deployed system would meet them, including new users."""
+    """The latest share of all entries, including those of new users, as in a deployed system."""
     LEAVE_LAST_ONE_OUT = "leave-last-one-out"
     """The last entry of each user who has at least two."""
 
@@ -421,7 +422,7 @@ class RankingEvaluation:
 
     figures: Evaluation
     counts: Mapping[str, int]
-    """Counts of what was noticed during ingest, by code."""
+    """Counts of the faults and remarks of the ingest, by code."""
 
     def as_json(self) -> dict[str, object]:
         """Return the figures rounded to five decimals."""

@@ -111,7 +111,7 @@ class DatabaseRecommenderHistory:
             ).scalar_one()
 
     def known_texts(self, keys: Sequence[str]) -> frozenset[str]:
-        """Return those of the keys whose text is written already."""
+        """Return the keys whose text is written already."""
         statement = select(TextRow.key).where(TextRow.key == func.any(list(keys)))
         with self._database.connect() as connection:
             return frozenset(connection.scalars(statement))

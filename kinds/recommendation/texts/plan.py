@@ -1,4 +1,4 @@
-"""The stage `plan_texts`: finds the texts that the lists need, and those of them that are not written yet."""
+"""The stage `plan_texts`: finds the texts that the lists need, and which of them are not written yet."""
 
 from __future__ import annotations
 

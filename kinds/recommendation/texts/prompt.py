@@ -29,7 +29,8 @@ MAX_DETAIL_CHARACTERS = 30
 COUNTS = ("no", "one", "two", "three", "four", "five")
 
 LEFT_OUT = ("colour", "detail", "material", "category")
-"""Facts that retries leave out, two more for each; as measured, a new seed alone repeats the mistake."""
+"""Facts that retries leave out, two more for each; measurements show that a new seed alone repeats the
+mistake."""
 
 _SLOTS = {"maker": MAKERS, "material": MATERIALS, "colour": COLOURS, "price": PRICES, "category": GROUPS}
 

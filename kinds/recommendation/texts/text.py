@@ -22,7 +22,7 @@ NEEDED = frozenset({"here"})
 
 
 class TextScope(StrEnum):
-    """Who shares a text, so that a million users need not mean a million texts."""
+    """Who shares a text. Sharing limits the number of texts when there are many users."""
 
     USER = "user"
     """One text per user, about the first items of the user's list."""

@@ -1,4 +1,4 @@
-"""Delivers the alerts of a manual run before the command ends, since no beat may run, or none for days."""
+"""Delivers the alerts of a manual run before the command ends, because no beat may be running."""
 
 from __future__ import annotations
 

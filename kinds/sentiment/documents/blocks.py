@@ -48,7 +48,7 @@ class BlockCutter:
         self._num_bytes = 0
 
     def add(self, document: Document) -> tuple[Document, ...]:
-        """Add a document; return the block before it if the document no longer fits in, else nothing."""
+        """Add a document; return the current block if the document does not fit into it, else nothing."""
         size = _OVERHEAD_BYTES + len((document.title + document.text + document.id).encode())
         is_full = len(self._block) == self._max_documents or self._num_bytes + size > self._max_bytes
         full = self.rest() if is_full else ()

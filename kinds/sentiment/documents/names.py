@@ -124,7 +124,7 @@ def _variants(name: str, kind: EntityKind) -> Iterator[str]:
 
 
 _MASKED = re.compile(r"(?:https?://|www\.)\S+|\b[\w.+-]{1,64}@[\w-]+\.[\w.]+|\b(?:AT_USER|URL)\b")
-"""Links, addresses and their placeholders, which mention nobody."""
+"""Links, addresses and their placeholders, which do not mention an entity."""
 
 _CASHTAG = re.compile(r"(?<![\w$])\$( ?)([A-Za-z]{1,6}(?:[.-][A-Za-z]{1,2})?)(?![\w$])")
 _EXCHANGE = (

@@ -57,7 +57,7 @@ IN_THE_PAST = re.compile(
     r"|compared (?:to|with)|history|last)\b",
     re.IGNORECASE,
 )
-"""Words that mark the number next to them as one of the entity's past."""
+"""Words that show that the number next to them belongs to the entity's past."""
 
 HEDGES = re.compile(
     r"\b(?:over|under|nearly|almost|roughly|approximately|around|at least|at most|up to)"

@@ -103,7 +103,7 @@ class ReportFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredSeries:
-    """What is stored of an entity's series around a window."""
+    """The stored part of an entity's series around a window."""
 
     windows: Sequence[EntityWindow] = ()
     alerts: Sequence[Alert] = ()

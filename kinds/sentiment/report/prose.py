@@ -92,7 +92,8 @@ def odds(probability: float) -> str:
 
 
 def day(at: datetime, zone: ZoneInfo) -> str:
-    """
+    """Return the local date in words.
+
     >>> from datetime import UTC
     >>> day(datetime(2026, 3, 2, 23, tzinfo=UTC), ZoneInfo("Europe/Berlin"))
     '3 March 2026'
@@ -102,7 +103,8 @@ def day(at: datetime, zone: ZoneInfo) -> str:
 
 
 def moment(at: datetime, zone: ZoneInfo) -> str:
-    """
+    """Return the local date and time in words.
+
     >>> from datetime import UTC
     >>> moment(datetime(2026, 3, 2, 23, 5, tzinfo=UTC), ZoneInfo("Europe/Berlin"))
     '3 March 2026, 00:05'

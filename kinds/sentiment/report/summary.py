@@ -33,7 +33,7 @@ from kinds.sentiment.report.prose import (
 )
 
 USUAL_BAND = 0.15
-"""Share of the usual volume within which a volume is described as about as many."""
+"""Maximum relative difference from the usual volume at which a volume is described as about as many."""
 
 MIN_SHARED_DOCUMENTS = 4
 """Minimum documents for a share: with fewer, its interval spans more than half of the scale."""

@@ -184,9 +184,9 @@ def _with_quiet_days(
 
 
 def _onsets(fires: NDArray[np.bool_], starts_us: NDArray[np.int64], cool_down_hours: float) -> list[int]:
-    """Return the places that fire without another one firing within the cool-down before.
+    """Return the firing windows that no other firing precedes within the cool-down.
 
-    A cool-down shorter than a window counts as one window; otherwise an ongoing event would be reported anew
+    A cool-down shorter than a window counts as one window; otherwise an ongoing event would be reported again
     in every window.
     """
     places = np.flatnonzero(fires)

@@ -1,4 +1,4 @@
-"""What one document says about one entity, its novelty, and how it is counted."""
+"""A mention: one document's mood towards one entity, its novelty, and how it is counted."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from kinds.sentiment.series.mention import NUM_PERMUTATIONS, Mention
 
 HORIZON = timedelta(days=7)
-"""How far back near-duplicates are searched."""
+"""Maximum time between a document and an earlier near-duplicate of it."""
 HISTORY = 2 * HORIZON
 """How much of the past determines a mention's novelty: its own block of seven days and the one before."""
 

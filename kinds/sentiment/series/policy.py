@@ -82,7 +82,7 @@ class Alert:
     """The test's share of the budget; the alert was raised because p_value fell below it."""
     observed: float
     expected: float
-    """What the test compared: scores or numbers of documents, depending on the rule."""
+    """Value that the test expected. Like `observed`, it is a score or a number of documents."""
     document_ids: tuple[str, ...]
     """Documents that contribute most, the strongest first; for a silence, the last ones before it."""
 

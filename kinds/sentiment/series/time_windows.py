@@ -107,8 +107,8 @@ class EntityWindow(WindowSums):
     trend: float | None
     """Slope of the score per window over the last windows, including this one; see aggregate.py."""
     baseline_score: float | None
-    """Weighted mean score of the windows before: the entity's own past."""
+    """Weighted mean score of the earlier windows, which are the entity's own past."""
     baseline_volume: float | None
-    """Documents per window in that past."""
+    """Documents per window in the entity's own past."""
     change: float | None
     """mean_score - baseline_score."""

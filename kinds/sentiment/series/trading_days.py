@@ -22,7 +22,8 @@ _FIRST_DAY = "1990-01-01"
 _SUGGESTIONS = 3
 _MAX_SHOWN = 40
 _MAX_EARLY_SHARE = 0.1
-"""Share of early closes from which they are usual, such as every Friday, and therefore ignored."""
+"""If at least this share of sessions ends early, such as every Friday, early closes are usual and are
+ignored."""
 
 
 class CalendarError(ConfigurationError):

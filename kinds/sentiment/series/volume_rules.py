@@ -55,7 +55,7 @@ class Forecast:
         return np.where(observed > 0, tail, 1.0)
 
     def lower_tail(self, observed: Int64s) -> Floats:
-        """Return P(X <= observed) for the same distribution."""
+        """Return P(X <= observed) for the negative binomial of this mean and variance."""
         shape, success = self._parameters()
         tail: Floats = special.betainc(shape, observed + 1.0, success)
         return tail

@@ -24,7 +24,8 @@ from kinds.sentiment.series.mention import CountedDocument
 from kinds.sentiment.series.time_windows import EntityWindow, WindowSums, shifted
 
 CITED_PAST = timedelta(weeks=8)
-"""How long before a window an alert of it may cite documents: at most the stretch that its rule judges."""
+"""Maximum time before a window from which its alerts cite documents: the longest stretch that a rule
+judges."""
 
 
 class WindowGoneError(PermanentError):

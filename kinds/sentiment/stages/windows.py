@@ -22,7 +22,7 @@ from kinds.sentiment.series.policy import Alert, Policy
 from kinds.sentiment.series.time_windows import EntityWindow, WindowSize, shifted, window_of
 
 MICROSECOND = timedelta(microseconds=1)
-"""Added to the last instant to be read, because ranges of the history exclude their end."""
+"""Resolution of instants. Add it to the last instant to be read, because ranges exclude their end."""
 
 
 def compute_windows(payload: WindowsPayload, settings: SentimentSettings, context: Context) -> Result:

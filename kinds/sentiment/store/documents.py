@@ -79,7 +79,7 @@ class DocumentHistory:
         self._database = database
 
     def versions(self, monitor_id: UUID, ids: Sequence[str], *, analysis: str) -> dict[str, DocumentVersion]:
-        """Return those of these documents that were analysed in this way, by id."""
+        """Return the versions of these documents that were analysed in this way, by id."""
         columns = (DocumentRow.id, DocumentRow.sha256, DocumentRow.published_at, DocumentRow.record)
         statement = select(*columns).where(
             DocumentRow.monitor_id == monitor_id,
@@ -90,7 +90,7 @@ class DocumentHistory:
             return {row[0]: DocumentVersion(*row[1:]) for row in connection.execute(statement)}
 
     def known_records(self, monitor_id: UUID, records: Sequence[bytes], *, analysis: str) -> frozenset[bytes]:
-        """Return those of these digests whose record gave a stored document that was analysed in this way."""
+        """Return the digests of records from which a stored document was read and analysed in this way."""
         # Sent and returned as a single string of bytes: thousands of values each way cost more than finding
         # them.
         given = literal(b"".join(records), LargeBinary)
@@ -106,7 +106,7 @@ class DocumentHistory:
         return frozenset(found[at : at + RECORD_BYTES] for at in range(0, len(found), RECORD_BYTES))
 
     def documents(self, monitor_id: UUID, ids: Sequence[str]) -> dict[str, KnownDocument]:
-        """Return those of these documents that are stored, by id."""
+        """Return the documents that are stored, by id."""
         entities = (
             select(func.array_agg(MentionRow.entity_id))
             .where(MentionRow.monitor_id == monitor_id, MentionRow.document_id == DocumentRow.id)
@@ -126,7 +126,7 @@ class DocumentHistory:
             }
 
     def shared_ids(self, monitor_id: UUID, ids: Sequence[str]) -> frozenset[str]:
-        """Return those of these ids that several documents share, each stored under an id derived from it."""
+        """Return the ids that several documents share, each stored under an id derived from it."""
         by_prefix = {shared_prefix(id_): id_ for id_ in ids}
         prefix = func.left(DocumentRow.id, SHARED_PREFIX_CHARACTERS)
         statement = (
@@ -187,7 +187,7 @@ class DocumentHistory:
         until: datetime,
         min_relevance: int,
     ) -> list[CountedDocument]:
-        """Return what an entity's windows of this time count, with the digests of the documents.
+        """Return the documents that an entity's windows of this time count, with their digests.
 
         Everything is read in one statement.
         """

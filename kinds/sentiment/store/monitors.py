@@ -28,7 +28,7 @@ _TARGETS: TypeAdapter[tuple[Target, ...]] = TypeAdapter(tuple[Target, ...])
 _SOURCE: TypeAdapter[Source] = TypeAdapter(Source)
 
 NEVER = datetime.fromtimestamp(0, UTC)
-"""Time when all sources were read, for a monitor that never read them all; earlier than any document."""
+"""Stands for the time when all sources were read, if they never were; it is earlier than any document."""
 
 READING_STAGES = ("collect", "documents")
 """Stages of the kind after which a document is in the history."""
@@ -188,10 +188,9 @@ def unread_sources(database: Engine, monitor_id: UUID) -> list[UnreadSource]:
 
 
 def unobserved_since(database: Engine, monitor_id: UUID) -> datetime | None:
-    """Return since when silence alerts are suppressed, because the latest run has not read and analysed
-    everything.
+    """Return the instant since which silence alerts are suppressed; None if they are not.
 
-    None if it has; NEVER if no run ever did.
+    They are suppressed if the latest run has not read and analysed everything. NEVER means that no run has.
     """
     latest = (
         select(BatchRow.settings["as_of"].astext.cast(DateTime(timezone=True)))

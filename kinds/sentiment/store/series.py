@@ -147,7 +147,7 @@ class SeriesHistory:
     def last_window_at(
         self, monitor_id: UUID, entity_ids: Sequence[str], sizes: Sequence[WindowSize]
     ) -> dict[str, datetime]:
-        """Return, by entity, the earliest of the last starts of its windows of each of these sizes.
+        """Return when each entity's latest window began; of several sizes, the earliest counts.
 
         Entities without windows are left out.
         """
