@@ -189,10 +189,10 @@ def unreadable(value: object) -> tuple[str, str]:
     """
     advice = "write it as 2026-01-31T09:30:00Z"
     if not isinstance(value, str) or len(value) > _MAX_CHARACTERS:
-        return "is no date that can be read", advice
+        return "is not a date that can be read", advice
     text = _normal(value)
     if possible_orders(text):
-        return "does not say by itself which number is the month", f"give --date-format, or {advice}"
+        return "does not show which number is the month", f"give --date-format, or {advice}"
     match = _NUMERIC.fullmatch(text) or next(
         (match for form in _FORMS if (match := form.fullmatch(text))), None
     )
@@ -201,7 +201,7 @@ def unreadable(value: object) -> tuple[str, str]:
             "several countries use for different hours" if zone.upper() in AMBIGUOUS_ZONES else "is unknown"
         )
         return f"names the time zone {zone!r}, which {meaning}", "write the offset instead, such as +05:30"
-    return "is no date that can be read", advice
+    return "is not a date that can be read", advice
 
 
 def possible_orders(text: str) -> frozenset[DateOrder]:
@@ -263,7 +263,7 @@ def parse_date_order(text: str) -> DateOrder:
     )
     if day is None or month is None:
         raise DateFormatError(
-            f"{text[:_MAX_CHARACTERS]!r} is no order of day and month: write day-first (31/12/2026) or "
+            f"{text[:_MAX_CHARACTERS]!r} is not an order of day and month: use day-first (31/12/2026) or "
             "month-first (12/31/2026)"
         )
     return DateOrder.DAY_FIRST if day.start() < month.start() else DateOrder.MONTH_FIRST
@@ -292,9 +292,9 @@ def implausible(instant: datetime, now: datetime) -> str | None:
         low, high = _SERIAL_SECONDS
         is_serial = low <= instant.timestamp() <= high
         hint = " (it looks like a spreadsheet's number of a day)" if is_serial else ""
-        return f"is of {instant:%Y-%m-%d}, before {EARLIEST:%Y}{hint}"
+        return f"is {instant:%Y-%m-%d}, before {EARLIEST:%Y}{hint}"
     if instant - now > MAX_AHEAD:
-        return f"is of {instant:%Y-%m-%d %H:%M} UTC, in the future"
+        return f"is {instant:%Y-%m-%d %H:%M} UTC, in the future"
     return None
 
 

@@ -135,7 +135,8 @@ def load_template(package: str, name: str, version: str) -> PromptTemplate:
             f.name.removesuffix(".jinja") for f in files(package).iterdir() if _FILE_NAME.fullmatch(f.name)
         )
         raise TemplateError(
-            f"there is no template {name[:40]!r} version {version[:40]!r}; available are {', '.join(known)}"
+            f"there is no template {name[:40]!r} version {version[:40]!r}; the available versions are "
+            f"{', '.join(known)}"
         )
     return PromptTemplate.compile(name, version, resource.read_text(encoding="utf-8"))
 

@@ -126,7 +126,7 @@ def fault_of(error: Exception) -> str:
     elif isinstance(error, SyntaxError):  # in the code that Jinja2 generated
         sentence = f"it is nested too deep: {error.msg}"
     elif isinstance(error, jinja2.TemplateSyntaxError):
-        sentence = error.message or "it is no Jinja2"
+        sentence = error.message or "it is not valid Jinja2"
     elif isinstance(error, MemoryError):
         sentence = "it takes too much memory"
     else:
@@ -393,11 +393,11 @@ def _check_node(node: nodes.Node) -> None:
     if isinstance(node, nodes.Const):
         _checked_number(node.value)
         if isinstance(node.value, float) and isinf(node.value):
-            raise TemplateTooLargeError("it has a number beyond all floats")
+            raise TemplateTooLargeError("it has a number that is too large for a float")
     elif verb := _OF_OTHERS.get(type(node)):
         other = node.template  # type: ignore[attr-defined]
         name = repr(other.value) if isinstance(other, nodes.Const) else "another template"
-        sentence = f"it {verb} {name}, and a template stands alone: write here what it needs"
+        sentence = f"it {verb} {name}, but a template cannot use another one: write here what it needs"
         raise jinja2.TemplateSyntaxError(sentence, node.lineno)
 
 

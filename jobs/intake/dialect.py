@@ -63,7 +63,7 @@ def parse_delimiter(text: str) -> str:
     """
     delimiter = _NAMES.get(text.lower(), text)
     if len(delimiter) != 1 or delimiter in '"\r\n\0' or delimiter.isalnum():
-        raise DialectError(f"{text[:40]!r} is no delimiter: give one sign, such as ';', or tab")
+        raise DialectError(f"{text[:40]!r} is not a delimiter: use a single character, such as ';', or tab")
     return delimiter
 
 
@@ -75,7 +75,7 @@ def parse_decimal(text: str) -> str:
     """
     decimal = {"point": ".", "dot": ".", "comma": ","}.get(text.lower(), text)
     if decimal not in (".", ","):
-        raise DialectError(f"{text[:40]!r} is no decimal sign: give '.' or ','")
+        raise DialectError(f"{text[:40]!r} is not a decimal sign: use '.' or ','")
     return decimal
 
 

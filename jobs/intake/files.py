@@ -154,7 +154,7 @@ def _copy_pipe(path: Path) -> BinaryIO:
             if num_bytes > MAX_PIPED_BYTES:
                 copy.close()
                 reason = f"has more than {MAX_PIPED_BYTES:,} bytes"
-                raise refuse_file(path, "body_too_large", reason, "write it to files, and give these")
+                raise refuse_file(path, "body_too_large", reason, "write it to files, and name those")
             copy.write(chunk)
     copy.seek(0)
     return copy

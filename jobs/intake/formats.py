@@ -192,9 +192,11 @@ def check_encoding(name: str) -> str:
         usual = codecs.lookup(name).name
         is_text = isinstance(b"".decode(usual), str) and "ab\n".encode(usual).decode(usual) == "ab\n"
     except (LookupError, ValueError, TypeError) as error:
-        raise UnknownEncodingError(f"{name[:40]!r} is no encoding: give utf-8, utf-16 or cp1252") from error
+        raise UnknownEncodingError(
+            f"{name[:40]!r} is not an encoding: use utf-8, utf-16 or cp1252"
+        ) from error
     if not is_text or usual in ("idna", "punycode", "unicode_escape", "raw_unicode_escape", "undefined"):
-        raise UnknownEncodingError(f"{name[:40]!r} is no encoding: give utf-8, utf-16 or cp1252")
+        raise UnknownEncodingError(f"{name[:40]!r} is not an encoding: use utf-8, utf-16 or cp1252")
     return usual
 
 
@@ -222,7 +224,7 @@ def sniff_encoding(path: Path, head: bytes) -> str:
         name = "utf-32-le" if start[0] else "utf-32-be"
         reason = "is UTF-32 without a byte order mark, not UTF-8"
         raise refuse_file(path, "text_invalid_unicode", reason, advice.format(name))
-    reason, advice = "is no text: it is binary", "name a file of CSV, JSONL or Parquet"
+    reason, advice = "is not text: it is binary", "name a file of CSV, JSONL or Parquet"
     raise refuse_file(path, "text_invalid_unicode", reason, advice)
 
 

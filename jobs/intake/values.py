@@ -80,7 +80,7 @@ def _refuse_number(literal: str) -> object:
 def _finite_float(literal: str) -> float:
     number = float(literal)
     if number in (float("inf"), float("-inf")):
-        raise _RefusedNumberError("the number is too large for any reader")
+        raise _RefusedNumberError("the number is too large for a float")
     return number
 
 

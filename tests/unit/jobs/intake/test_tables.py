@@ -242,7 +242,7 @@ def test_reason_that_matters_comes_first(tmp_path: Path) -> None:
 def test_names_of_encodings_are_usual_ones() -> None:
     assert check_encoding("Latin1") == "iso8859-1"
     for name in ("base64", "rot13", "nothing", "utf-8\0"):
-        with pytest.raises(ValueError, match="is no encoding"):
+        with pytest.raises(ValueError, match="is not an encoding"):
             check_encoding(name)
 
 
