@@ -120,8 +120,8 @@ def parse_label_map(text: str) -> dict[str, Label]:
         label = _class_of(name)
         if label is None or not equals or not value:
             raise LabelMapError(
-                f"{part.strip()!r} is not CLASS=LABEL with a class of {', '.join(LABELS)}: write for example "
-                "negative=0,neutral=2,positive=1"
+                f"{part.strip()!r} is not of the form CLASS=LABEL, where CLASS is one of "
+                f"{', '.join(LABELS)}: write for example negative=0,neutral=2,positive=1"
             )
         if value in classes:
             raise LabelMapError(

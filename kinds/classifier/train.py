@@ -188,7 +188,7 @@ def train(prepared: PreparedTraining, settings: Settings, *, keep: Path | None) 
         payload = prepared.spec.model_dump(mode="json")
         batch_id, created = accept(machine.database, batch, [NewJob(prepared.spec.model, payload)], lambda: 0)
         if not created:
-            say("This training was begun before and is continued.")
+            say("Continuing a training that was started earlier.")
             retry_unfinished(machine.database, batch_id)
         with interruption.counted():
             _watch(machine, batch_id, interruption)

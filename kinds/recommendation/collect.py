@@ -48,7 +48,7 @@ def collect(settings: RecommendationSettings, context: Context) -> Result:
     sources = settings.sources
     if sources is None:
         raise ConfigurationError(
-            "the batch names no catalogue and no log to read: queue the run again",
+            "the batch names neither a catalogue nor a log: queue the run again",
             code="refresh_without_sources",
         )
     rejected = _RejectedRows()

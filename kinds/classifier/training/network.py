@@ -46,7 +46,7 @@ def with_adapters(model: PreTrainedModel, recipe: Recipe, *, base: str) -> torch
     outer = sorted({_owner(name) for name in linear})
     if not inner or not outer:
         raise BaseModelError(
-            f"{type(model).__name__} has no encoder layers with a head behind them: take a model of the BERT "
+            f"{type(model).__name__} has no encoder layers with a head behind them: use a model of the BERT "
             "family"
         )
     config = LoraConfig(

@@ -54,7 +54,7 @@ def evaluate_recommendations(
         ),
     ] = "random:0.2",
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the random split.")] = 0,
-    k: Annotated[int, typer.Option("--k", min=1, max=100, help="Length of the lists.")] = 10,
+    k: Annotated[int, typer.Option("--k", min=1, max=100, help="Number of items on each list.")] = 10,
     settings: SettingsFile = None,
     catalogue_column: CatalogueColumn = None,
     interaction_column: InteractionColumn = None,

@@ -65,13 +65,15 @@ CatalogueColumn = Annotated[
     typer.Option(
         "--catalogue-column",
         metavar="FIELD=COLUMN",
-        help="Which column holds a field of the catalogue; repeat.",
+        help="Which column holds a field of the catalogue; may be repeated.",
     ),
 ]
 InteractionColumn = Annotated[
     list[str] | None,
     typer.Option(
-        "--interaction-column", metavar="FIELD=COLUMN", help="Which column holds a field of the log; repeat."
+        "--interaction-column",
+        metavar="FIELD=COLUMN",
+        help="Which column holds a field of the log; may be repeated.",
     ),
 ]
 MatchIdsOption = Annotated[
@@ -129,7 +131,7 @@ def run_recommendations(
     from pressroom.run import RunRequest, run_batch
 
     if batch is None and (catalogue is None or interactions is None):
-        raise typer.BadParameter("give --catalogue and --interactions, or --batch to go on with one")
+        raise typer.BadParameter("give --catalogue and --interactions, or --batch to continue a batch")
     with errors_reported():
         configured = settings_of_command()
         options = RecommendationOptions(
@@ -224,7 +226,10 @@ def _report_ingest(ingested: IngestedRun) -> None:
             if number:
                 say(f"  {name}: {number}")
     if ingested.num_withdrawn:
-        say(f"{ingested.num_withdrawn} items are no longer available and left the published lists.")
+        say(
+            f"{ingested.num_withdrawn} items are no longer available and were removed from the "
+            "published lists."
+        )
 
 
 def _submitter(

@@ -46,7 +46,7 @@ def create(
         str,
         typer.Argument(
             metavar="NAME|FILE.toml",
-            help="A name, together with options, or a TOML file that sets everything.",
+            help="Name, with the settings given as options, or a TOML file with all settings.",
         ),
     ],
     catalogue: Annotated[Path | None, _REREAD_FILE] = None,
@@ -236,7 +236,7 @@ def serve(
     ] = None,
     expire_seconds: Annotated[
         int | None,
-        typer.Option(min=60, max=MAX_SECONDS, help="Time after which rows expire; unset: they do not."),
+        typer.Option(min=60, max=MAX_SECONDS, help="Time after which rows expire; unset: never."),
     ] = None,
     json: Json = False,
 ) -> None:

@@ -80,7 +80,7 @@ class Outcome:
                 print_line(line)
         counts = summary.report.counts
         if self.release is not None and counts.failed:
-            say("Some texts failed. Run it again: only those are written then.")
+            say("Some texts failed. Repeat the command to write only those.")
         if self.release is None or counts.failed or counts.open or summary.altered:
             raise typer.Exit(EXIT_FAILURE)
 

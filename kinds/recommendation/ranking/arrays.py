@@ -39,5 +39,5 @@ def unpack_arrays(kind: str, body: bytes) -> tuple[dict[str, Any], Arrays]:
     except (ValueError, KeyError, OSError, EOFError, BadZipFile) as error:
         raise ArraysUnreadableError(f"a resource that should be {kind} cannot be read: {error}") from error
     if header.pop("kind", None) != kind:
-        raise ArraysUnreadableError(f"a resource that should be {kind} is something else")
+        raise ArraysUnreadableError(f"a resource is not {kind}, as expected: run the recommender again")
     return header, arrays

@@ -54,7 +54,7 @@ class TextPolicy(BaseModel):
     def _sentences_stay_possible(cls, forbidden: tuple[str, ...]) -> tuple[str, ...]:
         for phrase in forbidden:
             if not phrase.strip() or all(word in NEEDED for word in phrase.lower().split()):
-                raise ValueError(f"{phrase!r} cannot be forbidden: the plainest text consists of it")
+                raise ValueError(f"{phrase!r} cannot be forbidden: the plain template needs these words")
         return forbidden
 
     max_tries: int = Field(default=3, ge=1, le=10)

@@ -51,14 +51,18 @@ Watch = Annotated[
 ]
 SourceTexts = Annotated[
     list[str] | None,
-    typer.Option(help="Source of documents: a file, a folder, s3://PREFIX, or the URL of a feed; repeat."),
+    typer.Option(
+        help="Source of documents: a file, a folder, s3://PREFIX, or the URL of a feed; may be repeated."
+    ),
 ]
 CatchUpOption = Annotated[
     CatchUp, typer.Option(help="Which missed runs are caught up: the latest, all, or none.")
 ]
 TargetTexts = Annotated[
     list[str] | None,
-    typer.Option(help="Where alerts are delivered: the URL of a webhook, a file, or - for stdout; repeat."),
+    typer.Option(
+        help="Where alerts are delivered: the URL of a webhook, a file, or - for stdout; may be repeated."
+    ),
 ]
 SecretVariable = Annotated[
     str, typer.Option(help="Environment variable that holds the signing secret of the webhooks.")
@@ -74,7 +78,7 @@ def create(
         str,
         typer.Argument(
             metavar="NAME|FILE.toml",
-            help="A name, together with options, or a TOML file that sets everything.",
+            help="Name, with the settings given as options, or a TOML file with all settings.",
         ),
     ],
     watch: Watch = None,
@@ -90,9 +94,11 @@ def create(
     catch_up: CatchUpOption = CatchUp.LATEST,
     window: Annotated[
         list[WindowSize] | None,
-        typer.Option(help="Window size; repeat. The rules apply to the first one."),
+        typer.Option(help="Window size; may be repeated. The rules apply to the first one."),
     ] = None,
-    rule: Annotated[list[AlertRule] | None, typer.Option(help="Alert rule; repeat. Defaults to all.")] = None,
+    rule: Annotated[
+        list[AlertRule] | None, typer.Option(help="Alert rule; may be repeated. Defaults to all.")
+    ] = None,
     reports: Reports = None,
     max_reports: MaxReports = None,
     target: TargetTexts = None,

@@ -54,7 +54,9 @@ WatchNeeded = Annotated[Path, _WATCH]
 Events = Annotated[
     Path | None,
     typer.Option(
-        parser=input_path, metavar="FILE", help="JSONL file of known events, by which the alerts are scored."
+        parser=input_path,
+        metavar="FILE",
+        help="JSONL file of known events against which the alerts are scored.",
     ),
 ]
 MonitorName = Annotated[
@@ -63,15 +65,16 @@ MonitorName = Annotated[
 ]
 Column = Annotated[
     list[str] | None,
-    typer.Option("--column", metavar="FIELD=COLUMN", help="Which column holds a field; repeat."),
+    typer.Option("--column", metavar="FIELD=COLUMN", help="Which column holds a field; may be repeated."),
 ]
 Window = Annotated[
-    list[WindowSize] | None, typer.Option(help="Window size; repeat. The first one is judged by the rules.")
+    list[WindowSize] | None,
+    typer.Option(help="Window size; may be repeated. The first one is judged by the rules."),
 ]
 TimeZone = Annotated[
     str | None, typer.Option(help="Time zone that decides where a day begins, as an IANA name.")
 ]
-Rule = Annotated[list[AlertRule] | None, typer.Option(help="Alert rule; repeat. Unset: all of them.")]
+Rule = Annotated[list[AlertRule] | None, typer.Option(help="Alert rule; may be repeated. Defaults to all.")]
 FalseAlarms = Annotated[
     float | None,
     typer.Option(
@@ -88,7 +91,9 @@ Embedder = Annotated[
 Summarizer = Annotated[
     str, typer.Option(help="Language model that writes summaries; none writes plain sentences.")
 ]
-Strict = Annotated[bool, typer.Option("--strict", help="Refuse the whole file for one bad record.")]
+Strict = Annotated[
+    bool, typer.Option("--strict", help="Refuse the whole file if a single record is refused.")
+]
 
 
 def run_sentiment(
@@ -123,7 +128,7 @@ def run_sentiment(
     if (file is None) == (batch is None):
         raise typer.BadParameter("give a FILE, or --batch to continue a batch", param_hint="FILE")
     if file is not None and watch is None and monitor is None:
-        raise typer.BadParameter("give the watch list, or --monitor with one", param_hint="--watch")
+        raise typer.BadParameter("give a watch list, or a --monitor that has one", param_hint="--watch")
     with errors_reported():
         settings = settings_of_command()
         request = FileRun(
@@ -232,7 +237,7 @@ def _print_backtest(result: RunResult[Backtest | None], max_dropped: float | Non
 
     counts = result.summary.report.counts
     if result.exported is None:
-        say("Not replayed: some documents are not analysed yet. The same command goes on.")
+        say("Not replayed: some documents are not analysed yet. Repeat the command to continue.")
     elif json:
         print_json(result.exported.as_json())
     else:

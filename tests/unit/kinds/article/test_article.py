@@ -150,7 +150,7 @@ def test_text_without_a_whole_sentence_is_kept_and_marked() -> None:
 
 @pytest.mark.parametrize("reply", ["", "   \n", "<script>x</script>", "Sure! Here is your article:"])
 def test_job_without_any_text_fails_for_good(reply: str) -> None:
-    with pytest.raises(ArticleEmptyError, match="change topic or sampling"):
+    with pytest.raises(ArticleEmptyError, match="change the topic or the sampling"):
         write(ArticleBrief(title="Bread", length=20), reply)
 
 
