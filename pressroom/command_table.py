@@ -77,7 +77,7 @@ class CommandTable:
         if earlier != command and (earlier.target, command.target) != (None, None):
             raise ConfigurationError(
                 f"`pressroom {command.path}` is declared twice, as {earlier.target or 'a group'} and as "
-                f"{command.target or 'a group'}: the first one is used: rename the other",
+                f"{command.target or 'a group'}; the first one is used: rename the other",
                 code="command_doubled",
             )
 
@@ -120,7 +120,7 @@ def read_commands(own: Iterable[Command], report: Callable[[ConfigurationError],
             try:
                 table.add(command)
             except ConfigurationError as error:
-                report(_named(entry, error))
+                report(_left_out(f"a command of {_named(entry)} is", error))
     for command in list(kind_commands(table, kind_names())):
         try:
             table.add(command)
@@ -180,15 +180,21 @@ def _declared(entry: EntryPoint, report: Callable[[ConfigurationError], None]) -
     try:
         return list(entry.load())
     except Exception as error:  # noqa: BLE001 - importing another package's module may raise anything
-        reason = f"it cannot be loaded ({type(error).__name__}: {error}): install it again, or remove it"
-        report(_named(entry, ConfigurationError(reason, code="commands_unloadable")))
+        reason = (
+            f"their module cannot be loaded ({type(error).__name__}: {error}): install the package again, or "
+            "remove it"
+        )
+        fault = ConfigurationError(reason, code="commands_unloadable")
+        report(_left_out(f"the commands {_named(entry)} are", fault))
         return []
 
 
-def _named(entry: EntryPoint, error: ConfigurationError) -> ConfigurationError:
-    """Return the error with the name of the package that caused it."""
+def _named(entry: EntryPoint) -> str:
+    """Return the name of the entry point, with its package and its target."""
     package = f" of {entry.dist.name}" if entry.dist is not None else ""
-    return ConfigurationError(
-        f"commands {entry.name!r}{package} ({entry.value}): {error}; the other commands work",
-        code=error.code,
-    )
+    return f"{entry.name!r}{package} ({entry.value})"
+
+
+def _left_out(subject: str, error: ConfigurationError) -> ConfigurationError:
+    """Return the error with what is left out because of it: a subject and its verb."""
+    return ConfigurationError(f"{subject} left out: {error}; the other commands work", code=error.code)

@@ -144,11 +144,13 @@ class ResultReader:
         evidence = job_evidence(self.database, [job_id]).get(job_id)
         if evidence is None:
             logger.warning(
-                "The job that made a row is gone, and with it its statement.", extra={"job_id": str(job_id)}
+                "The job that produced a row was deleted, and so was its statement.",
+                extra={"job_id": str(job_id)},
             )
         elif sha256 not in _digests(check_evidence(self.store, evidence)):
             raise StatementAlteredError(
-                f"the row of {what} names another digest than the statement of job {job_id} that made it"
+                f"the row of {what} names a different digest from the statement of job {job_id}, which "
+                "produced it"
             )
 
     def names_digests(self, job_ids: Sequence[UUID], digests: Sequence[str]) -> list[bool]:
@@ -222,7 +224,7 @@ def check_job(database: Engine, store: Store, job_id: UUID, payload: Mapping[str
         fetch_artifact(store, artifact)
     statement = b"" if evidence.statement is None else evidence.statement.body
     if json.loads(statement)["predicate"]["inputs"][0]["sha256"] != payload_digest(payload):
-        raise StatementAlteredError("its statement names another input than the row in Postgres")
+        raise StatementAlteredError("its statement names a different input from the row in Postgres")
     return statement
 
 

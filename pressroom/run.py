@@ -205,8 +205,8 @@ def _run_elsewhere(
         with _output(out) as folder:
             batch_id = run.start(database)
             say(
-                f"Batch {batch_id} is queued for the workers that are running{_place(out)}. "
-                "Ctrl-C stops watching it, and they continue."
+                f"Batch {batch_id} is queued for the running workers{_place(out)}. "
+                "Ctrl-C stops watching; the workers continue."
             )
             with Interruption() as interruption:
                 report = watch_batch(database, batch_id, interruption)
@@ -295,11 +295,9 @@ def check_profile(report: BatchStatusReport, profiles: Collection[str]) -> None:
     if report.profile in profiles:
         return
     if report.model:
-        advice = f"asks for the model {report.model!r}: give --model {report.model}"
+        advice = f"uses the model {report.model!r}: give --model {report.model}"
     else:
-        advice = (
-            f"asks no model, and its jobs wait for workers of profile {report.profile!r}: give no --model"
-        )
+        advice = f"uses no model, and its jobs wait for workers of profile {report.profile!r}: omit --model"
     raise ConfigurationError(f"batch {report.batch_id} {advice}", code="batch_of_another_model")
 
 

@@ -53,7 +53,7 @@ InputFiles = Annotated[
     typer.Option(
         "--input",
         metavar="NAME=FILE",
-        help="Another input of the kind, as `pressroom kinds show` lists them; repeat.",
+        help="Additional input as NAME=FILE; may be repeated. `pressroom kinds show KIND` lists the inputs.",
     ),
 ]
 Model = Annotated[
@@ -217,7 +217,7 @@ def parse_settings(kind: str, pairs: list[str] | None) -> dict[str, object]:
     settings: dict[str, object] = {}
     for name, equals, value in (pair.partition("=") for pair in pairs or ()):
         if not name or not equals:
-            raise typer.BadParameter(f"{name!r} is not NAME=VALUE", param_hint="--set")
+            raise typer.BadParameter(f"{name!r} is not of the form NAME=VALUE", param_hint="--set")
         settings[name] = value
     try:
         options_of(load_kind(kind), settings)
@@ -270,7 +270,7 @@ def input_files(
     named = {intake.inputs[0].name: file}
     for name, equals, path in (pair.partition("=") for pair in others or ()):
         if not name or not equals or not path:
-            raise typer.BadParameter(f"{name!r} is not NAME=FILE", param_hint="--input")
+            raise typer.BadParameter(f"{name!r} is not of the form NAME=FILE", param_hint="--input")
         if name in named:
             raise typer.BadParameter(f"the input {name!r} is given twice", param_hint="--input")
         try:
@@ -364,8 +364,11 @@ def _print_result(
     result.exported.print(result.summary, out, json=json)
     report = result.summary.report
     if report.counts.failed:
-        again = "it" if len(load_kind(report.kind).stages) == 1 else "what failed in the last stage"
-        say(f"What failed is in {out / FAILED}; --batch {report.batch_id} --retry-failed runs {again} again.")
+        again = "them" if len(load_kind(report.kind).stages) == 1 else "those of the last stage"
+        say(
+            f"The failures are listed in {out / FAILED}. "
+            f"`--batch {report.batch_id} --retry-failed` runs {again} again."
+        )
     if report.counts.rejected:
         say(f"The refused lines are in {out / REJECTED}.")
     is_complete = replace(report.counts, rejected=0).complete if result.dropped else report.counts.complete

@@ -27,7 +27,7 @@ def _example_format(text: str) -> ExampleFormat:
         return ExampleFormat(text)
     except ValueError as error:
         formats = " or ".join(ExampleFormat)
-        raise typer.BadParameter(f"{text!r} is no format of an example: write {formats}") from error
+        raise typer.BadParameter(f"{text!r} is not an example format: use {formats}") from error
 
 
 @app.command("list")
@@ -90,7 +90,7 @@ def _listed(name: str) -> dict[str, object]:
             "error": str(error),
         }
     paths = [path for path, _ in _commands(name)]
-    reason = f"`pressroom run {name}` is another kind's command, so that it has none: give it another name"
+    reason = f"`pressroom run {name}` is another kind's command, so this kind has none: give it another name"
     return {
         "name": name,
         "version": kind.version,

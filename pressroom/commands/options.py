@@ -120,7 +120,7 @@ def columns_of(items: list[str] | None, option: str) -> dict[str, str]:
     pairs = [item.partition("=") for item in items or []]
     for name, equals, column in pairs:
         if not (name and equals and column):
-            raise typer.BadParameter(f"{name!r} is not FIELD=COLUMN", param_hint=option)
+            raise typer.BadParameter(f"{name!r} is not of the form FIELD=COLUMN", param_hint=option)
     return {name: column for name, _, column in pairs}
 
 

@@ -44,7 +44,7 @@ OfTenant = Annotated[
     typer.Option("--tenant", help="Tenant of the schedule, if several tenants have one of this name."),
 ]
 All = Annotated[
-    bool, typer.Option("--all", help="Include those that other commands created for their own use.")
+    bool, typer.Option("--all", help="Include schedules that other commands created for their own use.")
 ]
 Input = Annotated[
     Path,
@@ -247,9 +247,7 @@ def create(
     ] = "UTC",
     catch_up: Annotated[
         CatchUp,
-        typer.Option(
-            help="Which due times are caught up that passed while nothing ran: the latest, all or none."
-        ),
+        typer.Option(help="Which missed due times are caught up: the latest, all or none."),
     ] = CatchUp.LATEST,
     model: Model = None,
     settings: Set = None,

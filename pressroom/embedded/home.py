@@ -110,7 +110,7 @@ class Home:
         except OSError as error:
             raise ConfigurationError(
                 f"the home folder {self.folder} cannot be used: {error}. "
-                "Set PRESSROOM_HOME to a folder of yours",
+                "Set PRESSROOM_HOME to a folder of your own",
                 code="home_unusable",
             ) from error
 
@@ -126,18 +126,18 @@ class Home:
         The folder holds passwords, and the addresses of services that commands trust.
         """
         if self.folder.is_symlink() and self.folder.lstat().st_uid not in (0, os.geteuid()):
-            raise HomeUnsafeError(f"the home folder {self.folder} is a link that somebody else made")
+            raise HomeUnsafeError(f"the home folder {self.folder} is a link that another user created")
         status = self.folder.stat()
         if status.st_uid != os.geteuid():
             raise HomeUnsafeError(
-                f"the home folder {self.folder} belongs to the user {_user(status.st_uid)}, and not to "
-                f"{_user(os.geteuid())}: set PRESSROOM_HOME to a folder of yours"
+                f"the home folder {self.folder} belongs to the user {_user(status.st_uid)}, not to "
+                f"{_user(os.geteuid())}: set PRESSROOM_HOME to a folder of your own"
             )
         if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             raise HomeUnsafeError(
                 f"other users may write to the home folder {self.folder}, which has mode "
-                f"{stat.S_IMODE(status.st_mode):o}: see that all in it is yours, then "
-                f"`chmod 700 {self.folder}`"
+                f"{stat.S_IMODE(status.st_mode):o}: check that everything in it is yours, "
+                f"then run `chmod 700 {self.folder}`"
             )
         for parent in self.folder.resolve().parents:
             self._check_parent(parent)
@@ -156,8 +156,8 @@ class Home:
             return
         raise HomeUnsafeError(
             f"{who} may put another folder in the place of the home folder {self.folder}, since {parent} has "
-            f"mode {stat.S_IMODE(mode):o} and is of {_user(status.st_uid)}: {remedy}set PRESSROOM_HOME to a "
-            "folder of yours"
+            f"mode {stat.S_IMODE(mode):o} and belongs to {_user(status.st_uid)}: {remedy}set PRESSROOM_HOME "
+            "to a folder of your own"
         )
 
     def _close_to_others(self) -> None:
@@ -213,8 +213,8 @@ class Home:
         free_mb = shutil.disk_usage(self.folder).free // 1_000_000
         if free_mb < MIN_FREE_MB:
             raise DiskFullError(
-                f"{free_mb} MB are free where {self.folder} is, the services need {MIN_FREE_MB} MB to start: "
-                "free some space, or set PRESSROOM_HOME to a folder on another disk"
+                f"{self.folder} has {free_mb} MB of free space, but the services need {MIN_FREE_MB} MB to "
+                "start: free some space, or set PRESSROOM_HOME to a folder on another disk"
             )
 
     def _locked_error(self) -> HomeLockedError:

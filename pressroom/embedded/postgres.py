@@ -97,7 +97,7 @@ class PostgresServer:
         except psycopg.OperationalError as error:
             if "password authentication failed" in str(error):
                 raise ServiceStartError(
-                    f"Postgres in {self.folder} does not know the password in secrets.json beside it: "
+                    f"Postgres in {self.folder} rejects the password in secrets.json beside it: "
                     "restore that file, or move the folder away to start with an empty database"
                 ) from error
             raise NotReadyError(str(error)) from error

@@ -277,6 +277,7 @@ def _named_user() -> pwd.struct_passwd:
             return entry
     if not entries:
         raise ServiceStartError(
-            "Postgres cannot run here: /etc/passwd has no user but root. Add one, or set PRESSROOM_DB_URL"
+            "Postgres cannot run here: /etc/passwd has no user other than root. Add one, or set "
+            "PRESSROOM_DB_URL"
         )
     return entries[0]

