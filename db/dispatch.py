@@ -87,7 +87,7 @@ class JobListener:
             session.execute(text(f"LISTEN {JOBS_QUEUED}"))
         raw = self._session.connection.dbapi_connection  # driver_connection is unset once detached
         if not isinstance(raw, psycopg.Connection):
-            raise RuntimeError("the connection was closed while jobs were waited for")
+            raise RuntimeError("the connection was closed while waiting for jobs")
         return raw
 
     def close(self) -> None:

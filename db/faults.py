@@ -170,7 +170,7 @@ def named(error: BaseException) -> PressroomError | None:
     cause = error.orig
     if isinstance(cause, UndefinedTable | UndefinedColumn | InvalidSchemaName):
         return DatabaseRefusedError(
-            "the database has another schema: run `pressroom db upgrade`", code="database_not_migrated"
+            "the database has a different schema: run `pressroom db upgrade`", code="database_not_migrated"
         )
     reason = re.sub(r"\s+", " ", str(cause))[:MAX_REASON_CHARACTERS]
     if isinstance(cause, InsufficientPrivilege):

@@ -42,7 +42,8 @@ def schema_unknown(reason: str) -> SchemaUnknownError:
     return SchemaUnknownError(
         f"the database cannot be brought to this version's schema: {reason}. If a newer version made it, use "
         "that version, or another database. If an older one did, `pressroom db reset` drops its tables and "
-        "creates them anew: batches and the rows of their results are lost, but objects in the store are kept"
+        "creates them again: batches and the rows of their results are lost, but objects in the store are "
+        "kept"
     )
 
 
@@ -72,7 +73,7 @@ def refuse_edited_migrations(connection: Connection, revisions: Iterable[str]) -
     stored, own = _stored_digests(connection), migration_digests()
     edited = {name for name in {*revisions, *stored} & own.keys() if stored.get(name) != own[name]}
     if edited:
-        raise schema_unknown(f"it was made by another form of the migration {', '.join(sorted(edited))}")
+        raise schema_unknown(f"it was made by another version of the migration {', '.join(sorted(edited))}")
 
 
 def store_migration_digests(connection: Connection, revisions: Iterable[str]) -> None:

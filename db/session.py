@@ -96,8 +96,8 @@ def _reason(message: str) -> str:
 
 def _url_error(variable: str, reason: str) -> DatabaseUrlError:
     return DatabaseUrlError(
-        f"the database URL in {variable} cannot be used: {reason}. It reads "
-        "postgresql://user:password@host:port/database, with TLS ?sslmode=verify-full&sslrootcert=FILE"
+        f"the database URL in {variable} cannot be used: {reason}. Its form is "
+        "postgresql://user:password@host:port/database; for TLS, add ?sslmode=verify-full&sslrootcert=FILE"
     )
 
 

@@ -57,7 +57,10 @@ def read_resource(store: Store, sha256: str) -> bytes:
         body = _read(store, sha256)
         if hashlib.sha256(body).hexdigest() == sha256:
             return body
-    raise ResourceMissingError(f"resource {sha256} in {store.location} has another digest: altered")
+    raise ResourceMissingError(
+        f"resource {sha256} in {store.location} has the wrong digest: it was altered; submit the batch "
+        "again from its file"
+    )
 
 
 def _read(store: Store, sha256: str) -> bytes:

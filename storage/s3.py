@@ -137,7 +137,7 @@ class S3Store:
         if "content-length" not in headers and headers.get("transfer-encoding", "").lower() != "chunked":
             tag = _MD5.fullmatch(answer.get("ETag", ""))
             if tag is None or hashlib.md5(body, usedforsecurity=False).hexdigest() != tag[1]:
-                raise TruncatedBodyError("the answer has neither a length nor an end")
+                raise TruncatedBodyError("the answer has no length, so it may be incomplete")
         return body
 
     def exists(self, key: str) -> bool:
@@ -261,17 +261,17 @@ class S3Store:
     ) -> StoreError | ObjectNotFoundError:
         where = f"could not {action} in {self.location}"
         if code_of(error) in MISSING:
-            return ObjectNotFoundError(f"{where}: it is not there")
+            return ObjectNotFoundError(f"{where}: the object does not exist")
         if is_denied(error) and permission is Permission.GET and permission in self._succeeded:
             return ObjectNotFoundError(
-                f"{where}: it is not there, or {permission} is not granted for it; without {Permission.LIST} "
-                "the server does not tell which"
+                f"{where}: the object does not exist, or {permission} is not granted; without "
+                f"{Permission.LIST} the server does not say which"
             )
         refusal = refusal_of(error, permission, self._settings.variable)
         if refusal is None:
             reason = re.sub(r"\s+", " ", str(error))[:500]
             return StoreUnavailableError(
-                f"{where}: {reason}. Check that the server runs and is the one that is meant"
+                f"{where}: {reason}. Check that the server runs and that the URL names the right one"
             )
         message = f"{where}: {refusal.reason}; {refusal.advice}"
         if permission in self._succeeded:

@@ -94,8 +94,9 @@ class S3Settings:
 def url_error(variable: str, reason: str) -> ConfigurationError:
     """Return the error for a URL that cannot be used; the message quotes nothing of the URL."""
     return ConfigurationError(
-        f"the S3 URL ({variable}) cannot be used: {reason}. It reads "
-        f"http(s)://access_key:secret_key@host:port/bucket, then ?NAME=VALUE of {', '.join(OPTIONS)}",
+        f"the S3 URL ({variable}) cannot be used: {reason}. Its form is "
+        "http(s)://access_key:secret_key@host:port/bucket; options follow as ?NAME=VALUE: "
+        f"{', '.join(OPTIONS)}",
         code="store_url_invalid",
     )
 
@@ -125,7 +126,7 @@ def _ca_bundle(options: dict[str, str], scheme: str, variable: str) -> str | Non
     if path is None:
         return None
     if scheme != "https":
-        raise url_error(variable, "ca_bundle asks for TLS, and the scheme http for a plain connection")
+        raise url_error(variable, "ca_bundle requires TLS, but the scheme is http")
     if not Path(path).is_file():
         raise url_error(variable, f"there is no file {path[:200]!r}, which ca_bundle names")
     return path

@@ -60,8 +60,8 @@ def check_key(key: str) -> str:
     """
     if len(key) > MAX_KEY_CHARACTERS or not _KEY.fullmatch(key):
         raise ObjectKeyError(
-            f"object key {key[:80]!r} is not usable: lower-case letters, digits, . - _ in parts "
-            f"joined by single slashes, each beginning with a letter or digit, {MAX_KEY_CHARACTERS} at most"
+            f"object key {key[:80]!r} is not valid: use at most {MAX_KEY_CHARACTERS} lower-case letters, "
+            "digits, . - and _, in parts joined by single slashes, each beginning with a letter or digit"
         )
     return key
 
@@ -117,5 +117,6 @@ def check_access(store: Store) -> None:
     store.put(PROBE_KEY, PROBE, media_type="text/plain")
     if store.get(PROBE_KEY) != PROBE:
         raise StoreRefusedError(
-            f"{store.location} returns something else than was stored: this is no S3 server; correct its URL"
+            f"{store.location} returned different data from what was stored, so it is not an S3 server: "
+            "correct its URL"
         )

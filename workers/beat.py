@@ -127,7 +127,7 @@ class PostgresScheduler(Scheduler):
     def tick(self, *_: Any, **__: Any) -> float:
         """Run one round and return the seconds until the next. Raises SystemExit if it was the last."""
         if self._beat is None:
-            raise RuntimeError("the scheduler was created lazily")
+            raise RuntimeError("tick() was called on a scheduler that was not set up")
         self._is_ticking = True
         try:
             seconds = self._beat.tick()

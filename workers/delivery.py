@@ -76,7 +76,7 @@ def append_line(target: FileTarget, *, message_id: str, body: str, is_first: boo
         _append(path, message_id, body.encode(), is_first=is_first)
     except OSError as error:
         raise FileTargetError(
-            f"{path} cannot be written ({error.strerror or error}): make room, or correct the target"
+            f"{path} cannot be written ({error.strerror or error}): free some space, or correct the target"
         ) from error
 
 

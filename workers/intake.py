@@ -223,8 +223,8 @@ def validated_settings(kind: str, type_: type[BaseModel], values: Mapping[str, o
         known = ", ".join(type_.model_fields)
         raise InputError(
             f"setting {name!r} of kind {kind}: "
-            + ("is no setting" if first["type"] == "extra_forbidden" else str(first["msg"]))
-            + (f" (there are {known})" if known else " (the kind has none)"),
+            + ("is not a setting" if first["type"] == "extra_forbidden" else str(first["msg"]))
+            + (f" (the settings are {known})" if known else " (the kind has none)"),
             code="setting_invalid",
         ) from error
 

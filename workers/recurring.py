@@ -82,7 +82,7 @@ class KindSchedules:
         """
         if schedule.input is None:
             raise UnknownStartError(
-                f"the schedule {schedule.name!r} names no file: create it again with one",
+                f"the schedule {schedule.name!r} names no file: create it again with a file",
                 code="schedule_unknown",
             )
         files = FileInputs.model_validate(schedule.input)

@@ -158,8 +158,8 @@ class Settings(BaseSettings):
         if not fitting:
             listed = ", ".join(models)
             raise ConfigurationError(
-                f"no worker profile has {'the model' if len(models) == 1 else 'all of the models'} {listed} "
-                "warm: add one to PRESSROOM_PROFILES, for example "
+                f"no worker profile includes {'the model' if len(models) == 1 else 'all of the models'} "
+                f"{listed}: add one to PRESSROOM_PROFILES, for example "
                 f"{json.dumps({'own': {'models': list(models)}})}",
                 code="model_without_profile",
             )

@@ -61,7 +61,7 @@ def send_webhook(target: WebhookTarget, *, message_id: str, body: str, resolver:
         raise WebhookRefusedError(f"{where} no longer exists: remove this target", code="webhook_gone")
     if 300 <= status < 400:
         raise WebhookRefusedError(
-            f"{where} redirects ({status}), which is not followed: use the URL to which it redirects",
+            f"{where} redirects ({status}), and redirects are not followed: use the target URL",
             code="webhook_redirect",
         )
     raise WebhookFailedError(

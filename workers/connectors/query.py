@@ -83,7 +83,7 @@ def read_query_source(
         raise SourceDownError(f"the {name} is unavailable or too slow: {_server_message(error)}") from error
     except psycopg.Error as error:
         raise SourceRefusedError(
-            f"the {name} fails: {_server_message(error)}; try it with psql", code="source_query_failed"
+            f"the {name} failed: {_server_message(error)}; try it with psql", code="source_query_failed"
         ) from error
 
 

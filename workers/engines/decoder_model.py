@@ -145,7 +145,7 @@ class _Probe:
         self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *_: object, **__: object
     ) -> tuple[torch.Tensor, torch.Tensor]:
         if layer_idx in self.kept:
-            raise NotImplementedError(f"layer {layer_idx} keeps two sets of keys")
+            raise NotImplementedError(f"layer {layer_idx} updates its keys twice")
         self.kept[layer_idx] = (key_states.shape, value_states.shape)
         return key_states, value_states
 

@@ -221,7 +221,7 @@ def _tensor(path: Path, body: bytearray, entry: Tensor) -> torch.Tensor:
     is_rounded = dtype and not dtype.is_floating_point and entry.name.endswith((".weight", ".bias"))
     if dtype is None or is_rounded:
         raise ModelUnloadableError(
-            f"{path}: tensor {entry.name!r} has the type {entry.dtype}, which no engine here computes with; "
+            f"{path}: tensor {entry.name!r} has the type {entry.dtype}, which no engine here supports; "
             "use the weights in F32, F16 or BF16"
         )
     if entry.begin == entry.end:

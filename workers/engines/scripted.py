@@ -82,7 +82,7 @@ def play(script: Script, texts: Sequence[str], *, marked: Sequence[str]) -> None
     if script.step_seconds:
         time.sleep(script.step_seconds)
     if script.max_rows is not None and len(texts) > script.max_rows:
-        raise MemoryError(f"the script allows {script.max_rows} rows, the batch has {len(texts)}")
+        raise MemoryError(f"the script allows {script.max_rows} rows, but the batch has {len(texts)}")
     if _has(marked, script.kill_text):
         _kill_process(signal.Signals[script.kill_signal], script.kill_once_file)
     while _has(texts, script.stall_text):

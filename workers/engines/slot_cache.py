@@ -149,7 +149,7 @@ def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> 
     try:
         pages = mmap.mmap(-1, math.prod(shape) * dtype.itemsize)
     except OSError as error:
-        raise MemoryError(f"no memory for a key-value cache of shape {shape}") from error
+        raise MemoryError(f"not enough memory for a key-value cache of shape {shape}") from error
     with contextlib.suppress(OSError, AttributeError):
         pages.madvise(mmap.MADV_HUGEPAGE)
     return torch.frombuffer(pages, dtype=dtype).view(shape)

@@ -104,8 +104,8 @@ class Calibration:
         """Return calibrated probabilities of each text, in label order. Raises MalformedFileError."""
         if set(labels) != self.content.offsets.keys():
             raise MalformedFileError(
-                f"the calibration has offsets for {', '.join(self.content.offsets)}, the model answers with "
-                f"{', '.join(labels)}: calibrate it again"
+                f"the calibration has offsets for {', '.join(self.content.offsets)}, but the model answers "
+                f"with {', '.join(labels)}: calibrate it again"
             )
         if not answers:
             return []
@@ -159,10 +159,10 @@ def read_calibration(folder: Path, manifest: Manifest) -> Calibration | None:
         ) from error
     if not _is_for(content, manifest):
         raise CalibrationOfOtherWeightsError(
-            f"{path} is for {_named(content.weights_sha256, content.classifier_sha256)}, the loaded model "
-            f"has {_named(manifest.weights_sha256, manifest.classifier_sha256)}: restart the workers of "
-            f"{folder.name} if it was reinstalled, otherwise run `pressroom models calibrate {folder.name} "
-            "--remove`, and calibrate again"
+            f"{path} is for {_named(content.weights_sha256, content.classifier_sha256)}, but the loaded "
+            f"model has {_named(manifest.weights_sha256, manifest.classifier_sha256)}: restart the workers "
+            f"of {folder.name} if it was reinstalled, otherwise run `pressroom models calibrate "
+            f"{folder.name} --remove`, and calibrate again"
         )
     return Calibration(content, sha256)
 

@@ -398,7 +398,8 @@ def _tensor(path: Path, name: str, entry: object) -> Tensor:
     begin, end = offsets
     if end - begin != math.prod(shape) * item_bytes:
         raise MalformedFileError(
-            f"{path}: tensor {name!r} has {end - begin} bytes, which its shape does not fill"
+            f"{path}: tensor {name!r} has {end - begin} bytes, which does not match its shape and type; "
+            "fetch the model again"
         )
     return Tensor(name, str(entry.get("dtype")), shape, begin, end)
 

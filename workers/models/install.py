@@ -318,7 +318,7 @@ def _check_room(partial: Path, download: Download) -> None:
     if free < needed:
         raise DiskFullError(
             f"{partial.parent} has {free / 1e6:.0f} MB free, but {sized(download)} needs {needed / 1e6:.0f} "
-            "MB: make room, or set PRESSROOM_MODELS_DIR to a larger disk"
+            "MB: free some space, or set PRESSROOM_MODELS_DIR to a folder on a larger disk"
         )
 
 

@@ -85,9 +85,7 @@ def read_digested(path: Path, *, max_bytes: int | None = MAX_SETTINGS_BYTES) -> 
     with open(open_regular(path), "rb", buffering=0) as file:
         size = os.fstat(file.fileno()).st_size
         if max_bytes is not None and size > max_bytes:
-            raise MalformedFileError(
-                f"{path} has {size} bytes, but at most {max_bytes} of such a file are read"
-            )
+            raise MalformedFileError(f"{path} has {size} bytes, but such a file may have at most {max_bytes}")
         body = bytearray(size)
         view, position = memoryview(body), 0
         while position < size and (count := file.readinto(view[position : position + _CHUNK_BYTES])):
