@@ -153,14 +153,12 @@ def resume(group: ScheduleGroup, name: Name, kind: KindOption = None, tenant: Of
 
 def remove(group: ScheduleGroup, name: Name, kind: KindOption = None, tenant: OfTenant = None) -> None:
     """Remove a {noun} with its history; its batches and their artifacts stay."""
-    from jobs.registry import kind_names
-    from workers.recurring import KindSchedules, schedules_of
+    from workers.recurring import schedules_of
 
     with connected() as (database, _, _):
         schedule = group.find(database, name, kind, tenant)
         with database.begin() as connection:
-            own = schedules_of(schedule.kind) if schedule.kind in kind_names() else KindSchedules()
-            own.remove(connection, schedule)
+            schedules_of(schedule.kind).remove(connection, schedule)
     say(f"The {group.noun} {name} is removed.")
 
 
