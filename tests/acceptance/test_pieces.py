@@ -217,7 +217,7 @@ def test_client_streams_cancels_retries_and_reads_a_thousand_items(pieces: Piece
 def test_client_that_is_strict_gets_nothing_accepted(pieces: Pieces, client: Client) -> None:
     before = pieces.worker.count("SELECT count(*) FROM batches")
 
-    with pytest.raises(StrictIntakeError, match="1 lines were refused"):
+    with pytest.raises(StrictIntakeError, match="1 line was refused"):
         client.submit("article", [{"title": "A"}, {"title": ""}], strict=True)
     assert pieces.worker.count("SELECT count(*) FROM batches") == before
 
