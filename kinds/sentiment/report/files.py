@@ -43,7 +43,6 @@ from kinds.sentiment.report.facts import Driver, ReportFacts
 from kinds.sentiment.report.summary import Summary, write_summary
 from kinds.sentiment.series.mention import CountedDocument
 from kinds.sentiment.series.time_windows import EntityWindow
-from pressroom.pages import Page
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,14 +149,6 @@ def escape_markdown(text: str) -> str:
 
 _FILTERS = {"score": prose.score, "percent": prose.percent, "amount": prose.amount}
 
-_PAGE = Page(
-    package="kinds.sentiment.report",
-    template="report.html.jinja",
-    style="report.css",
-    filters=_FILTERS,
-    has_inline_styles=True,  # of the chart
-)
-
 
 def as_markdown(facts: ReportFacts, summary: Summary) -> str:
     """Return the report as Markdown, for terminals, mail and version control."""
@@ -175,8 +166,17 @@ def as_markdown(facts: ReportFacts, summary: Summary) -> str:
 
 def as_html(facts: ReportFacts, summary: Summary, svg: str) -> str:
     """Return the report as a single HTML page that includes the chart and loads nothing."""
+    from pressroom.pages import Page  # a worker loads nothing of the front door before it needs the frame
+
+    page = Page(
+        package="kinds.sentiment.report",
+        template="report.html.jinja",
+        style="report.css",
+        filters=_FILTERS,
+        has_inline_styles=True,  # of the chart
+    )
     chart = Markup(svg[svg.index("<svg") :])  # noqa: S704 - matplotlib escapes its texts
-    return _PAGE.render(facts.ends_at, chart=chart, **_variables(facts, summary))
+    return page.render(facts.ends_at, chart=chart, **_variables(facts, summary))
 
 
 def _variables(facts: ReportFacts, summary: Summary) -> dict[str, object]:
