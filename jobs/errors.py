@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import traceback
+from pathlib import Path
+
 
 class PressroomError(Exception):
     """Base class of the errors that Pressroom raises on purpose.
@@ -76,3 +79,12 @@ class EngineLostError(EngineError):
     """The engine was closed or lost its device under the request, which is not charged for it."""
 
     code = "engine_lost"
+
+
+def place_of(error: BaseException) -> str:
+    """Return where an error was raised, such as " (kind.py, line 12)", or nothing if that is unknown.
+
+    The text of the error is left out, because it may be that of a payload, which only logs may contain.
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    return f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""

@@ -132,7 +132,9 @@ class Client:
         named = {first: Path(items) if isinstance(items, str) else items}
         others = {name: Path(path) for name, path in (inputs or {}).items()}
         if first in others:
-            raise InputError(f"the input {first!r} is given as the items already", code="input_unknown")
+            raise InputError(
+                f"the input {first!r} is the argument `items`: leave it out of `inputs`", code="input_unknown"
+            )
         named |= others
         return submit(
             self._database,

@@ -28,7 +28,7 @@ MAX_NAME_CHARACTERS = 80
 """Maximum length of a file name made from an id, including the digest."""
 
 DIGEST_DIGITS = 16
-"""Hexadecimal digits of the digest in such a name: 64 bits, enough to tell a million ids apart."""
+"""Hexadecimal digits of the digest in a file name made from an id: 64 bits, enough for a million ids."""
 
 _LIKE_A_DIGEST = re.compile(rf"(?:^|-)[0-9a-f]{{{DIGEST_DIGITS}}}$")
 """Ids that end like a name with a digest; they get a digest too, or they could equal another id's name."""

@@ -205,7 +205,7 @@ def check_evidence(store: Store, evidence: JobEvidence | None) -> JobEvidence:
     )
     if statement.object_key != statement_key(evidence.artifacts[0].sha256, statement.sha256):
         raise StatementAlteredError(
-            f"its row names the object {statement.object_key}, which is not the copy of its statement"
+            f"the row names the object {statement.object_key}, but the statement is stored under another key"
         )
     if _get(store, statement.object_key) != statement.body:
         raise StatementAlteredError(

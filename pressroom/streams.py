@@ -33,7 +33,7 @@ class StandardOutput(io.TextIOWrapper):
     text."""
 
     def write(self, text: str, /) -> int:
-        """Write as TextIOWrapper does."""
+        """Write the text, escaped unless the stream is styled. Raises OutputLostError."""
         try:
             return super().write(text if self.is_styled else printable_lines(text))
         except OSError as error:

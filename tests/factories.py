@@ -225,7 +225,7 @@ def job_row(database: Engine, job_id: UUID) -> JobRow:
 
 
 def statuses(database: Engine, ids: Sequence[UUID]) -> list[JobStatus]:
-    """In the order of the ids."""
+    """Return the status of each job, in the order of the ids."""
     with database.connect() as connection:
         rows = connection.execute(select(JobRow.id, JobRow.status).where(JobRow.id.in_(ids)))
         by_id = {row.id: row.status for row in rows}
@@ -233,7 +233,7 @@ def statuses(database: Engine, ids: Sequence[UUID]) -> list[JobStatus]:
 
 
 def attempt_outcomes(database: Engine, job_id: UUID) -> list[AttemptOutcome]:
-    """Of the job's attempts, oldest first."""
+    """Return the outcomes of the job's attempts, oldest first."""
     with database.connect() as connection:
         rows = connection.scalars(
             select(AttemptRow.outcome).where(AttemptRow.job_id == job_id).order_by(AttemptRow.attempt)
@@ -242,7 +242,7 @@ def attempt_outcomes(database: Engine, job_id: UUID) -> list[AttemptOutcome]:
 
 
 def evidence_of(database: Engine, job_id: UUID) -> list[Evidence]:
-    """Of the job's lost attempts, oldest first."""
+    """Return the evidence of the job's lost attempts, oldest first."""
     with database.connect() as connection:
         rows = connection.scalars(
             select(AttemptRow.evidence)

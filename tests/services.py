@@ -116,7 +116,7 @@ def store(s3_url: str) -> Store:
 
 
 def admin_url(home: Path, urls: ServiceUrls) -> str:
-    """Of the superuser of the Postgres that runs in the home."""
+    """Return the URL of the superuser of the Postgres that runs in the home."""
     password = Home(home).passwords().postgres_owner
     return make_url(urls.db_url).set(username=OWNER, password=password).render_as_string(hide_password=False)
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import logging
-import traceback
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
 from pydantic import ValidationError
 
 from db.outcomes import Failure, writer_of
-from jobs.errors import DeadlineError, PermanentError, PressroomError
+from jobs.errors import DeadlineError, PermanentError, PressroomError, place_of
 from jobs.job import ClaimedJob, JobStatus
 from jobs.kind import Result
 from jobs.outputs import check_result, dump_output
@@ -108,7 +106,7 @@ def failure_of(job: ClaimedJob, error: BaseException, settings: Settings) -> Fai
     message = (
         str(error)
         if isinstance(error, PressroomError)
-        else f"{type(error).__name__} in kind {job.kind}{_place_of(error)}: see the worker's log"
+        else f"{type(error).__name__} in kind {job.kind}{place_of(error)}: see the worker's log"
     )
     return Failure(
         job=job,
@@ -119,15 +117,6 @@ def failure_of(job: ClaimedJob, error: BaseException, settings: Settings) -> Fai
             MAX_BACKOFF_SECONDS, settings.backoff_seconds * 2.0 ** min(job.num_failures, 1000)
         ),
     )
-
-
-def _place_of(error: BaseException) -> str:
-    """Return where an error was raised.
-
-    Its message is left out, because it may be payload text, which only the worker's log may contain.
-    """
-    frames = traceback.extract_tb(error.__traceback__)
-    return f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
 
 
 def _status_after(job: ClaimedJob, error: BaseException, settings: Settings) -> JobStatus:

@@ -132,7 +132,7 @@ logger = logging.getLogger(__name__)
 
 
 class StartReport(BaseModel):
-    """The error that ended the start of a worker."""
+    """The error that prevented a worker from starting."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from db.stages import NewJob
-from jobs.errors import ConfigurationError, InputError, PressroomError
+from jobs.errors import ConfigurationError, InputError, PressroomError, place_of
 from jobs.guards import CONTROL_TOKENS
 from jobs.intake.dialect import AS_FOUND, FileOptions
 from jobs.intake.payloads import ITEMS, Items, read_lines
@@ -178,15 +178,19 @@ def _checked(jobs: Iterable[NewJob | Rejected], intake: Intake, kind: str) -> It
 
 @contextmanager
 def _errors_of(intake: Intake, kind: str) -> Iterator[None]:
-    """Name the reader in place of an error that it should not have raised."""
+    """Turn an exception that a reader should not have raised into IntakeBrokenError.
+
+    Its text is left out, because it may quote a record, as that of KeyError does.
+    """
     try:
         yield
     except (PressroomError, SQLAlchemyError, OSError):
         raise
     except Exception as error:
+        fault = f"{type(error).__name__}{place_of(error)}"
         raise IntakeBrokenError(
-            f"the intake of kind {kind} ({intake.reader}) failed ({type(error).__name__}: {error}): correct "
-            "its reader; nothing was accepted"
+            f"the intake of kind {kind} ({intake.reader}) failed with {fault}: correct its reader; "
+            "nothing was accepted"
         ) from error
 
 

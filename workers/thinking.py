@@ -13,7 +13,7 @@ _SWITCHES = ("enable_thinking", "thinking", "enable_reasoning", "reasoning", "th
 Granite and Kimi; Command A. Other names with "think" in them (`keep_past_thinking`, `clear_thinking`) concern
 the thoughts of earlier turns."""
 _BUDGETS = ("thinking_budget",)
-"""Variables that are a number of tokens: Seed-OSS. 0 turns thinking off."""
+"""Variables that set a token budget for thinking (Seed-OSS); 0 turns thinking off."""
 _EFFORTS = ("reasoning_effort", "thinking_effort")
 """Variables that name a level: gpt-oss, Mistral, Solar, Command A."""
 _LEAST_EFFORTS = ("none", "minimal", "low")
@@ -24,7 +24,7 @@ _MODE_NAMES = {True: ("enabled", "on", "thinking"), False: ("disabled", "off", "
 
 
 class ThoughtUnfinishedError(PermanentError):
-    """A model was still thinking when its text had to end: there is no answer, only an unfinished thought."""
+    """The model reached its token limit while it was still thinking, so it produced no answer."""
 
     code = "thought_unfinished"
 

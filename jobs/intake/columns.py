@@ -11,8 +11,9 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import BaseModel
+from pydantic import BaseModel, BeforeValidator
 
 from jobs.errors import InputError
 from jobs.rejection import refuse_file, snippet
@@ -48,7 +49,7 @@ def check_columns(path: Path, names: list[str], require: Require, line: int = 1)
     """Return the columns that `require` selects. Raises FileRejectedError if they cannot be used."""
     if len(names) > MAX_COLUMNS:
         reason = f"has {len(names):,} columns, more than {MAX_COLUMNS:,}"
-        raise refuse_file(path, "too_many_columns", reason, "keep only the columns of a record", line)
+        raise refuse_file(path, "too_many_columns", reason, "remove the columns that are not needed", line)
     known: set[str] = set()
     for name in names:
         if name and name in known:
@@ -206,6 +207,27 @@ class ColumnMappingError(InputError):
     """The mapping names a field that records do not have, or a column that the file does not have."""
 
     code = "column_mapping_invalid"
+
+
+def parse_mapping(value: object) -> object:
+    """Parse a text to a mapping from field to column; any other value is returned as it is.
+
+    Raises ValueError.
+
+    >>> parse_mapping("text=body, title=headline")
+    {'text': 'body', 'title': 'headline'}
+    """
+    if not isinstance(value, str):
+        return value
+    pairs = [pair.partition("=") for pair in value.split(",")]
+    for field, _, column in pairs:
+        if not field.strip() or not column.strip():
+            raise ValueError(f"{value!r} is not a list of FIELD=COLUMN, separated by commas")
+    return {field.strip(): column.strip() for field, _, column in pairs}
+
+
+FieldColumns = Annotated[dict[str, str], BeforeValidator(parse_mapping)]
+"""Which column holds a field; options may give it as text."""
 
 
 def check_mapping(

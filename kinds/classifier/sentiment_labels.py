@@ -20,7 +20,7 @@ from jobs.text.plain import normalise
 from kinds.classifier.labelled_texts import LABELS
 
 BLOCK_TEXTS = 250
-"""Texts per job: half a second to some seconds of work, and enough for the encoder to sort by length."""
+"""Texts per job: half a second to a few seconds of work, and enough texts to sort by length."""
 
 LABELS_FILE = "labels.jsonl"
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from jobs.instants import DateOrder
+from jobs.intake.columns import FieldColumns
 from jobs.intake.dialect import AS_FOUND, FileOptions
 from kinds.recommendation.catalogue.inputs import MatchIds
 from kinds.recommendation.recommender import Recommender
@@ -19,16 +19,6 @@ from kinds.recommendation.recommender_file import (
     read_recommender_file,
 )
 from kinds.recommendation.texts.text import TextScope
-
-
-def _pairs(value: object) -> object:
-    """Parse a text such as "user=customer,item=sku"."""
-    if not isinstance(value, str):
-        return value
-    return dict(pair.split("=", 1) for pair in value.split(",") if "=" in pair)
-
-
-Columns = Annotated[dict[str, str], BeforeValidator(_pairs)]
 
 
 class RecommendationOptions(BaseModel):
@@ -47,10 +37,10 @@ class RecommendationOptions(BaseModel):
     embedder: str | None = Field(
         default=None, description="embedding model that finds similar items by their texts, or none"
     )
-    catalogue_columns: Columns = Field(
+    catalogue_columns: FieldColumns = Field(
         default={}, description="which column holds a field of the catalogue: FIELD=COLUMN, by commas"
     )
-    interaction_columns: Columns = Field(
+    interaction_columns: FieldColumns = Field(
         default={}, description="which column holds a field of the log: FIELD=COLUMN, separated by commas"
     )
     date_order: DateOrder | None = Field(default=None, description="order of day and month in dates")

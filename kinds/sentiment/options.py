@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from jobs.instants import DateOrder
+from jobs.intake.columns import FieldColumns
 from kinds.sentiment.payload import ReportsOf
 from kinds.sentiment.series.policy import AlertRule
 from kinds.sentiment.series.time_windows import WindowSize
@@ -19,13 +20,6 @@ NONE = "none"
 def _words(value: object) -> object:
     """Split a text such as "day,week", as the option --set gives it."""
     return tuple(word.strip() for word in value.split(",")) if isinstance(value, str) else value
-
-
-def _pairs(value: object) -> object:
-    """Parse a text such as "text=body,title=headline"."""
-    if not isinstance(value, str):
-        return value
-    return dict(pair.split("=", 1) for pair in value.split(",") if "=" in pair)
 
 
 class SentimentOptions(BaseModel):
@@ -55,7 +49,7 @@ class SentimentOptions(BaseModel):
     )
     reports: ReportsOf | None = Field(default=None, description="which windows get a report")
     max_reports: int | None = Field(default=None, ge=0, le=1_000_000, description="maximum number of reports")
-    columns: Annotated[dict[str, str], BeforeValidator(_pairs)] = Field(
+    columns: FieldColumns = Field(
         default={}, description="which column holds a field: FIELD=COLUMN, separated by commas"
     )
     date_order: DateOrder | None = Field(

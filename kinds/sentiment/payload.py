@@ -104,7 +104,8 @@ class SentimentSettings(BaseModel):
     observed_until: AwareDatetime | None = None
     """When the latest run that read all sources was due; None if the monitor has no sources."""
     analysis: str = ""
-    """Digest of what an analysis depends on besides the document; equal ones are not analysed again."""
+    """Digest of everything besides the document that an analysis depends on. A document that was analysed
+    under the same digest is not analysed again."""
     embedder: str | None = None
     """Embedding model that finds topics by meaning; None finds them by their aliases alone."""
     summarizer: str | None = None

@@ -5,8 +5,8 @@ really requires of its cache and its attention, since configurations keep values
 
 Rotary positions whose frequencies depend on the length of a text are chosen for each row of a batch. LongRoPE
 (Ding et al. 2024) has one set of factors for texts up to the length of the model's pretraining and one for
-longer texts. transformers considers the longest position of the whole batch, so that a short text gets other
-tokens next to a long one than alone. Here each row has the frequencies that it would have alone.
+longer texts. transformers uses the longest position of the whole batch, so that a short text gets
+different tokens when it is batched with a long one. Here each row has the frequencies that it has alone.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ equally fast. While threads of jobs use the processor, 1,024 are 8% faster than 
 for 130 MB more."""
 _GPU_BATCH_TOKENS = 32_768
 _STEP_TOKENS = 128
-"""Cost of a step in tokens, measured in the same way; 16 to 512 make no difference when nothing else runs."""
+"""Fixed cost of a step, in tokens. Values from 16 to 512 are equally fast when nothing else runs."""
 
 
 class TransformersEncoder:

@@ -56,7 +56,7 @@ class LoadFailure:
 
 @dataclass(frozen=True, slots=True)
 class BatchAnswers:
-    """The answers of a batch, in its order."""
+    """The answers to a batch, in the order of its rows."""
 
     vectors: Sequence[Vector]
 

@@ -17,7 +17,8 @@ BATCHES_A_LANE = 2
 """Minimum batches per lane in a round, so that all lanes finish at about the same time."""
 
 MIN_BATCH_TOKENS = 256
-"""Minimum tokens of a batch that is made smaller to keep all lanes busy; each step has a fixed cost."""
+"""Lower limit in tokens for batches that are made smaller so that every lane has work. Below it, the fixed
+cost of a step outweighs the gain."""
 
 
 @dataclass(frozen=True, slots=True)

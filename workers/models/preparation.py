@@ -1,6 +1,6 @@
-"""Prepares a fetched folder for loading: keeps its own files, adds a tokenizer, checks the vector recipe.
+"""Prepares a fetched folder for loading: keeps its files, adds a tokenizer, checks the vector recipe.
 
-Published folders contain more: the same weights in other formats, adapters that are already merged, a
+Published folders often contain other files: the same weights in other formats, merged adapters, a
 trainer's state. A loader that found these could use them, or apply an adapter a second time.
 """
 
@@ -118,7 +118,7 @@ def left_behind(names: Collection[str]) -> str:
 
 
 def in_words(names: Collection[str]) -> str:
-    """Return the first names, and how many more there are.
+    """Return a list in words: the first few names, and the number of those left out.
 
     >>> in_words(["a", "b"])
     'a, b'

@@ -43,7 +43,7 @@ def labelled_input(
     """Return the file with the columns that the options name. Raises BadParameter."""
     if (label is None) == (targets is None) or (target is not None and targets is not None):
         raise typer.BadParameter(
-            "name a label column, with or without --target, or --targets", param_hint="--label"
+            "give --label, with or without --target, or else --targets", param_hint="--label"
         )
     try:
         classes = parse_label_map(label_map) if label_map else {}

@@ -57,7 +57,7 @@ def fit_calibration(logits: Floats, labels: NDArray[np.int64]) -> Calibration:
 
 
 def fit_temperature(logits: Floats, labels: NDArray[np.int64]) -> Calibration:
-    """Return the temperature alone: temperature scaling (Guo et al. 2017, section 4.2) changes no answer.
+    """Return only a temperature: temperature scaling (Guo et al. 2017, section 4.2) changes no answer.
 
     The loss is convex in 1 / T, so its only minimum is found.
     """

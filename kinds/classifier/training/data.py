@@ -1,7 +1,7 @@
 """Examples of labelled files, and their split into train, dev and test in whole groups of near-duplicates.
 
 It loads no torch. A headline that is repeated in another data set or on another day in nearly the same words
-must not be on both sides of the split, or held-out figures would measure memory.
+must not be on both sides of the split, or held-out figures would measure memorisation.
 """
 
 from __future__ import annotations

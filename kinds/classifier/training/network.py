@@ -41,7 +41,7 @@ class BaseModelError(ConfigurationError):
 
 
 def with_adapters(model: PreTrainedModel, recipe: Recipe, *, base: str) -> torch.nn.Module:
-    """Add LoRA to every linear map of the encoder's layers; the parts behind them are trained completely."""
+    """Add LoRA to every linear map in the encoder's layers; the modules after them are trained in full."""
     inner, linear = linear_parts(model)
     outer = sorted({_owner(name) for name in linear})
     if not inner or not outer:

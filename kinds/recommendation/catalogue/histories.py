@@ -223,7 +223,7 @@ def histories(
 
 
 def selected(of: Histories, users: npt.NDArray[np.int64]) -> Histories:
-    """Return these users in this order, with the counts of all users."""
+    """Return the histories of the users at these indices, in this order; the counts still cover all users."""
     indptr, entries = entries_of(of.indptr, users)
     return replace(
         of,

@@ -153,7 +153,7 @@ class ItemParser:
         date_order: DateOrder | None = None,
         dates: Callable[[], Iterable[object]] = tuple,
     ) -> None:
-        """`dates` reads the date columns again, in case nothing else says which number is the month."""
+        """Read items; `dates` rereads the date columns if nothing else tells the order of day and month."""
         self._name = name
         self._instants = Instants(date_order, dates)
         self._columns = columns

@@ -82,7 +82,7 @@ def _words(attribute: str) -> str:
 
 
 MAX_CACHED_TEXTS = 20_000
-"""Texts of segments and items that are cached for all blocks, which take about 10 MB."""
+"""Maximum number of texts of segments and items that are cached across blocks; they take about 10 MB."""
 
 _AT_A_TIME = 1000
 """Keys per query."""

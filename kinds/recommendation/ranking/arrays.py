@@ -39,5 +39,7 @@ def unpack_arrays(kind: str, body: bytes) -> tuple[dict[str, Any], Arrays]:
     except (ValueError, KeyError, OSError, EOFError, BadZipFile) as error:
         raise ArraysUnreadableError(f"a resource that should be {kind} cannot be read: {error}") from error
     if header.pop("kind", None) != kind:
-        raise ArraysUnreadableError(f"a resource is not {kind}, as expected: run the recommender again")
+        raise ArraysUnreadableError(
+            f"a resource does not have the expected format {kind}: run the recommender again"
+        )
     return header, arrays

@@ -66,7 +66,7 @@ def hit_rate(hits: Hits) -> Numbers:
 def coverage(lists: npt.NDArray[np.int64], num_items: int) -> float:
     """Return the share of items that are on any list (Ge et al. 2010, "Beyond accuracy", section 3.1).
 
-    A -1 in `lists` is no item.
+    In `lists`, -1 marks an empty position.
 
     >>> coverage(np.array([[0, 1], [1, -1]]), 4)
     0.5

@@ -136,7 +136,7 @@ class _Mention:
 
     @property
     def titled(self) -> frozenset[int]:
-        """Items whose title this is: more than one if they share a title."""
+        """Items that have the phrase as their title; several items may share one."""
         return frozenset(o.item for o in self.owners if o.field == TITLE and o.item is not None)
 
     @property

@@ -21,7 +21,7 @@ MAX_FACTS = 30
 """Maximum facts of one item; a text never uses more."""
 
 MAX_LINE_CHARACTERS = 1_000
-"""Maximum length of a value that is parsed, so that a megabyte in a row costs nothing."""
+"""Maximum length of a value that is parsed, so that a huge cell costs no time."""
 
 SYMBOLS = {"EUR": "€", "USD": "$", "GBP": "£", "JPY": "¥", "INR": "₹"}
 

@@ -47,7 +47,7 @@ TEXT = "text.json"
 PARTS = ("headline", "blurb", "reason")
 
 RETRY_TEMPERATURE = 0.3
-"""Temperature added for each retry; at the first attempt's temperature, another seed repeats the text."""
+"""Temperature added for each retry. Without it, another seed usually produces the same text."""
 
 TOP_P = 0.9
 

@@ -67,7 +67,7 @@ def thresholds(policy: Policy, num_entities: int) -> dict[AlertRule, float]:
 
 
 MAX_DOCUMENTS = 8
-"""Maximum documents that an alert cites: as many as a person reads."""
+"""Maximum number of documents that an alert cites; few enough that a person reads them all."""
 
 _WEEKEND = 5
 _SUNDAY = 6

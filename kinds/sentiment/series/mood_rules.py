@@ -39,7 +39,7 @@ that every drift counts as a turn. The smallest of 0, 0.1 and 0.15 that keeps su
 MIN_DOCUMENTS = 12
 """Minimum documents in the past."""
 MIN_WINDOWS = 6
-"""Minimum windows with documents in the past."""
+"""Minimum number of past windows that contain documents."""
 
 
 @dataclass(frozen=True, slots=True)

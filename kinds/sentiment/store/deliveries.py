@@ -175,7 +175,7 @@ class Waiting:
     error_message: str | None
     number: int
     due_at: datetime
-    """When the first of them is tried next."""
+    """Time of the next attempt, for the delivery that is due first."""
 
 
 def waiting(database: Engine, monitor_id: UUID) -> list[Waiting]:

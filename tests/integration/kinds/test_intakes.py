@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
@@ -14,14 +15,16 @@ from sqlalchemy.orm import Session
 
 from db.batches import batch_settings
 from db.reports import batch_status
+from db.stages import NewJob
 from db.tables import JobRow, StageRow
 from jobs.errors import ConfigurationError, InputError
 from jobs.rejection import Rejected
+from kinds.recommendation import intake
 from kinds.recommendation.store.recommenders import find_recommender
 from kinds.sentiment.store.monitors import MonitorNotFoundError, find_monitor
 from pressroom.describers import describer_of
 from tests.integration.kinds.recommendation.test_recommenders import NUM_USERS, events, items
-from workers.intake import BatchRequest, Inputs
+from workers.intake import BatchRequest, Inputs, IntakeBrokenError, IntakePlan, IntakeSource
 from workers.producer import StrictIntakeError, Submission, submit
 from workers.settings import Profile, Settings
 
@@ -143,6 +146,36 @@ def test_strict_submission_of_documents_accepts_nothing(desk: Desk, tmp_path: Pa
     )
     with pytest.raises(StrictIntakeError):
         desk.submit({"documents": file, "watchlist": tmp_path / "watch.toml"}, request)
+    with Session(desk.database) as session:
+        assert session.scalars(select(JobRow)).all() == []
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+def test_fault_of_a_reader_names_the_reader_and_shows_no_text_of_a_record(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_late: bool
+) -> None:
+    def stream() -> Iterator[NewJob]:
+        yield NewJob("a", {"stage": "collect"})
+        raise KeyError("secret cell")
+
+    def read(source: IntakeSource) -> IntakePlan:
+        if not is_late:
+            raise KeyError("secret cell")
+        planned = plan(source)
+        return replace(planned, jobs=stream())
+
+    plan = intake.read_shop
+    monkeypatch.setattr(intake, "read_shop", read)
+    inputs = {
+        "catalogue": write_rows(tmp_path / "catalogue.csv", items()),
+        "interactions": write_rows(tmp_path / "interactions.csv", events()),
+    }
+    request = BatchRequest(
+        kind="recommendation", model="", settings={"copy": "none", "embedder": "none", "recommender": "shop"}
+    )
+    with pytest.raises(IntakeBrokenError, match=r"read_shop.*KeyError \(test_intakes.py, line") as broken:
+        desk.submit(inputs, request)
+    assert "secret" not in str(broken.value)
     with Session(desk.database) as session:
         assert session.scalars(select(JobRow)).all() == []
 
