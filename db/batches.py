@@ -1,7 +1,7 @@
-"""Batches and their stages: accepted as a whole, closed once, and counted in SQL.
+"""Accepts, cancels, expires and reopens batches.
 
-The open jobs of a cancelled or overdue batch end in transactions of limited size. Ending a million
-jobs in one statement would exceed the statement timeout and hold locks for as long.
+The open jobs of a cancelled or overdue batch are ended in transactions of limited size. Ending a million jobs
+in one statement would exceed the statement timeout and hold locks all that time.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ class BatchNotFoundError(PermanentError):
 
 
 class RunUnderWayError(TransientError):
-    """The schedule already has a run under way; two runs would read the same sources at the same time."""
+    """The schedule has an unfinished run. A second one would read the same sources at the same time."""
 
     code = "run_under_way"
 
     def __init__(self, batch_id: UUID, go_on: str = "") -> None:
-        """Create the error; `go_on` is the command that continues the batch if nothing works on it."""
+        """Create the error. `go_on` is a command that continues the batch, for messages."""
         instead = f"; if no worker is processing it, continue it with `{go_on}`" if go_on else ""
         super().__init__(
             f"the schedule has an unfinished run, batch {batch_id}: see its progress with `pressroom status "
@@ -59,9 +59,11 @@ def accept(
 ) -> tuple[UUID, bool]:
     """Write the batch and all its jobs in one transaction; return its id, and whether it is new.
 
-    It is not new if a batch has its idempotency key already. `jobs` is streamed through COPY, in bounded
-    memory; `num_rejected` is called once they are written. Raises JobsRefusedError, for example for two jobs
-    with the same custom_id, RunUnderWayError, and whatever the iterator raises; then nothing is accepted.
+    If a batch with the same idempotency key exists, its id is returned and nothing is written. `jobs` is
+    streamed through COPY, in bounded memory. `num_rejected` is called after all jobs have been written.
+
+    Raises JobsRefusedError, for example for two jobs with the same custom_id, RunUnderWayError, and any
+    exception of the iterator. After an error, nothing is accepted.
     """
     with database.begin() as connection:
         return accept_in(connection, batch, jobs, num_rejected)
@@ -70,9 +72,9 @@ def accept(
 def accept_in(
     connection: Connection, batch: NewBatch, jobs: Iterable[NewJob], num_rejected: Callable[[], int]
 ) -> tuple[UUID, bool]:
-    """Accept a batch, as `accept` does, in the caller's transaction.
+    """Accept a batch like `accept`, but in the caller's transaction.
 
-    Its other writes and the batch are committed or rolled back together.
+    The batch is committed or rolled back together with the caller's other writes.
     """
     batch_id = uuid4()
     existing = _insert_batch(connection, batch_id, batch)
@@ -128,7 +130,7 @@ def _insert_batch(connection: Connection, batch_id: UUID, batch: NewBatch) -> UU
             under_way = run_under_way(connection, batch.schedule_id)
             if under_way is not None:
                 raise RunUnderWayError(under_way)
-            # The conflicting run has ended since the insert, which is tried again.
+            # The conflicting run has ended since the insert, so the insert is tried again.
     return None
 
 
@@ -141,7 +143,7 @@ def run_under_way(connection: Connection, schedule_id: UUID | ScalarSelect[UUID 
 
 def cancel(database: Engine, batch_id: UUID) -> int:
     """Cancel the open jobs of the batch and keep finished ones; return how many were cancelled."""
-    with database.begin() as connection:  # a separate transaction, after which nothing more is sent
+    with database.begin() as connection:  # a separate transaction; once it commits, no more jobs are sent
         status = connection.scalar(select(BatchRow.status).where(BatchRow.id == batch_id).with_for_update())
         if status is None:
             raise BatchNotFoundError(f"no batch has the id {batch_id}: see `pressroom batches`")
@@ -158,11 +160,12 @@ def cancel(database: Engine, batch_id: UUID) -> int:
 def retry_unfinished(database: Engine, batch_id: UUID, *, job_id: UUID | None = None) -> int:
     """Requeue failed, cancelled and expired jobs and release parked ones; return how many.
 
-    Each job gets fresh attempts. With `job_id`, only that job is requeued, otherwise all of the batch. Raises
-    RunUnderWayError if the batch's schedule has another unfinished run.
+    Failures so far no longer count. With `job_id`, only that job is requeued. Otherwise, all unfinished jobs
+    of the batch's last stage are. Raises BatchNotFoundError, or RunUnderWayError if the batch's schedule has
+    another unfinished run.
     """
     with database.begin() as connection:
-        # The lock comes first, so that a stage that is being planned meanwhile is seen.
+        # Locking the batch first makes this wait for a stage that is just being planned.
         connection.execute(select(BatchRow.id).where(BatchRow.id == batch_id).with_for_update())
         stage = connection.scalar(select(func.max(JobRow.stage)).where(JobRow.batch_id == batch_id))
         if stage is None:
@@ -211,7 +214,7 @@ def retry_unfinished(database: Engine, batch_id: UUID, *, job_id: UUID | None = 
 
 
 def _reopen(connection: Connection, batch_id: UUID, condition: ColumnElement[bool]) -> bool:
-    """Set the batch running again if the condition holds; return whether it does. Raises RunUnderWayError."""
+    """Set the batch to running if the condition holds; return whether it holds. Raises RunUnderWayError."""
     statement = (
         update(BatchRow)
         .where(BatchRow.id == batch_id, condition)
@@ -234,7 +237,7 @@ def _reopen(connection: Connection, batch_id: UUID, condition: ColumnElement[boo
             under_way = run_under_way(connection, own)
             if under_way is not None:
                 raise RunUnderWayError(under_way) from error
-            # The conflicting run has ended since the update, which is tried again.
+            # The conflicting run has ended since the update, so the update is tried again.
 
 
 def batch_settings(database: Engine, batch_id: UUID) -> Mapping[str, object]:
@@ -253,7 +256,7 @@ END_LIMIT = 2_000
 def cancel_some(database: Engine, batch_id: UUID) -> int:
     """Cancel some open jobs of a cancelled batch; return how many.
 
-    With 0, none are left, and the batch is finished.
+    If no open jobs are left, mark the batch as finished and return 0.
     """
     cancelled = (BatchRow.id == batch_id) & (BatchRow.status == BatchStatus.CANCELLED)
     with database.begin() as connection:
@@ -276,7 +279,7 @@ def cancel_some(database: Engine, batch_id: UUID) -> int:
 
 
 def expire_some(database: Engine, batch_id: UUID) -> int:
-    """Expire some open jobs of an overdue batch; return how many, which is 0 when none are left."""
+    """Expire some open jobs of an overdue batch; return how many. 0 means that none are left."""
     running = (BatchRow.id == batch_id) & (BatchRow.status == BatchStatus.RUNNING)
     with database.begin() as connection:
         number = end_open_jobs(
@@ -292,5 +295,5 @@ def expire_some(database: Engine, batch_id: UUID) -> int:
 
 
 def _jobs(batch_id: UUID, still: ColumnElement[bool]) -> ColumnElement[bool]:
-    """Return the condition that selects the batch's jobs, or none of them if it was reopened meanwhile."""
+    """Return the condition that selects the batch's jobs, provided that the batch still meets `still`."""
     return (JobRow.batch_id == batch_id) & select(BatchRow.id).where(still).correlate(None).exists()

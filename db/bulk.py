@@ -24,7 +24,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 from db.tables import Base
 
 Rows = Sequence[Mapping[str, object]]
-"""Rows that all have the same columns. Each value is a JSON value, a UUID, an instant or bytes."""
+"""Rows with the same columns. Each value is a JSON value, a UUID, an instant or bytes."""
 
 
 def fields_of(one: Any) -> dict[str, object]:
@@ -33,7 +33,7 @@ def fields_of(one: Any) -> dict[str, object]:
 
 
 def insert_rows(connection: Connection, table: type[Base], rows: Rows, *, unless_known: bool = False) -> None:
-    """Insert the rows in order; with `unless_known`, rows whose key exists already are left out."""
+    """Insert the rows in order. With `unless_known`, rows whose key exists already are left out."""
     statement = _insert(table, rows)
     connection.execute(statement.on_conflict_do_nothing() if unless_known else statement)
 
@@ -49,8 +49,8 @@ def upsert_rows(
 ) -> None:
     """Insert the rows, or replace those whose key exists already.
 
-    No two rows may have the same key. An existing row is replaced if `where`, called with the new row, holds;
-    its columns `kept` stay.
+    No two rows may have the same key. `where` receives the new row and returns the condition under which the
+    existing one is replaced. The columns `kept` of an existing row are not changed.
     """
     statement = _insert(table, rows)
     replaced = {name: statement.excluded[name] for name in rows[0] if name not in (*keys, *kept)}
@@ -62,13 +62,14 @@ def upsert_rows(
 def values_table(
     name: str, **columns: tuple[Sequence[object], InstrumentedAttribute[Any]]
 ) -> TableValuedAlias:
-    """Return values as a table to join, in which each column has the type of the given column."""
+    """Return the values as a table for joins. Each column has the type of the attribute given with it."""
     arrays = [_array(values, like) for values, like in columns.values()]
     return func.unnest(*arrays).table_valued(*columns).render_derived(name)
 
 
 def _array(values: Sequence[object], like: InstrumentedAttribute[Any]) -> ColumnElement[Any]:
-    # Sent as one text: the driver writes an array value by value in Python, which takes ten times as long.
+    # The values are sent as one text. The driver converts an array value by value in Python, which takes ten
+    # times as long.
     given = [_bytea(value) for value in values] if isinstance(like.type, LargeBinary) else list(values)
     texts = func.json_array_elements_text(_json(given)).column_valued()
     return func.array(select(cast(texts, like.type)).scalar_subquery())

@@ -21,29 +21,29 @@ from jobs.batch import BatchStatus
 from jobs.job import JobStatus
 
 SESSION_NAME = "pressroom-dispatcher"
-"""Application name of a dispatcher's connections."""
+"""Application name of the dispatcher's connections, as Postgres shows it."""
 
 POOLED_WAIT_SECONDS = 0.2
-"""Delay between two polls behind a connection pooler, where notifications do not arrive."""
+"""Delay between two polls behind a connection pooler, which does not pass on notifications."""
 
 MAX_GROUP_JOBS = 1000
-"""Maximum number of suspects in one message. The rest of a larger group follows when these have ended."""
+"""Maximum number of suspects in one message. The others of a larger group are sent once these have ended."""
 
 ALIVE_SECONDS = 60
-"""Age in seconds of the last heartbeat, which a worker sends every few seconds, after which it is not counted
-as alive."""
+"""Age in seconds of its last heartbeat after which a worker no longer counts as alive. Workers send one every
+few seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """Jobs of a running batch that are sent or could be sent."""
+    """A running batch, with the numbers of its jobs that are sent or could be sent."""
 
     batch_id: UUID
     tenant: str
     priority: int
     deadline_at: datetime | None
     num_sent: int
-    """Number of jobs that a message names and no worker has claimed."""
+    """Number of jobs that were sent in a message and that no worker has claimed yet."""
     num_unsent: int
     """Number of jobs that could be sent now, counted up to the given limit."""
 
@@ -57,10 +57,10 @@ class Capacity:
 
 
 class JobListener:
-    """Waits for jobs to be queued, by LISTEN.
+    """Waits for new jobs by means of Postgres' LISTEN. Only one thread may use it.
 
-    Behind a pooler, where a LISTEN would be lost, it only sleeps for a moment. It belongs to one thread.
-    Nothing relies on it: jobs that it misses are found by the next poll.
+    Behind a pooler, where a LISTEN would be lost, it only sleeps for a moment. Nothing relies on it, because
+    the next poll finds the jobs that it misses.
     """
 
     def __init__(self, database: Engine) -> None:
@@ -68,7 +68,10 @@ class JobListener:
         self._session: Connection | None = None
 
     def wait(self, at_most_seconds: float) -> None:
-        """Return when jobs have been queued since the last call, or after this time. Raises DBAPIError."""
+        """Wait until jobs are queued, but at most this long.
+
+        It returns at once if jobs were queued since the last call. Raises DBAPIError.
+        """
         if is_pooled(self._database):
             time.sleep(min(at_most_seconds, POOLED_WAIT_SECONDS))
             return
@@ -82,7 +85,7 @@ class JobListener:
     def _listening(self) -> psycopg.Connection[Any]:
         if self._session is None:
             session = self._database.connect().execution_options(isolation_level="AUTOCOMMIT")
-            session.detach()  # so that it is closed afterwards: in the pool it would go on listening
+            session.detach()  # takes it out of the pool, where it would go on listening
             self._session = session
             session.execute(text(f"LISTEN {JOBS_QUEUED}"))
         raw = self._session.connection.dbapi_connection  # driver_connection is unset once detached
@@ -91,7 +94,7 @@ class JobListener:
         return raw
 
     def close(self) -> None:
-        """Stop listening. The next `wait` starts again."""
+        """Stop listening. The next call of `wait` starts listening again."""
         session, self._session = self._session, None
         if session is not None:
             with suppress(DBAPIError):  # the session may be dead already
@@ -123,7 +126,10 @@ def capacity(database: Engine, profile: str) -> Capacity:
 
 
 def demands(database: Engine, profile: str, *, limit: int) -> list[Demand]:
-    """Return the demands of the profile's running batches, highest priority first; counts stop at `limit`."""
+    """Return the demand of each running batch of the profile, highest priority first.
+
+    Unsent jobs are counted up to `limit` only.
+    """
     queued = (JobRow.batch_id == BatchRow.id) & job_is(JobStatus.QUEUED)
     unsent = (
         select(JobRow.id)
@@ -135,7 +141,7 @@ def demands(database: Engine, profile: str, *, limit: int) -> list[Demand]:
         )
         .order_by(
             JobRow.prefix_group, JobRow.position
-        )  # the index's order, so that no plan reads the table instead
+        )  # the index's order, so that Postgres reads the index and not the table
         .limit(limit)
         .correlate(BatchRow)
         .subquery()
@@ -169,7 +175,8 @@ def demands(database: Engine, profile: str, *, limit: int) -> list[Demand]:
 def take(database: Engine, batch_id: UUID, limit: int) -> list[UUID]:
     """Mark up to `limit` of the batch's jobs as sent, grouped by prompt prefix; return their ids.
 
-    They are marked before the message goes out; a crash in between is repaired like a lost message.
+    Call it before sending the message. If the process crashes in between, the jobs are treated as if the
+    message had been lost.
     """
     picked = (
         select(JobRow.id, JobRow.prefix_group, JobRow.position)
@@ -199,10 +206,10 @@ def take(database: Engine, batch_id: UUID, limit: int) -> list[UUID]:
 
 
 def take_suspects(database: Engine, profile: str) -> list[UUID]:
-    """Mark one group of suspects of the profile as sent; return its jobs.
+    """Mark the jobs of one of the profile's suspect groups as sent; return their ids.
 
-    Nothing is sent while another group of the profile is sent or running: if a suspect ends its worker, the
-    other workers remain for jobs that are not suspected.
+    Returns no ids while another of these groups is sent or running. If a suspect then ends its worker, the
+    other workers are still there for the other jobs.
     """
     of_profile = select(BatchRow.id).where(
         BatchRow.profile == profile, BatchRow.status == BatchStatus.RUNNING
@@ -246,7 +253,7 @@ def take_suspects(database: Engine, profile: str) -> list[UUID]:
 
 
 def unsend(database: Engine, job_ids: Sequence[UUID]) -> None:
-    """Mark these jobs as unsent, because sending the messages that name them failed."""
+    """Mark these jobs as unsent, because the message that names them could not be sent."""
     with database.begin() as connection:
         connection.execute(
             update(JobRow)
@@ -256,7 +263,7 @@ def unsend(database: Engine, job_ids: Sequence[UUID]) -> None:
 
 
 def num_sent(database: Engine, profile: str) -> int:
-    """Return how many jobs of the profile's running batches were sent and not claimed."""
+    """Return how many jobs of the profile's running batches were sent and have not been claimed yet."""
     of_profile = select(BatchRow.id).where(
         BatchRow.profile == profile, BatchRow.status == BatchStatus.RUNNING
     )
@@ -270,7 +277,7 @@ def num_sent(database: Engine, profile: str) -> int:
 
 
 def forget_stale(database: Engine, profile: str, *, older_than_seconds: float) -> int:
-    """Mark jobs as unsent whose messages were sent this long ago and not claimed; return how many."""
+    """Mark jobs as unsent that were sent longer ago than this and never claimed; return how many."""
     of_profile = select(BatchRow.id).where(
         BatchRow.profile == profile, BatchRow.status == BatchStatus.RUNNING
     )

@@ -16,7 +16,7 @@ from jobs.inference import Usage
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobEvidence:
-    """The rows of one job that its statement must agree with."""
+    """What Postgres stores about one job. The job's statement must agree with it."""
 
     job_id: UUID
     batch_id: UUID
@@ -30,7 +30,7 @@ class JobEvidence:
 
 
 def job_evidence(database: Engine, job_ids: Collection[UUID]) -> dict[UUID, JobEvidence]:
-    """Return the evidence by job id; a job that does not exist is left out."""
+    """Return the evidence for each job id; a job that does not exist is left out."""
     jobs = (
         select(
             JobRow.id,

@@ -20,16 +20,16 @@ from jobs.errors import ConfigurationError, PressroomError, TransientError
 
 AWAY_CLASSES = ("08", "53", "57", "58", "XX")
 """SQLSTATE classes of outages: connection exceptions, insufficient resources (too many connections), operator
-intervention (a shutdown, a statement cancelled by its timeout), errors of the system and of the server
-itself."""
+intervention (a shutdown, a statement cancelled by its timeout), system errors, and internal errors of the
+server."""
 
 FULL_STATE = "53100"
-"""SQLSTATE of a full disk. It belongs to the class of insufficient resources, but is distinguished because a
-person can fix it."""
+"""SQLSTATE of a full disk. It belongs to the class of insufficient resources, but it has a fault of its own,
+because a person has to fix it."""
 
 AWAY_STATES = ("25006", "25P04")
-"""SQLSTATEs of a read-only transaction, as on a standby after a failover, and of a transaction that took too
-long."""
+"""SQLSTATEs of outages outside AWAY_CLASSES: a read-only transaction, as on a standby after a failover, and a
+transaction that took too long."""
 
 CONFLICT_CLASSES = ("23", "40")
 """SQLSTATE classes of violated integrity constraints, and of transactions that were rolled back:
@@ -43,23 +43,23 @@ class DatabaseFault(StrEnum):
     """A class of database errors. The value completes a sentence that begins with "Postgres"."""
 
     AWAY = "is unavailable"
-    """It cannot be reached, or cannot work now. Wait and try again."""
+    """Postgres cannot be reached, or cannot work now. Wait and try again."""
     FULL = "has no space left on its disk"
-    """It answers, but cannot write until somebody frees disk space. Wait and try again."""
+    """Postgres answers, but cannot write until somebody frees disk space. Wait and try again."""
     CONFLICT = "undid a transaction that met another one"
-    """Another transaction was first. Try again, unless a constraint rules it out permanently."""
+    """A conflicting transaction came first. Try again, unless the write violates a constraint for good."""
     MISUSE = "refuses a statement"
     """Trying again does not help: a privilege or table is missing, or another session has prepared the
     statement."""
 
     @property
     def is_outage(self) -> bool:
-        """Whether the fault may pass without a change to the statement or its rights."""
+        """Whether the same statement may succeed later, with the same rights."""
         return self in (DatabaseFault.AWAY, DatabaseFault.FULL)
 
 
 def fault_of(error: SQLAlchemyError) -> DatabaseFault:
-    """Return the fault that an error means, by its SQLSTATE.
+    """Return the class of a database error, according to its SQLSTATE.
 
     >>> from psycopg import errors
     >>> fault_of(DBAPIError("SELECT 1", None, errors.DeadlockDetected()))
@@ -84,7 +84,7 @@ def fault_of(error: SQLAlchemyError) -> DatabaseFault:
 
 
 def _fault_without_state(error: DBAPIError) -> DatabaseFault:
-    """Return the fault of an error of libpq or the driver: a connection that broke or could not be made."""
+    """Return the class of an error that has no SQLSTATE, because it comes from libpq or the driver."""
     if isinstance(error, IntegrityError):
         return DatabaseFault.CONFLICT
     is_connection = isinstance(error.orig, psycopg.OperationalError | psycopg.InterfaceError)
@@ -95,7 +95,7 @@ MAX_REASON_CHARACTERS = 500
 
 
 class DatabaseRefusedError(ConfigurationError):
-    """Postgres answers with a refusal, or its name does not resolve; waiting does not help."""
+    """Postgres refuses the request, or its host name does not resolve. Waiting does not help."""
 
     code = "database_refused"
 
@@ -114,10 +114,11 @@ class _Refusal:
 
 
 _PASSING = re.compile(r"SSL SYSCALL|closed (the connection )?unexpectedly|Connection reset|EOF detected")
-"""Messages that seem to be about TLS or a refusal, but mean a lost connection."""
+"""Matches messages that seem to be about TLS or a refusal, but mean a lost connection."""
 
 _BAD_OPTION = re.compile(r"bad value for \w+:")
-"""Message of the driver, which parses connect_timeout itself and does not raise a connection error."""
+"""Matches the driver's message about an invalid connect_timeout. The driver parses this option itself and
+does not raise a connection error."""
 
 _REFUSALS = (
     _Refusal(
@@ -158,11 +159,14 @@ _REFUSALS = (
         "correct PRESSROOM_DB_URL",
     ),
 )
-"""Refusals by libpq's wording, because it gives no SQLSTATE for a connection that was never made."""
+"""Refusals, recognised by libpq's messages, because it gives no SQLSTATE if the connection fails."""
 
 
 def named(error: BaseException) -> PressroomError | None:
-    """Return the error as a PressroomError; None if it is not about the connection, schema or rights."""
+    """Translate a database error into a PressroomError.
+
+    Returns None for errors that are not about the connection, the schema or privileges.
+    """
     if isinstance(error, PoolTimeoutError):
         return DatabaseAwayError("no connection to Postgres became free in time: it is slow or unavailable")
     if not isinstance(error, DBAPIError):
@@ -194,7 +198,7 @@ def named(error: BaseException) -> PressroomError | None:
 
 @contextmanager
 def errors_named() -> Iterator[None]:
-    """Raise DatabaseRefusedError or DatabaseAwayError in place of errors that `named` translates."""
+    """Translate errors of the block with `named`, to DatabaseRefusedError or DatabaseAwayError."""
     try:
         yield
     except Exception as error:

@@ -1,6 +1,6 @@
-"""Leader election between processes that may do the same work: a lease in a row, by the database's clock.
+"""Leader election between processes of the same role, by a lease on a row and the database's clock.
 
-An advisory lock would not do: it belongs to a session, and behind a transaction pooler sessions are shared.
+An advisory lock would not work, because it belongs to a session, and a transaction pooler shares sessions.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ DISPATCHER = "dispatcher"
 BEAT = "beat"
 
 FORGOTTEN_AFTER = timedelta(days=1)
-"""Age at which the row of a killed candidate is deleted, by the next process that resigns its lead."""
+"""Time after which the row of a candidate that was killed is deleted, by the next process that resigns."""
 
 
 def contend(database: Engine, role: str, holder: str, *, host: str, lease_seconds: float) -> int | None:
@@ -63,7 +63,7 @@ def resign(database: Engine, role: str, holder: str) -> None:
 
 
 def has_candidate(database: Engine, role: str, host: str, *, max_silence_seconds: float) -> bool:
-    """Return whether a process of the host leads or stands by, and was seen recently."""
+    """Return whether a process of this role on the host was seen recently, as leader or standby."""
     seen = CandidateRow.seen_at > func.now() - timedelta(seconds=max_silence_seconds)
     candidates = select(CandidateRow.holder).where(CandidateRow.role == role, CandidateRow.host == host, seen)
     with database.connect() as connection:

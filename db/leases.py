@@ -1,7 +1,7 @@
 """Leases: how a worker claims, renews and gives back jobs.
 
-A claim is a lease by database time, with the attempt number as its fence. A worker's later writes take effect
-only while the row is still running under that attempt, so a late writer changes nothing.
+A claim is a lease by the database's clock, with the attempt number as its fence. A worker's later writes take
+effect only while the job is still running under that attempt, so a worker that lost the job changes nothing.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ def claim(
 ) -> list[ClaimedJob]:
     """Claim the jobs that are queued and due, in one statement, and skip the others.
 
-    `alone` says that the worker has nothing else in flight and takes nothing else until these jobs have
-    ended. Without it, suspects are skipped too: they became suspects after the message was sent.
+    `alone` means that the worker has nothing else in flight and takes nothing else until these jobs have
+    ended. Without it, jobs that became suspects after the message was sent are skipped too.
     """
     picked = (
         select(JobRow.id)
@@ -140,9 +140,9 @@ def _claimed_job(row: RowMapping) -> ClaimedJob:
 
 
 def renew(database: Engine, held: Mapping[UUID, int], *, lease_seconds: float) -> set[UUID]:
-    """Extend the leases of the jobs held (id -> attempt); return the ids of those that are lost.
+    """Extend the leases of these jobs (id -> attempt); return the ids of the jobs whose lease is lost.
 
-    A row that another transaction of this worker is committing is skipped: it is neither renewed nor lost.
+    A job whose outcome this worker is committing at the same time is neither renewed nor counted as lost.
     """
     if not held:
         return set()
@@ -170,7 +170,7 @@ def note_survival(database: Engine, lost: Mapping[UUID, int]) -> None:
 
 
 def amend_evidence(connection: Connection, which: ColumnElement[bool], ending: Mapping[str, object]) -> int:
-    """Complete the evidence of lost attempts whose worker's end was unknown so far; return how many."""
+    """Add how the worker ended to the evidence of lost attempts that lack it; return how many."""
     amended = connection.execute(
         update(AttemptRow)
         .where(
@@ -184,7 +184,7 @@ def amend_evidence(connection: Connection, which: ColumnElement[bool], ending: M
 
 
 def give_back(database: Engine, held: Mapping[UUID, int]) -> int:
-    """Return unfinished jobs to the queue without counting a failure; return how many were still held."""
+    """Requeue unfinished jobs (id -> attempt) without counting a failure; return how many were still held."""
     with database.begin() as connection:
         ours = lock_held(connection, held)
         given_back = (
@@ -209,16 +209,16 @@ def end_open_jobs(
     error_message: str | None,
     limit: int,
 ) -> int:
-    """Give up to `limit` queued or running jobs a final status; return how many."""
+    """Set a final status for up to `limit` queued or running jobs; return for how many."""
     still_open = job_is(JobStatus.QUEUED, JobStatus.RUNNING)
-    # Queued jobs come first, as in the index: they cannot end in the meantime, but a few running ones may.
+    # Queued jobs come first, as in the index. They cannot end before they are locked; a few running ones may.
     picked = connection.scalars(
         select(JobRow.id).where(which, still_open).order_by(JobRow.status).limit(limit)
     ).all()
     locked = connection.scalars(
         select(JobRow.id)
         .where(JobRow.id.in_(picked), still_open)
-        .order_by(JobRow.id)  # the order of group commits, so that the two cannot deadlock
+        .order_by(JobRow.id)  # group commits lock in the same order, so the two cannot deadlock
         .with_for_update()
     ).all()
     ended = (
@@ -240,7 +240,7 @@ def end_open_jobs(
 
 
 def ending_attempts(jobs: CTE, outcome: AttemptOutcome) -> CTE:
-    """Return a common table expression that ends the running attempts of the jobs in `jobs`."""
+    """Return a common table expression that ends the running attempts of these jobs."""
     return (
         update(AttemptRow)
         .where(
@@ -254,9 +254,9 @@ def ending_attempts(jobs: CTE, outcome: AttemptOutcome) -> CTE:
 
 
 def lock_held(connection: Connection, held: Mapping[UUID, int]) -> set[UUID]:
-    """Lock the rows and return the ids of those still held.
+    """Lock the rows of these jobs (id -> attempt); return the ids of those that are still held.
 
-    They are locked in a fixed order, so that two group commits cannot deadlock.
+    Rows are locked in the order of their ids, so that two group commits cannot deadlock.
     """
     rows = connection.execute(
         select(JobRow.id, JobRow.attempt)
@@ -279,7 +279,7 @@ def end_attempts(
 
 
 def report_progress(database: Engine, job_id: UUID, attempt: int, progress: Mapping[str, object]) -> None:
-    """Store the latest progress of a running attempt; an attempt that was lost changes nothing."""
+    """Store the latest progress of a running attempt. If the attempt was lost, nothing is stored."""
     with database.begin() as connection:
         connection.execute(
             update(JobRow)

@@ -1,6 +1,6 @@
 """Group commit: the outcomes of many jobs, written in one transaction, each under its fence.
 
-The records of kinds' own tables are written in the same transaction, by the writer that the kind names.
+Records for a kind's own tables are written in the same transaction, by the writer that the kind names.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from jobs.registry import load_kind, load_target
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredArtifact:
-    """An artifact whose object has been written."""
+    """An artifact whose object is in the store."""
 
     name: str
     object_key: str
@@ -37,7 +37,7 @@ class StoredArtifact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredStatement:
-    """A provenance statement that has also been stored beside the artifacts."""
+    """A provenance statement whose object is in the store."""
 
     body: bytes
     sha256: str
@@ -46,7 +46,7 @@ class StoredStatement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Success:
-    """A succeeded job whose artifacts and statement are stored."""
+    """The outcome of an attempt that succeeded. Its artifacts and statement are stored."""
 
     job: ClaimedJob
     artifacts: tuple[StoredArtifact, ...]
@@ -60,11 +60,11 @@ class Success:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """An attempt in which the job itself raised an error."""
+    """The outcome of an attempt in which the job raised an error."""
 
     job: ClaimedJob
     status: JobStatus
-    """QUEUED if there is another attempt, otherwise FAILED or EXPIRED."""
+    """Next status of the job: QUEUED if it is tried again, otherwise FAILED or EXPIRED."""
     error_code: str
     error_message: str
     retry_after_seconds: float = 0.0
@@ -74,8 +74,8 @@ Outcome = Success | Failure
 
 
 def commit(database: Engine, outcomes: Sequence[Outcome]) -> list[UUID]:
-    """Write the outcomes whose fence still holds, in one transaction; return their jobs' ids."""
-    # A worker that lost a job and claimed it again may finish both attempts at once: the later one counts.
+    """Write the outcomes whose fence is still valid, in one transaction; return the ids of their jobs."""
+    # A worker that lost a job and claimed it again may commit both attempts at once. The later one counts.
     by_id = {outcome.job.id: outcome for outcome in sorted(outcomes, key=lambda outcome: outcome.job.attempt)}
     with database.begin() as connection:
         ours = lock_held(connection, {job_id: outcome.job.attempt for job_id, outcome in by_id.items()})
@@ -174,7 +174,7 @@ def _write_failures(connection: Connection, failures: Sequence[Failure]) -> None
             .values(
                 status=bindparam("new_status", type_=JobRow.status.type),
                 num_failures=JobRow.num_failures + 1,
-                suspect_group=None,  # an attempt that ended without a loss clears earlier ones
+                suspect_group=None,  # an attempt that ends without a loss clears earlier losses
                 cleared_attempt=JobRow.attempt,
                 sent_at=None,
                 lease_expires_at=None,
@@ -216,9 +216,9 @@ def _write_failures(connection: Connection, failures: Sequence[Failure]) -> None
 
 
 RecordWriter = Callable[[Connection, Sequence[tuple[UUID, object]]], None]
-"""Writes the records of one kind's jobs, each with the id of its job.
+"""Writes records of one kind, each given with the id of its job.
 
-Many transactions do so at the same time, so a writer must always lock its rows in the same order.
+Many transactions call it at the same time, so it must always lock rows in the same order.
 """
 
 
@@ -241,9 +241,9 @@ def writer_of(kind_name: str) -> RecordWriter:
 
 
 def write_records(connection: Connection, records: Iterable[tuple[str, UUID, object]]) -> None:
-    """Write records, each given with the kind and the id of its job.
+    """Write records, each given with the name of its kind and the id of its job.
 
-    Kinds are written in the order of their names, so that no two transactions deadlock.
+    The records are written in the order of the kinds' names, so that no two transactions deadlock.
     """
     by_kind: defaultdict[str, list[tuple[UUID, object]]] = defaultdict(list)
     for kind_name, job_id, record in records:

@@ -1,4 +1,4 @@
-"""Repair after a crash between any two steps: handles expired leases and deadlines."""
+"""Recovery after a crash: handles expired leases, passed deadlines and interrupted cancellations."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ REAP_LIMIT = 5_000
 
 @dataclass(frozen=True, slots=True)
 class Reaped:
-    """Numbers of expired leases by the outcome of their jobs."""
+    """Numbers of jobs whose leases expired, by what happened to the jobs."""
 
     num_requeued: int
-    """Jobs that were requeued, without parked ones."""
+    """Number of requeued jobs, not counting parked ones."""
     num_quarantined: int
     num_parked: int = 0
 
@@ -41,10 +41,9 @@ class _Lost:
 
 
 def reap_expired_leases(database: Engine, *, max_crashes: int, max_losses: int = 10) -> Reaped:
-    """Requeue, fail or park jobs whose leases expired, judging each by the evidence of its losses.
+    """Requeue, fail or park each job whose lease expired, according to the evidence of its losses.
 
-    A loss is not charged to a job as one of its own errors, because the job may only have run next to the one
-    that ended the worker.
+    A loss does not count as an error of the job, because another job may have ended the worker.
     """
     with database.begin() as connection:
         lost = _lock_expired(connection)
@@ -77,7 +76,7 @@ def _lock_expired(connection: Connection) -> list[_Lost]:
         .outerjoin(AttemptRow, (AttemptRow.job_id == JobRow.id) & (AttemptRow.attempt == JobRow.attempt))
         .outerjoin(WorkerRow, WorkerRow.id == JobRow.worker_id)
         .where(job_is(JobStatus.RUNNING), JobRow.lease_expires_at < func.clock_timestamp())
-        .order_by(JobRow.worker_id, JobRow.id)  # jobs of one worker together, as they are judged as a group
+        .order_by(JobRow.worker_id, JobRow.id)  # jobs of one worker are judged as a group
         .limit(REAP_LIMIT)
         .with_for_update(of=JobRow, skip_locked=True)
     ).all()
@@ -97,7 +96,7 @@ def _earlier_losses(connection: Connection, cleared: Mapping[UUID, int]) -> defa
     losses: defaultdict[UUID, list[Evidence]] = defaultdict(list)
     for row in rows:
         if row.attempt > cleared[row.job_id]:
-            kept = row.evidence or {"cause": Cause.NO_WORD}  # from before evidence was recorded
+            kept = row.evidence or {"cause": Cause.NO_WORD}  # an earlier version recorded no evidence
             losses[row.job_id].append(Evidence.model_validate(kept))
     return losses
 
@@ -114,7 +113,10 @@ def _evidence(row: Row[*tuple[Any, ...]], job_ids: Sequence[UUID]) -> Evidence:
 
 
 def _new_groups(lost: Sequence[_Lost], verdicts: Mapping[UUID, Verdict]) -> dict[UUID, UUID]:
-    """Split the jobs lost with one worker into halves, so that after a few crashes the culprit runs alone."""
+    """Split the suspects lost with each worker into two groups; return the group of each job.
+
+    After a few crashes, the job that ends its workers runs alone.
+    """
     by_worker: defaultdict[str | None, list[UUID]] = defaultdict(list)
     for one in lost:
         if verdicts[one.job.id] in (Verdict.SUSPECT, Verdict.PARK):
@@ -177,7 +179,7 @@ def _requeue(
 
 
 def _quarantine(connection: Connection, convicted: Sequence[_Lost]) -> None:
-    """Fail the jobs whose workers can only have been ended by the jobs themselves."""
+    """Fail the jobs of which the evidence shows that they ended their workers."""
     if not convicted:
         return
     connection.execute(
@@ -226,6 +228,6 @@ def finish_cancelling(database: Engine) -> int:
 
 
 def running_batches(database: Engine) -> list[UUID]:
-    """Return the batches that are not finished, whose stages are checked again."""
+    """Return the ids of the batches that are running; the caller checks their stages again."""
     with database.connect() as connection:
         return list(connection.scalars(select(BatchRow.id).where(BatchRow.status == BatchStatus.RUNNING)))

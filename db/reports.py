@@ -1,4 +1,4 @@
-"""Queries about batches and jobs, for people and programs. They only read."""
+"""Read-only queries about batches and jobs."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from jobs.losses import Evidence
 TOP_ERRORS = 5
 
 PARKED_SHOWN = 20
-"""Maximum number of parked jobs that a report lists with their evidence. The report also has their total
-number."""
+"""Maximum number of parked jobs that a report lists with their evidence. The report also contains the total
+number of parked jobs."""
 
 LOADING_TIME = timedelta(minutes=15)
-"""Time after which a worker that is not ready has failed to start. Loading tens of gigabytes from a slow disk
-takes less."""
+"""Time after which a worker that is not ready is considered to have failed. Loading tens of gigabytes from a
+slow disk takes less."""
 
 
 class JobNotFoundError(PermanentError):
@@ -58,10 +58,10 @@ class JobResult:
     sha256: str | None
     media_type: str | None
     statement: bytes | None = None
-    """Provenance statement, unchecked and set by `job_detail` only; pressroom.results checks what is
-    exported."""
+    """Provenance statement. Only `job_detail` sets it, and without checking it; pressroom.results checks what
+    is exported."""
     parked_at: datetime | None = None
-    """When the job was parked. A parked job is queued but not sent."""
+    """Instant at which the job was parked. A parked job is queued but not sent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +77,7 @@ class Attempt:
     error_code: str | None
     error_message: str | None
     evidence: Evidence | None
-    """For a lost attempt, how the worker ended and what else it held."""
+    """Evidence about a lost attempt: how the worker ended and which other jobs it held."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,7 +147,7 @@ def batch_status(database: Engine, batch_id: UUID) -> BatchStatusReport:
 
 
 _PARKED = (job_is(JobStatus.QUEUED), JobRow.suspect_group.is_not(None), JobRow.parked_at.is_not(None))
-"""Condition for parked jobs, written so that the index of suspects is used."""
+"""Conditions for parked jobs, written so that Postgres uses the index of suspects."""
 
 
 def _parked(connection: Connection, batch_id: UUID) -> tuple[ParkedJob, ...]:
@@ -178,7 +178,7 @@ def _parked(connection: Connection, batch_id: UUID) -> tuple[ParkedJob, ...]:
 
 
 def job_artifacts(database: Engine, job_id: UUID) -> list[tuple[str, str, str]]:
-    """Return name, object key and SHA-256 of each file that a job produced, in the kind's order."""
+    """Return the name, object key and SHA-256 of each file that a job produced, in the kind's order."""
     with database.connect() as connection:
         rows = connection.execute(
             select(ArtifactRow.name, ArtifactRow.object_key, ArtifactRow.sha256)
@@ -189,7 +189,7 @@ def job_artifacts(database: Engine, job_id: UUID) -> list[tuple[str, str, str]]:
 
 
 def _counts(batch: Row[*tuple[Any, ...]]) -> JobCounts:
-    """Return the counts of a batch. Jobs that are neither final nor running are queued."""
+    """Return the numbers of a batch's jobs by status. Jobs that are neither final nor running are queued."""
     final = batch.num_succeeded + batch.num_failed + batch.num_cancelled + batch.num_expired
     return JobCounts(
         queued=batch.num_jobs - final - batch.num_running,
@@ -240,7 +240,7 @@ def _waiting_reason(
 
 
 def list_batches(database: Engine, *, limit: int) -> list[tuple[UUID, str, str, BatchStatus, datetime]]:
-    """Return id, name, kind, status and acceptance time of the newest batches."""
+    """Return the id, name, kind, status and acceptance time of the newest batches."""
     with database.connect() as connection:
         rows = connection.execute(
             select(BatchRow.id, BatchRow.name, BatchRow.kind, BatchRow.status, BatchRow.created_at)
@@ -253,10 +253,10 @@ def list_batches(database: Engine, *, limit: int) -> list[tuple[UUID, str, str, 
 def stream_results(
     database: Engine, batch_id: UUID, *, statuses: tuple[JobStatus, ...] = (), every_stage: bool = False
 ) -> Iterator[JobResult]:
-    """Stream the jobs of the last opened stage, or of every stage, in input order, page by page.
+    """Stream the jobs of the last opened stage, or of every stage, in input order.
 
-    No transaction is open between two pages, because the reader may take hours. Each job is as it was when
-    its page was read.
+    Jobs are read in pages, and no transaction is open between two pages, because the caller may take hours.
+    Each job has the state of the instant at which its page was read.
     """
     place = tuple_(JobRow.stage, JobRow.position)
     statement = (
@@ -377,7 +377,10 @@ def _attempt(row: RowMapping) -> Attempt:
 
 
 def find_job(database: Engine, batch_id: UUID, custom_id: str) -> UUID:
-    """Return the id of a line's job in the last stage that has it. Raises JobNotFoundError."""
+    """Return the id of the job with this custom_id, in the last stage that has one.
+
+    Raises JobNotFoundError.
+    """
     with database.connect() as connection:
         found = connection.scalar(
             select(JobRow.id)
@@ -391,7 +394,7 @@ def find_job(database: Engine, batch_id: UUID, custom_id: str) -> UUID:
 
 
 def running_progress(database: Engine, batch_id: UUID) -> list[Mapping[str, object]]:
-    """Return the latest progress of a batch's running jobs, in the order of the jobs."""
+    """Return the latest progress of each running job of the batch, in the order of the jobs."""
     with database.connect() as connection:
         rows = connection.execute(
             select(JobRow.progress)

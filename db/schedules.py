@@ -1,4 +1,4 @@
-"""Schedules and the outcomes of their due times, each settled in the transaction that creates its batch."""
+"""Schedules and their due times. Each due time is settled in the transaction that creates its batch."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ from jobs.schedule import CatchUp, Cron, CronError, RunOutcome, settle
 logger = logging.getLogger(__name__)
 
 SESSION_NAME = "pressroom-beat"
-"""Application name of beat's connections."""
+"""Application name of the connections of beat, as Postgres shows it."""
 
 MAX_DUE = 1_000
 """Maximum number of due times that one transaction settles. The next transaction continues after them."""
 
 MAX_SKIPPED_ROWS = 100
-"""If more due times than this are skipped at once, they become one row: a year of missed minutes is half a
-million."""
+"""Maximum number of due times skipped at once that get a row each; if there are more, they share one row. A
+schedule that missed every minute of a year would otherwise get half a million rows."""
 
 
 class ScheduleNotFoundError(PermanentError):
@@ -50,23 +50,23 @@ class ScheduleNotFoundError(PermanentError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecurringBatch:
-    """The settings and input from which a schedule creates a batch at each of its due times."""
+    """The settings and the input for the batches that a schedule creates."""
 
     kind: str
     name: str
-    """Unique among the schedules of its kind and tenant."""
+    """Name of the schedule, unique among those of its kind and tenant."""
     tenant: str = "default"
     model: str = ""
-    """Empty for a kind that uses no model."""
+    """Name of the model; empty for a kind that uses none."""
     settings: Mapping[str, object] = field(default_factory=dict)
-    """Settings of the kind, without those that each run adds."""
+    """Settings of the kind, without those that are added for each run."""
     input: Mapping[str, object] | None = None
     """Input of each run, for a kind whose schedules read a table."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
-    """When a schedule starts automatically, and up to which instant its due times are settled."""
+    """The due times of a schedule, and the instant up to which they are settled."""
 
     cron: Cron
     catch_up: CatchUp
@@ -83,11 +83,11 @@ class Timing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule(RecurringBatch):
-    """A schedule as it is stored in Postgres."""
+    """A schedule as stored in Postgres."""
 
     id: UUID
     timing: Timing | None
-    """None if the schedule runs by hand only."""
+    """Times at which the schedule starts; None if it is only started by hand."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,14 +102,14 @@ class ScheduleRun:
 
 
 Start = Callable[[Connection, Schedule, datetime], UUID]
-"""Creates the batch for a due time in this transaction. A PressroomError other than a TransientError, or an
-unexpected exception, makes the run a failed one; any other error leaves the due time unsettled."""
+"""Creates the batch for a due time in this transaction, and returns its id. If it raises a TransientError or
+an OperationalError, the due time stays unsettled. After any other exception, the run counts as failed."""
 
 
 def put_schedule(connection: Connection, recurring: RecurringBatch, *, new_id: UUID | None = None) -> UUID:
-    """Create the schedule, or change the one with its kind, tenant and name; return its id.
+    """Create the schedule, or change the one with the same kind, tenant and name; return its id.
 
-    A new schedule has no times until `set_times` sets them. `new_id` is used only for a new one.
+    A new schedule gets `new_id`, if given, and has no times until `set_times` sets them.
     """
     changing = {
         "model": recurring.model,
@@ -133,7 +133,7 @@ def put_schedule(connection: Connection, recurring: RecurringBatch, *, new_id: U
 
 
 def set_times(connection: Connection, schedule_id: UUID, cron: Cron, catch_up: CatchUp) -> None:
-    """Set the times at which the schedule starts automatically. Changed times take effect from now on."""
+    """Set the times at which the schedule starts automatically. A change takes effect from now on."""
     same = (ScheduleRow.cron == cron.expression) & (ScheduleRow.time_zone == cron.time_zone)
     connection.execute(
         update(ScheduleRow)
@@ -158,10 +158,10 @@ def clear_times(connection: Connection, schedule_id: UUID) -> None:
 
 
 def remove_schedule(connection: Connection, schedule: Schedule, *, id_setting: str | None = None) -> None:
-    """Delete the schedule, the outcomes of its due times, and rows of its kind that refer to it.
+    """Delete the schedule, the outcomes of its due times, and the rows of its kind that refer to it.
 
-    Its batches stay. Raises RunUnderWayError while one of them is under way, or, with `id_setting`, another
-    batch of the kind that names the schedule in this setting.
+    Its batches are kept. Raises RunUnderWayError while one of them is running. With `id_setting`, this also
+    applies to a batch of the same kind in which this setting contains the schedule's id.
     """
     connection.execute(select(ScheduleRow.id).where(ScheduleRow.id == schedule.id).with_for_update())
     uses = BatchRow.schedule_id == schedule.id
@@ -186,7 +186,7 @@ def pause(database: Engine, schedule_id: UUID) -> None:
 
 
 def resume(database: Engine, schedule_id: UUID) -> None:
-    """Resume with the next due time from now. Due times that passed during the pause are not caught up."""
+    """Resume the schedule with its next due time. Those that passed during the pause are not caught up."""
     with database.begin() as connection:
         connection.execute(
             update(ScheduleRow)
@@ -209,7 +209,7 @@ def get_schedule(database: Engine, schedule_id: UUID) -> Schedule:
 
 
 def list_schedules(database: Engine, kind: str | None = None) -> list[Schedule]:
-    """Return all schedules, or all of a kind, oldest first, including those without times."""
+    """Return all schedules, or all schedules of a kind, oldest first, including those without times."""
     statement = select(ScheduleRow.__table__).order_by(ScheduleRow.created_at, ScheduleRow.id)
     if kind is not None:
         statement = statement.where(ScheduleRow.kind == kind)
@@ -226,7 +226,7 @@ def due_schedules(database: Engine) -> list[Schedule]:
     for row in rows:
         try:
             schedule = _schedule(row)
-        except CronError:  # its time zone is no longer known here
+        except CronError:  # this machine no longer has its time zone
             logger.exception("A schedule cannot be read.", extra={"schedule_id": str(row["id"])})
             continue
         timing = schedule.timing
@@ -260,8 +260,9 @@ def list_runs(database: Engine, schedule_id: UUID, *, limit: int = 20) -> list[S
 def settle_due(database: Engine, schedule_id: UUID, start: Start) -> bool:
     """Settle due times that have passed; return whether more may be due immediately.
 
-    Times are by the database's clock. The row's lock, not a lead, keeps two beats apart: the second one finds
-    `seen_until` advanced. Raises DBAPIError or TransientError; then nothing is settled, and nothing is lost.
+    The database's clock decides. A lock on the schedule's row keeps two beat processes from settling the same
+    due time: the second one finds `seen_until` advanced. Raises DBAPIError or TransientError; in that case
+    nothing is settled, and the next call tries again.
     """
     with database.begin() as connection:
         schedule = _lock_unpaused(connection, schedule_id)
@@ -284,8 +285,8 @@ def settle_due(database: Engine, schedule_id: UUID, start: Start) -> bool:
 
 
 def _lock_unpaused(connection: Connection, schedule_id: UUID) -> Schedule | None:
-    # The lock leaves the key shareable. Otherwise a run by hand, whose batch refers to the schedule, would
-    # wait for this transaction, and this transaction for that batch.
+    # FOR NO KEY UPDATE lets other transactions refer to the row. Otherwise a run started by hand, whose batch
+    # refers to the schedule, would wait for this transaction, and this transaction for that batch.
     statement = (
         select(ScheduleRow.__table__)
         .where(ScheduleRow.id == schedule_id, _is_automatic())
@@ -344,9 +345,9 @@ def _started_row(
 
 
 def _is_busy(connection: Connection, schedule: Schedule) -> bool:
-    """Return whether a run of the schedule is under way: its last one, or one started by hand.
+    """Return whether a run of the schedule is unfinished, no matter whether it was started by hand.
 
-    If a run begins after this check, the start raises RunUnderWayError, and the next check sees the run.
+    If a run begins after this check, the start raises RunUnderWayError, and the next check sees that run.
     """
     latest = (
         select(ScheduleRunRow.batch_id)

@@ -1,7 +1,7 @@
-"""Detects a database that another version created, by one query and without alembic.
+"""Detects a database that another version created, with few queries and without alembic.
 
-The digests of the migrations that made a database are stored with it, as the comment of alembic's own table.
-A database whose migration has been edited since is refused like one with an unknown revision.
+The digests of the migrations that created a database are stored in it, as the comment of alembic's own table.
+A database is refused if one of its revisions is unknown, or if a migration was edited after it had run.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from jobs.errors import ConfigurationError
 from jobs.registry import migration_folders
 
 CORE = "core"
-"""Branch of the core's own revisions; each is named after its branch, such as `core_0001`."""
+"""Name of the core's branch. Each revision is named after its branch, such as `core_0001`."""
 
 VERSIONS = table("alembic_version", column("version_num"))
 
 _REVISION_FILE = re.compile(r"(?P<revision>[\w-]{1,80}_\d{1,8})_")
-"""Name of a migration's file: its revision, such as `core_0001`, and a few words."""
+"""Matches the start of a migration's file name: its revision, such as `core_0001`."""
 
 _UNDEFINED_TABLE = "42P01"
-"""SQLSTATE of a table that does not exist."""
+"""SQLSTATE of a query for a table that does not exist."""
 
 
 class SchemaUnknownError(ConfigurationError):
@@ -38,7 +38,7 @@ class SchemaUnknownError(ConfigurationError):
 
 
 def schema_unknown(reason: str) -> SchemaUnknownError:
-    """Return the error, with what to do about a newer and about an older schema."""
+    """Return the error, whose message says what to do about a newer and about an older schema."""
     return SchemaUnknownError(
         f"the database cannot be brought to this version's schema: {reason}. If a newer version made it, use "
         "that version, or another database. If an older one did, `pressroom db reset` drops its tables and "
@@ -50,7 +50,7 @@ def schema_unknown(reason: str) -> SchemaUnknownError:
 def refuse_unknown_schema(database: Engine) -> None:
     """Raise SchemaUnknownError if the database has revisions that this version does not know or has edited.
 
-    A database without any schema passes: what needs one reports that itself.
+    A database without any schema is accepted here, because whatever needs the schema reports that itself.
     """
     with database.connect() as connection:
         try:
@@ -59,16 +59,16 @@ def refuse_unknown_schema(database: Engine) -> None:
             if getattr(error.orig, "sqlstate", None) != _UNDEFINED_TABLE:
                 raise
             return
-        # Alembic may list only a branch that depends on the core's, whose revisions are numbered, too.
+        # Alembic may list only the revision of a branch that depends on the core's. It has the same form.
         if revisions and not any(_is_of_a_branch(revision) for revision in revisions):
             raise schema_unknown(f"its revision {', '.join(sorted(revisions))} is unknown")
         refuse_edited_migrations(connection, revisions)
 
 
 def refuse_edited_migrations(connection: Connection, revisions: Iterable[str]) -> None:
-    """Raise SchemaUnknownError if a migration was edited after it had created the database.
+    """Raise SchemaUnknownError if a migration was edited after it had run on the database.
 
-    `revisions` are the current ones of the database. Migrations that this version does not have are ignored.
+    `revisions` are the current revisions of the database. Migrations that this version lacks are ignored.
     """
     stored, own = _stored_digests(connection), migration_digests()
     edited = {name for name in {*revisions, *stored} & own.keys() if stored.get(name) != own[name]}
@@ -77,7 +77,10 @@ def refuse_edited_migrations(connection: Connection, revisions: Iterable[str]) -
 
 
 def store_migration_digests(connection: Connection, revisions: Iterable[str]) -> None:
-    """Store the digests of the migrations that have run; keep those of kinds that are not installed here."""
+    """Store the digests of the migrations that have run.
+
+    Digests that the database has for kinds that are not installed here are kept.
+    """
     stored, own = _stored_digests(connection), migration_digests()
     digests = {name: digest for name, digest in stored.items() if name not in own}
     digests |= {name: own[name] for name in revisions if name in own}
@@ -87,9 +90,9 @@ def store_migration_digests(connection: Connection, revisions: Iterable[str]) ->
 
 
 def migration_digests() -> dict[str, str]:
-    """Return a digest of each migration of the core and of the installed kinds, by revision.
+    """Return a digest for each revision of the core and of the installed kinds.
 
-    Comments, docstrings and layout do not matter.
+    Comments, the module's docstring and layout do not affect the digest.
     """
     folders = [Path(str(files("db") / "migrations" / "versions")), *migration_folders().values()]
     return {
@@ -121,7 +124,7 @@ def _stored_digests(connection: Connection) -> Mapping[str, str]:
 
 
 def _is_of_a_branch(revision: str) -> bool:
-    """Whether a revision is named in the form that this version uses.
+    """Return whether a revision is named after a branch, as this version names revisions.
 
     >>> _is_of_a_branch("core_0001"), _is_of_a_branch("594e3267f392")
     (True, False)

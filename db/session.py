@@ -1,4 +1,4 @@
-"""Connections to Postgres, and the role of its reader."""
+"""Connections to Postgres, and the read-only role."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event
 from jobs.errors import ConfigurationError
 
 CONNECT_TIMEOUT_SECONDS = 10
-"""Seconds after which a server that does not answer a connection is considered down."""
+"""Time in seconds after which a server that does not accept a connection is considered down."""
 
 STATEMENT_TIMEOUT_MILLISECONDS = 120_000
 """Maximum duration of a statement. No normal statement of Pressroom takes longer, and a hung one must not
-block a worker's heartbeat for ever."""
+block a worker's heartbeat forever."""
 
 _SETTINGS = {"statement_timeout": str(STATEMENT_TIMEOUT_MILLISECONDS), "timezone": "UTC"}
 
@@ -30,25 +30,26 @@ _SET_LOCAL = "SELECT " + ", ".join(
 )
 
 KEEPALIVE_SECONDS = 5
-"""Interval of the TCP keepalive probes on an idle connection. A machine or network that goes silent sends no
-reset, so that without probes a worker's heartbeat or the dispatcher's lead would hang for hours."""
+"""Interval of the TCP keepalive probes on an idle connection. A machine or network that fails may send no
+reset. Without probes, a worker's heartbeat or the renewal of the dispatcher's lead would then hang for
+hours."""
 
 MAX_UNANSWERED_KEEPALIVES = 3
-"""Unanswered keepalive probes after which a connection is dropped. A silent peer is thus noticed within 20
-seconds; a lease lasts 30 by default."""
+"""Number of unanswered keepalive probes after which a connection is dropped. A dead peer is thus detected
+within 20 seconds, while a lease lasts 30 seconds by default."""
 
 UNACKNOWLEDGED_MILLISECONDS = 20_000
-"""Time without acknowledgement after which a connection with a statement under way is dropped. Such a
-connection sends no keepalive probes; Linux resends its bytes, by default for a quarter of an hour. A slow
-statement is acknowledged and therefore not affected."""
+"""Time after which a connection is dropped if sent bytes are not acknowledged. Such a connection sends no
+keepalive probes; Linux resends the bytes, by default for a quarter of an hour. A slow statement is not
+affected, because its bytes were acknowledged."""
 
 _SCHEME = re.compile(r"(postgres|postgresql)(\+[a-z0-9_]{1,20})?://", re.IGNORECASE)
-"""Matches both schemes of libpq, with or without a driver as in SQLAlchemy. The driver is ignored, because
-only one is used here."""
+"""Matches both URL schemes of libpq, with or without a driver's name as in SQLAlchemy. The name is ignored,
+because Pressroom uses only one driver."""
 
 _UNVERIFIED_MODES = ("require", "verify-ca")
-"""TLS modes that encrypt but accept another server: any server at all, or any with a certificate from the
-same authority."""
+"""TLS modes that encrypt but do not verify the host: they accept any server, or any server with a certificate
+from a trusted authority."""
 
 _NO_URL = "it is not a URL: percent-encode special characters of the password"
 
@@ -63,9 +64,9 @@ class DatabaseUrlError(ConfigurationError):
 
 
 def connection_parameters(url: str, *, variable: str = "PRESSROOM_DB_URL") -> dict[str, str]:
-    """Return the parameters that libpq reads from the URL, so that all clients read it alike.
+    """Return the connection parameters in the URL, as libpq parses it, so that all clients agree on them.
 
-    `variable` names the source of the URL for messages, which never quote the URL. Raises DatabaseUrlError.
+    `variable` is the source of the URL that messages name; they never quote the URL. Raises DatabaseUrlError.
 
     >>> connection_parameters("postgres://app:p%40ss@[::1]/news?sslmode=verify-full")["sslmode"]
     'verify-full'
@@ -79,7 +80,7 @@ def connection_parameters(url: str, *, variable: str = "PRESSROOM_DB_URL") -> di
         raise _url_error(variable, _reason(str(error))) from None
     ports = read.get("port", "")
     if "@" in f"{read.get('host', '')}{read.get('dbname', '')}" or not re.fullmatch(r"[0-9,]*", str(ports)):
-        raise _url_error(variable, _NO_URL)  # a slash in the password ended the host
+        raise _url_error(variable, _NO_URL)  # an unescaped slash in the password
     return {name: str(value) for name, value in read.items()}
 
 
@@ -102,7 +103,7 @@ def _url_error(variable: str, reason: str) -> DatabaseUrlError:
 
 
 def weakness(parameters: Mapping[str, str]) -> str | None:
-    """Return how the connection's TLS is weak; None if it is not, or if TLS was not requested.
+    """Return what the connection's TLS does not verify; None if it is safe or was not requested.
 
     >>> weakness({"host": "db", "sslmode": "verify-full"})
     """
@@ -117,10 +118,10 @@ def weakness(parameters: Mapping[str, str]) -> str | None:
 
 
 def open_database(url: str, *, pool_size: int = 5, application_name: str = "pressroom") -> Engine:
-    """Open a pool of connections, once per process; its threads share it.
+    """Open a pool of connections. Each process needs one, which all its threads may share.
 
-    Settings do not outlive a transaction, because a pooler such as PgBouncer may hand each transaction of a
-    connection to another session. Raises DatabaseUrlError if the URL is not a Postgres URL.
+    Behind a pooler such as PgBouncer, settings are applied to each transaction, because every transaction may
+    run in another session. Raises DatabaseUrlError if the URL is not a Postgres URL.
     """
     parameters = connection_parameters(url)
     engine = create_engine(
@@ -137,7 +138,8 @@ def open_database(url: str, *, pool_size: int = 5, application_name: str = "pres
             "tcp_user_timeout": UNACKNOWLEDGED_MILLISECONDS,
             **parameters,
             "application_name": application_name,
-            # Behind a pooler, another session may have prepared the same name. There is no measurable cost.
+            # Behind a pooler, names of prepared statements may collide. Doing without them costs nothing
+            # measurable.
             "prepare_threshold": None,
         },
     )
@@ -149,12 +151,12 @@ def open_database(url: str, *, pool_size: int = 5, application_name: str = "pres
 
 
 def is_pooled(database: Engine) -> bool:
-    """Return whether a pooler was detected in front of Postgres; known once a connection has been made."""
+    """Return whether a pooler was detected in front of Postgres; always False before the first connection."""
     return bool(_CONNECTORS[database].is_pooled)
 
 
 class _Connector:
-    """Connects, and detects at the first connection whether there is a pooler in between."""
+    """Connects to Postgres, and detects with the first connection whether there is a pooler in between."""
 
     def __init__(self) -> None:
         self.is_pooled: bool | None = None
@@ -179,15 +181,15 @@ class _Connector:
         return psycopg.connect(**parameters)
 
     def begin(self, connection: Connection) -> None:
-        """Apply the settings to the transaction that begins, if there is a pooler."""
+        """Apply the settings to a new transaction, if there is a pooler."""
         if self.is_pooled:
             connection.exec_driver_sql(_SET_LOCAL)
 
 
 def _is_pooled(connection: psycopg.Connection[Any]) -> bool:
-    """Return whether there is a pooler: it announces an invented backend process id.
+    """Return whether the connection goes through a pooler, by comparing backend process ids.
 
-    When the connection is made, it has not chosen the session behind it yet.
+    A pooler reports an invented id, because it has not chosen a session when the client connects.
     """
     with connection.cursor() as cursor:
         row = cursor.execute("SELECT pg_backend_pid()").fetchone()
@@ -197,7 +199,7 @@ def _is_pooled(connection: psycopg.Connection[Any]) -> bool:
 
 @contextmanager
 def opened_database(url: str, *, application_name: str = "pressroom") -> Iterator[Engine]:
-    """Open a pool for the duration of the block; its connections are closed afterwards."""
+    """Open a pool for the duration of the block, and close its connections afterwards."""
     database = open_database(url, application_name=application_name)
     try:
         yield database
@@ -206,13 +208,13 @@ def opened_database(url: str, *, application_name: str = "pressroom") -> Iterato
 
 
 READER = "reader"
-"""Name of the role. It may read all tables, but can neither write nor end a session of Pressroom."""
+"""Name of the read-only role. It may read all tables, but can neither write nor end sessions of Pressroom."""
 
 
 def reader_password(own_password: str) -> str:
     """Return the reader's password, derived from the password of Pressroom's own role.
 
-    Whoever knows that one, such as a worker, can derive this one.
+    Any process that knows Pressroom's own password, such as a worker, can derive the reader's.
 
     >>> len(reader_password("secret"))
     64

@@ -1,4 +1,4 @@
-"""The stages of a batch, which are opened by COPY, closed once, and planned one after the other."""
+"""The stages of a batch: plans them one after the other, queues the jobs of each and closes it once."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ PLAN_RETRY_SECONDS = 2.0
 """Delay before planning of a stage is retried. It doubles with every failure."""
 
 MAX_PLAN_FAILURES = 5
-"""Attempts to plan a stage, all within a minute. This gives a kind's package time to be installed; an error
-that lasts longer is a fault."""
+"""Maximum attempts to plan a stage, all within a minute. This gives a kind's package time to be installed; an
+error that lasts longer is a fault."""
 
 JOBS_QUEUED = "pressroom_jobs_queued"
-"""Postgres channel that notifies the dispatcher of new jobs. The dispatcher also polls, so it finds a job
-whose notification is lost a little later."""
+"""Postgres channel that notifies the dispatcher of new jobs. If a notification is lost, the dispatcher finds
+the job a little later by polling."""
 
 STREAM_ROWS = 500
-"""Rows that a streamed read holds in memory at a time."""
+"""Number of rows that a streamed query keeps in memory at a time."""
 
 
 _DUPLICATE = re.compile(r"=\([^,]*, \d+, (?P<custom_id>.*)\) already exists", re.DOTALL)
-"""The detail of Postgres' error about two jobs with one custom_id."""
+"""Matches the detail of Postgres' error about two jobs with the same custom_id."""
 
 
 class JobsRefusedError(InputError):
-    """Postgres refuses a job of the batch, and with it the whole batch."""
+    """Postgres refuses a job of the batch, so the whole batch is refused."""
 
     code = "jobs_refused"
 
 
 class _JobUnmadeError(Exception):
-    """An error while a job was being made. Postgres receives and logs only its type, not its message."""
+    """An error of the iterator that creates the jobs. Postgres receives and logs only its type."""
 
     def __init__(self, cause: Exception) -> None:
         super().__init__(type(cause).__name__)
@@ -91,7 +91,7 @@ def open_stage(connection: Connection, batch_id: UUID, number: int, jobs: Iterab
     raw = connection.connection.driver_connection
     if raw is None:
         raise RuntimeError("the connection was closed while a stage was being opened")
-    # A COPY is a single statement that lasts until all its rows are made: hours for millions of lines.
+    # A COPY is a single statement that lasts until the last job is created: hours for millions of lines.
     connection.execute(text("SET LOCAL statement_timeout = 0"))
     unmade: Exception | None = None
     try:
@@ -145,11 +145,11 @@ def open_stage(connection: Connection, batch_id: UUID, number: int, jobs: Iterab
 def close_finished_stages(database: Engine, batch_id: UUID, plan: Planner) -> bool:
     """Close the batch's finished stage and plan the next one; return whether the batch has finished.
 
-    A stage is finished when all its jobs are final. Everything happens in one transaction, under the batch's
-    row lock: a second caller finds it done.
+    A stage is finished when all its jobs are final. Everything happens in one transaction, which locks the
+    batch's row, so a second caller has nothing left to do.
     """
     with database.connect() as connection:
-        # Checked without the lock, because nearly every call ends here.
+        # This check needs no lock and is enough for nearly every call.
         if _has_open_jobs(connection, batch_id) or _waits_to_be_planned(connection, batch_id):
             return False
     with database.begin() as connection:
@@ -191,7 +191,8 @@ def close_finished_stages(database: Engine, batch_id: UUID, plan: Planner) -> bo
 def note_plan_failure(database: Engine, batch_id: UUID, message: str) -> bool:
     """Record that a stage could not be planned; return whether the batch has failed because of it.
 
-    Planning is retried after a delay that doubles with every failure. The batch fails with the last attempt.
+    Planning is retried after a delay that doubles with every failure. If the last attempt fails, so does the
+    batch.
     """
     tries = BatchRow.num_plan_failures + 1
     seconds = PLAN_RETRY_SECONDS * func.power(2, BatchRow.num_plan_failures)
@@ -220,7 +221,7 @@ def _waits_to_be_planned(connection: Connection, batch_id: UUID) -> bool:
 def stage_outputs(
     database: Engine, batch_id: UUID, stage: str, output_type: type[OutputT]
 ) -> Iterator[tuple[str, OutputT]]:
-    """Stream custom_id and output of a stage's succeeded jobs, in input order, on a separate connection.
+    """Stream the custom_id and output of a stage's succeeded jobs, in input order, on a separate connection.
 
     Yields nothing for a stage that the batch does not have. Raises OutputUnfitError for an output of another
     type.
@@ -254,7 +255,7 @@ class _Stage:
 
 
 def stage_profiles(database: Engine, batch_id: UUID) -> tuple[str, ...]:
-    """Return the profiles of a batch's stages in their order, each once."""
+    """Return the distinct profiles of a batch's stages, in the order of the stages."""
     with database.connect() as connection:
         profiles = connection.scalars(
             select(StageRow.profile).where(StageRow.batch_id == batch_id).order_by(StageRow.number)
@@ -276,7 +277,7 @@ def _has_open_jobs(connection: Connection, batch_id: UUID) -> bool:
     open_jobs = (
         select(JobRow.id)
         .where(JobRow.batch_id == batch_id, job_is(JobStatus.QUEUED, JobStatus.RUNNING))
-        .order_by(JobRow.status)  # the index's order, so that no plan reads the table instead
+        .order_by(JobRow.status)  # the index's order, so that Postgres reads the index and not the table
         .limit(1)
     )
     return connection.scalar(open_jobs) is not None

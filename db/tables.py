@@ -1,4 +1,4 @@
-"""The tables. Postgres is the source of truth: what is not in it did not happen."""
+"""The tables of the core. Postgres is the source of truth: what was not committed there did not happen."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ Json = dict[str, object]
 
 
 def text_enum(enum: type[StrEnum], name: str) -> Enum:
-    """Return a text type with a check constraint.
+    """Return a text type with a check constraint for the values of the enum.
 
-    A new state needs a migration of one constraint, not of a Postgres type.
+    With it, a new value needs only a new constraint, not a change to a Postgres type.
     """
     return Enum(
         enum,
@@ -68,7 +68,7 @@ class Base(DeclarativeBase):
 
 
 class ScheduleRow(Base):
-    """A schedule: a batch that is created repeatedly, and when. Kinds extend it in tables of their own."""
+    """A batch that is created repeatedly, and the times for it. Kinds may extend it with their own tables."""
 
     __tablename__ = "schedules"
     __table_args__ = (UniqueConstraint("kind", "tenant", "name"),)
@@ -80,21 +80,21 @@ class ScheduleRow(Base):
     model: Mapped[str]
     """Empty for a kind that uses no model."""
     settings: Mapped[Json]
-    """Settings of the kind, without those that each run adds."""
+    """Settings of the kind, without those that are added for each run."""
     input: Mapped[Json | None]
     """Input of each run, for a kind whose schedules read a table."""
     cron: Mapped[str | None]
-    """None if the schedule runs by hand only."""
+    """Cron expression; None if the schedule is only started by hand."""
     time_zone: Mapped[str | None]
     catch_up: Mapped[CatchUp] = mapped_column(text_enum(CatchUp, "catch_up"))
     paused_at: Mapped[datetime | None]
     seen_until: Mapped[datetime] = mapped_column(server_default=func.now())
-    """Due times up to this instant are settled: run, or skipped by policy."""
+    """Due times up to this instant are settled: they were run, or skipped by policy."""
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
 class ScheduleRunRow(Base):
-    """The outcome of one due time. A second tick for the same due time finds this row."""
+    """The outcome of one due time. Because of this row, no due time is settled twice."""
 
     __tablename__ = "schedule_runs"
 
@@ -104,7 +104,7 @@ class ScheduleRunRow(Base):
     due_at: Mapped[datetime] = mapped_column(primary_key=True)
     outcome: Mapped[RunOutcome] = mapped_column(text_enum(RunOutcome, "outcome"))
     batch_id: Mapped[UUID | None]
-    """Id of the batch. It is not a foreign key, because the row outlives its batch, which may be deleted."""
+    """Id of the batch. It is not a foreign key, because the row is kept when the batch is deleted."""
     started_at: Mapped[datetime] = mapped_column(server_default=func.now())
     error_code: Mapped[str | None]
     error_message: Mapped[str | None]
@@ -136,14 +136,14 @@ class BatchRow(Base):
     kind_version: Mapped[str]
     model: Mapped[str]
     profile: Mapped[str]
-    """Profile of the open stage, which is the queue of its jobs."""
+    """Profile of the open stage, which names the queue that its jobs are sent to."""
     settings: Mapped[Json]
     seed: Mapped[int] = mapped_column(BigInteger)
     priority: Mapped[int] = mapped_column(SmallInteger)
     max_attempts: Mapped[int] = mapped_column(SmallInteger)
     idempotency_key: Mapped[str | None]
     schedule_id: Mapped[UUID | None] = mapped_column(ForeignKey("schedules.id", ondelete="SET NULL"))
-    """Schedule that the batch is a run of. A schedule has at most one run under way."""
+    """Schedule that this batch is a run of. A schedule has at most one unfinished run."""
     status: Mapped[BatchStatus] = mapped_column(text_enum(BatchStatus, "status"))
     num_rejected: Mapped[int]
     num_jobs: Mapped[int] = mapped_column(server_default=text("0"))
@@ -159,7 +159,7 @@ class BatchRow(Base):
     deadline_at: Mapped[datetime | None]
     first_claim_at: Mapped[datetime | None]
     last_commit_at: Mapped[datetime | None]
-    """When a worker last committed a result. A cancellation does not count."""
+    """Instant at which a worker last committed a result. Cancellations do not count."""
     num_plan_failures: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
     """Consecutive failures to plan the next stage."""
     plan_retry_at: Mapped[datetime | None]
@@ -168,7 +168,7 @@ class BatchRow(Base):
 
 
 class StageRow(Base):
-    """One step of a batch. The next one is planned when the last job of this one closes."""
+    """A stage of a batch. When its last job becomes final, the next stage is planned."""
 
     __tablename__ = "stages"
 
@@ -176,7 +176,7 @@ class StageRow(Base):
     number: Mapped[int] = mapped_column(SmallInteger, primary_key=True)
     name: Mapped[str]
     profile: Mapped[str]
-    """Profile of its jobs."""
+    """Profile of the stage's jobs."""
     opened_at: Mapped[datetime | None]
     closed_at: Mapped[datetime | None]
 
@@ -219,17 +219,18 @@ class JobRow(Base):
     """Number of claims so far. For a running job it is the fence."""
     num_failures: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
     suspect_group: Mapped[UUID | None]
-    """Group of jobs that were lost with the same worker. They run again together, with nothing else in
-    flight."""
+    """Id that the job shares with others that were lost with the same worker. They run again together, with
+    nothing else in flight."""
     parked_at: Mapped[datetime | None]
-    """When the job was parked. A parked job stays queued, but is not sent until a user releases it."""
+    """Instant at which the job was parked. A parked job stays queued, but is not sent until a user retries
+    it."""
     cleared_attempt: Mapped[int] = mapped_column(server_default=text("0"))
     """Losses up to this attempt no longer count, because a later attempt ended without a loss, or a user
     requested a retry."""
     available_at: Mapped[datetime] = mapped_column(server_default=func.now())
     """The job is not sent before this instant, which is the end of its retry backoff."""
     sent_at: Mapped[datetime | None]
-    """When a message that names the job was last sent; empty while there is no such message."""
+    """Instant at which a message that names the job was last sent; None while there is no such message."""
     worker_id: Mapped[str | None]
     lease_expires_at: Mapped[datetime | None]
     queued_at: Mapped[datetime] = mapped_column(server_default=func.now())
@@ -238,20 +239,20 @@ class JobRow(Base):
     error_code: Mapped[str | None]
     error_message: Mapped[str | None]
     metrics: Mapped[Json | None]
-    """Figures for people."""
+    """Numbers that describe the job's result, for people to read."""
     output: Mapped[Json | None]
-    """Output for later stages and the export; see jobs.outputs."""
+    """Output for later stages and for exports; see jobs.outputs."""
     progress: Mapped[Json | None]
-    """Progress of a long job while it runs, for people: epoch, step, loss."""
+    """Progress of a long running job, such as epoch, step and loss, for people to read."""
     prompt_tokens: Mapped[int] = mapped_column(server_default=text("0"))
     cached_tokens: Mapped[int] = mapped_column(server_default=text("0"))
     new_tokens: Mapped[int] = mapped_column(server_default=text("0"))
 
 
 def job_is(*statuses: JobStatus) -> ColumnElement[bool]:
-    """Return the condition that the job's status is one of these.
+    """Return the condition that a job has one of these statuses.
 
-    They are rendered as literals, because a prepared statement with parameters matches no partial index.
+    Statuses are rendered as literals, because a prepared statement with parameters uses no partial index.
     """
     return JobRow.status.in_(
         [literal(status, JobRow.status.type, literal_execute=True) for status in statuses]
@@ -276,11 +277,11 @@ class AttemptRow(Base):
     alone: Mapped[bool] = mapped_column(server_default=text("false"))
     """Whether the dispatcher arranged that the worker had nothing else in flight."""
     evidence: Mapped[Json | None]
-    """For a lost attempt, a `jobs.losses.Evidence`."""
+    """Evidence about a lost attempt, as a `jobs.losses.Evidence`; None for other attempts."""
 
 
 class ArtifactRow(Base):
-    """One file that a succeeded job produced. Its object was written before this row."""
+    """A file that a succeeded job produced. Its object is stored before this row is written."""
 
     __tablename__ = "artifacts"
 
@@ -294,7 +295,7 @@ class ArtifactRow(Base):
 
 
 class StatementRow(Base):
-    """Provenance statement for the artifacts of a job, as canonical bytes that are never re-serialised."""
+    """The provenance statement for a job's artifacts, as canonical bytes that are never serialised again."""
 
     __tablename__ = "statements"
 
@@ -316,7 +317,7 @@ class ModelRow(Base):
 
 
 class LeadRow(Base):
-    """The process that leads in a role that only one may have, and until when."""
+    """The process that currently leads in a role, and the instant at which its lead expires."""
 
     __tablename__ = "leads"
 
@@ -327,7 +328,7 @@ class LeadRow(Base):
 
 
 class CandidateRow(Base):
-    """A process that leads or is a standby; its health check looks for this row."""
+    """A process that leads or is a standby. Its health check reads this row."""
 
     __tablename__ = "candidates"
 
@@ -352,8 +353,8 @@ class WorkerRow(Base):
     ready_at: Mapped[datetime | None]
     seen_at: Mapped[datetime] = mapped_column(server_default=func.now())
     stopped_at: Mapped[datetime | None]
-    """When the worker finished draining."""
+    """Instant at which the worker finished draining."""
     ended_at: Mapped[datetime | None]
-    """When the worker's process ended, as reported by its supervisor."""
+    """Instant at which the worker's process ended, as reported by its supervisor."""
     ending: Mapped[Json | None]
-    """How the process ended: a `jobs.losses.Ending`."""
+    """How the process ended, as a `jobs.losses.Ending`."""

@@ -1,7 +1,7 @@
 """A batch's running totals, updated in the transaction in which jobs become final.
 
-Counting a million jobs takes a fifth of a second, and progress is queried four times a second. Only final
-states are counted: few jobs run at a time, and the rest are queued.
+Counting a million jobs takes a fifth of a second, and progress is queried four times a second. Totals exist
+only for final statuses: running jobs are few, so they are counted when needed, and the rest are queued.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ FINAL_COLUMNS = {
 
 
 def add_final(connection: Connection, changes: Mapping[tuple[UUID, JobStatus], int]) -> None:
-    """Add the numbers of jobs that became final or, if negative, that are no longer final.
+    """Add numbers of jobs to the totals of their batches; a negative number means jobs that were requeued.
 
-    Call it last in a transaction: jobs are locked before batches, and batches in a fixed order, so that no
-    two transactions deadlock.
+    Call it last in a transaction. Every transaction locks jobs before batches, and batches in a fixed order,
+    so that no two deadlock.
     """
     for (batch_id, status), number in sorted(changes.items()):
         column = FINAL_COLUMNS[status]
@@ -37,9 +37,9 @@ def add_final(connection: Connection, changes: Mapping[tuple[UUID, JobStatus], i
 def add_results(
     connection: Connection, changes: Mapping[UUID, tuple[Mapping[JobStatus, int], Usage]]
 ) -> None:
-    """Add the outcomes that workers commit, and their token counts.
+    """Add the numbers of outcomes that a worker commits, and their token counts, to the totals.
 
-    See `add_final` for the order of locks.
+    Call it last in a transaction, as for `add_final`.
     """
     for batch_id, (numbers, usage) in sorted(changes.items()):
         connection.execute(
@@ -58,9 +58,9 @@ def add_results(
 
 
 def note_first_claim(connection: Connection, batch_ids: Iterable[UUID]) -> None:
-    """Record that workers have just claimed jobs of these batches; only the first claim is stored.
+    """Record the current time as the first claim of each of these batches that has none yet.
 
-    See `add_final` for the order of locks.
+    Call it last in a transaction, as for `add_final`.
     """
     for batch_id in sorted(batch_ids):
         connection.execute(

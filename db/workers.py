@@ -16,7 +16,7 @@ from jobs.losses import Ending
 
 
 def register(database: Engine, worker_id: str, *, profile: str, device: str, host: str, pid: int) -> None:
-    """Record that a worker process has started; it is not ready yet."""
+    """Record that a worker process has started and is not ready yet."""
     with database.begin() as connection:
         connection.execute(
             insert(WorkerRow).values(
@@ -26,7 +26,7 @@ def register(database: Engine, worker_id: str, *, profile: str, device: str, hos
 
 
 def mark_ready(database: Engine, worker_id: str, *, max_jobs_in_flight: int) -> None:
-    """Record that the worker has loaded its models and consumes messages."""
+    """Record that the worker has loaded its models and is consuming messages."""
     with database.begin() as connection:
         connection.execute(
             update(WorkerRow)
@@ -41,12 +41,12 @@ def mark_seen(database: Engine, worker_id: str) -> None:
 
 
 def mark_stopped(database: Engine, worker_id: str) -> None:
-    """Record that the worker has drained."""
+    """Record that the worker has finished draining: it has no more jobs."""
     _set(database, worker_id, "stopped_at")
 
 
 def unfinished_pids(database: Engine, host: str) -> list[int]:
-    """Return the process ids of the host's workers that have not drained and are not known to have ended.
+    """Return the process ids of the host's workers that neither drained nor are recorded as ended.
 
     Some of these processes may no longer exist.
     """
@@ -63,8 +63,8 @@ def unfinished_pids(database: Engine, host: str) -> list[int]:
 def mark_ended(database: Engine, worker_id: str, ending: Ending) -> int:
     """Record that the worker's process has ended; return how many jobs were lost with it.
 
-    Its leases expire immediately, because nobody renews them. The evidence of leases that had expired before
-    this was known is completed.
+    Its leases expire immediately, because nobody renews them. The ending is also added to the evidence of
+    leases that expired before the end was known.
     """
     told = ending.model_dump(mode="json")
     with database.begin() as connection:
@@ -102,7 +102,7 @@ def record_model(database: Engine, manifest_sha256: str, name: str, manifest: Ma
 
 
 def messages_wait(database: Engine, profile: str) -> bool:
-    """Return whether a message of the profile was sent and has not been claimed yet."""
+    """Return whether jobs of the profile were sent and have not been claimed yet."""
     waiting = (
         select(JobRow.id)
         .join(BatchRow, BatchRow.id == JobRow.batch_id)
@@ -118,7 +118,7 @@ def messages_wait(database: Engine, profile: str) -> bool:
 
 
 def num_ready_workers(database: Engine, host: str, *, max_silence_seconds: float) -> int:
-    """Return how many worker processes of the host are ready, not stopped, and were seen recently."""
+    """Return how many workers of the host are ready, have not stopped and were seen recently."""
     with database.connect() as connection:
         found = connection.scalar(
             select(func.count())

@@ -19,10 +19,11 @@ def open_store(
 ) -> Store:
     """Open the store that the URL names: `http(s)://key:secret@host/bucket`, `file:/folder` or `memory:`.
 
-    `variable` names the source of the URL for messages. With `addresses`, a function from host and port to
-    addresses, connections go only to those addresses. Raises ConfigurationError for a URL that it cannot
-    read, StoreUnavailableError if the S3 server does not answer, and StoreRefusedError for errors that
-    waiting does not resolve. The URL contains a secret, so no message quotes it.
+    `variable` is the source of the URL that messages name. With `addresses`, connections go only to the
+    addresses that this function returns for a host and port. With `makes_bucket`, a missing bucket is
+    created. Raises ConfigurationError for an invalid URL, StoreUnavailableError if the S3 server does not
+    answer, and StoreRefusedError for errors that waiting does not resolve. The URL contains a secret, so no
+    message quotes it.
     """
     scheme = url.partition(":")[0].lower()
     if scheme in ("http", "https"):

@@ -1,8 +1,8 @@
 """A store in a folder, for tests and for a single machine without an S3 server.
 
 It is durable: the object's bytes, its name and every new folder are flushed before put() returns. It is
-atomic: a reader sees the old object, none, or the whole new one. It lacks presigned URLs, credentials,
-multipart uploads and the object's media type, which Postgres stores.
+atomic: a reader never sees a half-written object. It has no presigned URLs, credentials or multipart uploads,
+and does not store an object's media type, which Postgres stores anyway.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from storage.store import ObjectKeyError, ObjectNotFoundError, StoreUnavailableE
 
 _TEMPORARY_PREFIX = ".new-"
 """Prefix of files that are being written. No part of a key begins with a dot, so a half-written file is never
-taken for an object."""
+mistaken for an object."""
 
 
 class FilesystemStore:
@@ -73,9 +73,9 @@ class FilesystemStore:
         return self._root / check_key(key)
 
     def _walk(self, start: str, prefix: str) -> Iterator[str]:
-        """Yield the keys below the folder `start`, which is "" or ends with a slash, ordered by characters.
+        """Yield the keys in the folder `start` and its subfolders, sorted as strings, as in an S3 listing.
 
-        A folder sorts as its name with a slash, so that `a.b` comes before `a/b`, as in an S3 listing.
+        `start` is "" or ends with a slash. Folders sort with their trailing slash, so `a.b` precedes `a/b`.
         """
         try:
             with os.scandir(self._root / start) as entries:

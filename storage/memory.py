@@ -11,7 +11,7 @@ from storage.store import ObjectNotFoundError, check_key, check_prefix
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """An object as it was stored."""
+    """The bytes and the media type of a stored object."""
 
     body: bytes
     media_type: str

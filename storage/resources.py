@@ -9,8 +9,8 @@ from jobs.errors import PermanentError, PressroomError
 from storage.store import ObjectNotFoundError, Store, StoreRefusedError
 
 NUM_READS = 2
-"""Attempts to read bytes that have the right digest. Bytes that were corrupted in transit are right the
-second time."""
+"""Maximum number of reads until the digest matches. If the bytes were corrupted in transit, a second read
+corrects that."""
 
 
 class ResourceMissingError(PermanentError):
@@ -20,7 +20,7 @@ class ResourceMissingError(PermanentError):
 
 
 def resource_key(sha256: str) -> str:
-    """Return the key of a resource, in a folder of two digits as for artifacts.
+    """Return the key of a resource, in a folder named after the first two digits, as for artifacts.
 
     >>> resource_key("ab" * 32)[:16]
     'resources/ab/aba'
@@ -29,9 +29,9 @@ def resource_key(sha256: str) -> str:
 
 
 def artifact_key(sha256: str) -> str:
-    """Return the key of an artifact, which is found by its digest alone.
+    """Return the key of an artifact, which depends only on its digest.
 
-    A folder of two digits keeps listings of files short.
+    Folders named after the first two digits keep directory listings short.
 
     >>> artifact_key("ab" * 32)[:16]
     'artifacts/ab/aba'
@@ -40,7 +40,7 @@ def artifact_key(sha256: str) -> str:
 
 
 def put_resource(store: Store, body: bytes, *, media_type: str) -> str:
-    """Store a resource and return its digest; one that exists already is not sent again."""
+    """Store a resource and return its digest. A resource that is already stored is not sent again."""
     sha256 = hashlib.sha256(body).hexdigest()
     if not store.exists(resource_key(sha256)):
         store.put(resource_key(sha256), body, media_type=media_type)
@@ -64,7 +64,7 @@ def read_resource(store: Store, sha256: str) -> bytes:
 
 
 def _read(store: Store, sha256: str) -> bytes:
-    """Read from the first key that exists; without the permission to list, listing is skipped."""
+    """Read from the first key that exists. Keys of an earlier version need the permission to list."""
     missing: PressroomError | None = None
     for key in (resource_key(sha256), artifact_key(sha256)):
         try:
@@ -83,6 +83,6 @@ def _read(store: Store, sha256: str) -> bytes:
 
 
 def _earlier_key(store: Store, sha256: str) -> str | None:
-    """Return the key of an artifact that an earlier version stored with the suffix of its name."""
+    """Return the key of the artifact in an earlier version's form, which ends with the file's suffix."""
     keys = store.keys(artifact_key(sha256))
     return next((key for key in keys if not key.endswith(".statement.json")), None)

@@ -71,8 +71,8 @@ READ_TIMEOUT_SECONDS = 60
 """Maximum time between two bytes of an answer. A busy server may pause, but a hung one must not block a
 worker."""
 MAX_TRIES = 5
-"""Attempts per call. With waits of up to 0.2, 0.4, 0.8 and 1.6 s they bridge a server restart of a few
-seconds at most; the publisher waits out a longer outage."""
+"""Attempts per call. With waits of up to 0.2, 0.4, 0.8 and 1.6 s between them, a server may restart for up to
+a few seconds. The publisher waits out a longer outage."""
 FIRST_CONTACT_SECONDS = 8
 """Until the first success, no attempt starts after this time, so that a wrong address is reported within
 seconds."""
@@ -85,22 +85,23 @@ _MD5 = re.compile(r'"([0-9a-f]{32})"')
 
 
 class TruncatedBodyError(Exception):
-    """An object came without its length, and nothing else shows that it is complete."""
+    """The server did not send the object's length, and nothing else shows that the object is complete."""
 
 
 class S3Store:
     """Holds each object under its key in one bucket; implements storage.store.Store.
 
     Only s3:GetObject and s3:PutObject are required. Without s3:ListBucket, a missing object looks like a
-    forbidden one. An object's media type is sent along, but Postgres is authoritative, because not every
-    server keeps it.
+    forbidden one. The media type is sent with each object, but the one in Postgres is authoritative, because
+    not every server stores it.
     """
 
     def __init__(
         self, settings: S3Settings, *, addresses: Addresses | None = None, makes_bucket: bool = True
     ) -> None:
-        """If `addresses` is given, connections go only to what it returns, and through no proxy.
+        """Connect to the bucket, and create it if it is missing and `makes_bucket` is set.
 
+        With `addresses`, connections go only to the addresses that it returns, and never through a proxy.
         Raises StoreUnavailableError if the server does not answer, StoreRefusedError for errors that waiting
         does not resolve, and ConfigurationError if there are no keys.
         """
@@ -129,7 +130,7 @@ class S3Store:
         return self._try(f"read {key!r}", Permission.GET, lambda: self._read(key))
 
     def _read(self, key: str) -> bytes:
-        """Read an object and check by its length, last chunk or else entity tag that it is whole."""
+        """Read an object and check that it is complete, by its length, its last chunk or its entity tag."""
         answer = self._client.get_object(Bucket=self._settings.bucket, Key=key)
         with closing(answer["Body"]) as stream:  # entering the stream itself would skip its length check
             body: bytes = stream.read()
@@ -175,10 +176,7 @@ class S3Store:
         )
 
     def _page(self, prefix: str, last: str) -> list[str]:
-        """Return up to 1,000 keys after `last`.
-
-        Each page is a separate request, so that each can be retried.
-        """
+        """Return up to 1,000 keys that follow `last`, with a request that is retried separately."""
         answer = self._try(
             f"list {prefix!r}",
             Permission.LIST,
@@ -191,7 +189,7 @@ class S3Store:
     def _look_for_bucket(self, makes_bucket: bool) -> None:
         """Create the bucket if it is missing and `makes_bucket` is set.
 
-        If looking for the bucket is forbidden, it is used without this check.
+        If looking for the bucket is forbidden, the store uses it without this check.
         """
         bucket = self._settings.bucket
         try:
@@ -222,7 +220,7 @@ class S3Store:
     def _create_bucket(self) -> None:
         bucket, region = self._settings.bucket, self._settings.region
         try:
-            if region == "us-east-1":  # the only region that AWS does not accept by name
+            if region == "us-east-1":  # the only region that AWS does not accept as a location constraint
                 self._client.create_bucket(Bucket=bucket)
             else:
                 self._client.create_bucket(
@@ -234,7 +232,7 @@ class S3Store:
                 raise  # it is no error if another process has just created it
 
     def _try(self, action: str, permission: Permission, call: Callable[[], ResultT]) -> ResultT:
-        """Make a call, and retry it after errors that may pass.
+        """Make a call, and retry it after temporary errors.
 
         Raises ObjectNotFoundError, StoreRefusedError or StoreUnavailableError.
         """
@@ -321,13 +319,13 @@ def _client(settings: S3Settings, addresses: Addresses | None) -> S3Client:
     )
     if addresses is not None:
         guarded = _GuardedSession(addresses, verify=settings.ca_bundle or True)
-        send: Any = lambda request, **_: guarded.send(request)  # noqa: E731 - the stubs know no answer of it
+        send: Any = lambda request, **_: guarded.send(request)  # noqa: E731 - the stubs allow no return value
         client.meta.events.register("before-send.s3", send)
     return client
 
 
 def _session(settings: S3Settings) -> boto3.session.Session:
-    """Create a session. With keys, it uses explicit settings only, and nothing from ~/.aws or a profile."""
+    """Create a session. If the settings contain keys, it reads nothing from ~/.aws or a profile."""
     if settings.access_key is not None:
         nothing = {
             "profile": (None, None, None, None),
@@ -365,11 +363,11 @@ class _GuardedConnection(AWSHTTPConnection):
 
 
 class _GuardedSession(URLLib3Session):
-    """Botocore's own HTTP session, whose connections are guarded."""
+    """Botocore's HTTP session, with connections to allowed addresses only."""
 
     def __init__(self, addresses: Addresses, *, verify: str | bool) -> None:
         super().__init__(
-            verify=verify,  # type: ignore[arg-type]  # a file, too
+            verify=verify,  # type: ignore[arg-type]  # it may also be the path of a file
             proxies={},
             timeout=(CONNECT_TIMEOUT_SECONDS, READ_TIMEOUT_SECONDS),  # type: ignore[arg-type]
             max_pool_connections=MAX_CONNECTIONS,
@@ -384,7 +382,7 @@ class _GuardedSession(URLLib3Session):
         }
 
     def send(self, request: AWSRequest | AWSPreparedRequest) -> AWSResponse:
-        """Send as botocore does, but raise an error of the address check as it is."""
+        """Send the request as botocore does, but raise the address check's own error if that check failed."""
         try:
             return super().send(request)
         except HTTPClientError as error:

@@ -1,4 +1,4 @@
-"""Classifies errors of boto3: what has to be done, by whom, and whether the same call may succeed later."""
+"""Classifies errors of boto3: whether the same call may succeed later, and if not, what to change."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError, CredentialRetrievalError, NoCredent
 
 
 class Permission(StrEnum):
-    """Permission that a call needs, by its name in Amazon's policies."""
+    """A permission that a call needs. The value is its name in Amazon's policies."""
 
     GET = "s3:GetObject"
     PUT = "s3:PutObject"
@@ -27,7 +27,7 @@ PURPOSES = {
     Permission.DELETE: "delete checkpoints of a training that is over",
     Permission.CREATE: "make the bucket, which is not there",
 }
-"""What each permission is used for, in the words of messages."""
+"""What each permission is used for. Messages quote it after "which is used to"."""
 
 MISSING = frozenset({"404", "NoSuchKey", "NotFound"})
 
@@ -53,7 +53,7 @@ _REGION = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """An error that waiting does not resolve, at least if the call has never worked before."""
+    """Why the server refuses a call, and what to change. Waiting helps only if the call has worked before."""
 
     code: str
     reason: str
@@ -61,17 +61,17 @@ class Refusal:
 
 
 def code_of(error: BaseException) -> str:
-    """Return the server's own error code, or the HTTP status if the answer has no body."""
+    """Return the error code that the server sent, or the HTTP status if the response has no body."""
     return str(error.response.get("Error", {}).get("Code", "")) if isinstance(error, ClientError) else ""
 
 
 def is_denied(error: BaseException) -> bool:
-    """Return whether access is denied. Without s3:ListBucket, this is also the answer for missing objects."""
+    """Return whether access is denied. Without s3:ListBucket, servers also deny access to missing objects."""
     return code_of(error) in _DENIED
 
 
 def refusal_of(error: BaseException, permission: Permission, variable: str) -> Refusal | None:
-    """Return why the call cannot succeed without a change; None for an error that may pass."""
+    """Return why the call is refused, or None if the error is temporary."""
     if isinstance(error, ClientError):
         return _refusal_of_answer(error, permission, variable)
     if isinstance(error, NoCredentialsError | CredentialRetrievalError):
@@ -137,7 +137,7 @@ def _region_of(error: ClientError) -> str | None:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield the error and its causes, the root cause last; boto3 keeps some causes in an argument."""
+    """Yield the error and its causes, the root cause last. boto3 passes some causes as an argument."""
     seen: set[int] = set()
     current: BaseException | None = error
     while current is not None and id(current) not in seen:

@@ -1,4 +1,4 @@
-"""Settings in the URL of an S3 store: where the bucket is, the credentials, and how it is reached."""
+"""Settings that the URL of an S3 store contains: the bucket, the credentials and the connection options."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from jobs.errors import ConfigurationError
 
 DEFAULT_REGION = "us-east-1"
-"""Default region, which servers other than Amazon's expect as well. Amazon's hosts contain the region's
-name."""
+"""Region if the URL names none. Servers other than Amazon's expect this one; Amazon's host names contain the
+region."""
 
 OPTIONS = ("region", "session_token", "ca_bundle", "addressing_style")
-"""Options after the bucket in the URL, with boto3's own names."""
+"""Options that may follow the bucket in the URL; boto3 uses the same names."""
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _AMAZON = re.compile(
@@ -26,7 +26,7 @@ _AMAZON = re.compile(
 AddressingStyle = Literal["path", "virtual"]
 
 Addresses = Callable[[str, int], Sequence[str]]
-"""Function from host and port to the addresses that may be connected to. Raises PressroomError."""
+"""Returns the addresses that connections to a host and port may use. Raises PressroomError."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,16 +37,16 @@ class S3Settings:
     """Scheme, host and port, without credentials."""
     bucket: str
     access_key: str | None = None
-    """Access key; None for the keys that boto3 finds in the environment, a profile, a container or a role."""
+    """Access key. If None, boto3 finds keys in the environment, a profile, a container or a role."""
     secret_key: str | None = field(default=None, repr=False)
     session_token: str | None = field(default=None, repr=False)
     region: str = DEFAULT_REGION
     ca_bundle: str | None = None
-    """File of trusted certificates for verifying the server's, in place of the public ones."""
+    """Path of a file of certificates to trust instead of the public ones."""
     addressing_style: AddressingStyle = "path"
-    """Whether the bucket is in the path, or the first part of the host name."""
+    """Whether the bucket is in the path or is the first part of the host name."""
     variable: str = "PRESSROOM_S3_URL"
-    """Source of the URL, for messages."""
+    """Source of the URL that messages name."""
 
     @classmethod
     def from_url(cls, url: str, *, variable: str = "PRESSROOM_S3_URL") -> S3Settings:
@@ -87,12 +87,12 @@ class S3Settings:
 
     @property
     def location(self) -> str:
-        """Where the bucket is, for people; without secrets."""
+        """URL of the bucket without secrets, for messages."""
         return f"{self.endpoint}/{self.bucket}"
 
 
 def url_error(variable: str, reason: str) -> ConfigurationError:
-    """Return the error for a URL that cannot be used; the message quotes nothing of the URL."""
+    """Return the error for an unusable URL. Its message quotes no part of the URL."""
     return ConfigurationError(
         f"the S3 URL ({variable}) cannot be used: {reason}. Its form is "
         "http(s)://access_key:secret_key@host:port/bucket; options follow as ?NAME=VALUE: "

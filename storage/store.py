@@ -14,13 +14,13 @@ prefix."""
 
 PROBE_KEY = "checks/access"
 PROBE = b"Pressroom may read and write here.\n"
-"""Content of the object at PROBE_KEY, which each process writes when it starts and which is never deleted."""
+"""Content of the object at PROBE_KEY. Each process writes it when it starts, and nothing deletes it."""
 
 _KEY = re.compile(r"[a-z0-9][a-z0-9._-]*(/[a-z0-9][a-z0-9._-]*)*")
 
 
 class ObjectKeyError(InputError):
-    """A key that some store could not hold, or could not tell from another one."""
+    """A key that some store cannot use, or would confuse with another key."""
 
     code = "object_key_invalid"
 
@@ -38,22 +38,22 @@ class StoreError(PressroomError):
 
 
 class StoreUnavailableError(StoreError, TransientError):
-    """The store did not answer, or refuses a request of a kind that it allowed before."""
+    """The store did not answer, or it refuses a kind of request that it allowed before."""
 
     code = "store_unavailable"
 
 
 class StoreRefusedError(StoreError, PermanentError):
-    """The store refuses a request of a kind that it has never allowed in this process.
+    """The store refuses a kind of request that it has never allowed in this process.
 
-    A permission, the keys, the bucket or the host are wrong.
+    A permission is missing, or the keys, the bucket or the host are wrong.
     """
 
     code = "store_refused"
 
 
 def check_key(key: str) -> str:
-    """Return the key if every store can hold it, else raise ObjectKeyError.
+    """Return the key if every store can use it, else raise ObjectKeyError.
 
     >>> check_key("artifacts/ab/abcd.md")
     'artifacts/ab/abcd.md'
@@ -67,7 +67,7 @@ def check_key(key: str) -> str:
 
 
 def check_prefix(prefix: str) -> str:
-    """Return the prefix if some usable key begins with it, else raise ObjectKeyError.
+    """Return the prefix if a valid key can begin with it, else raise ObjectKeyError.
 
     >>> check_prefix("artifacts/ab/")
     'artifacts/ab/'
@@ -78,14 +78,14 @@ def check_prefix(prefix: str) -> str:
 
 
 class Store(Protocol):
-    """Holds objects. Any thread may call it.
+    """Stores immutable objects under their keys. Any thread may call it.
 
-    Raises ObjectKeyError, ObjectNotFoundError, StoreUnavailableError or StoreRefusedError.
+    Its methods raise ObjectKeyError, ObjectNotFoundError, StoreUnavailableError or StoreRefusedError.
     """
 
     @property
     def location(self) -> str:
-        """Where the store is, for people; without secrets."""
+        """Where the store is, without secrets, for messages."""
         ...
 
     def put(self, key: str, body: bytes, *, media_type: str) -> None:
@@ -97,20 +97,20 @@ class Store(Protocol):
         ...
 
     def exists(self, key: str) -> bool:
-        """Return whether an object is stored under the key; False as well if the store does not reveal it."""
+        """Return whether the key has an object. False also means that the store does not reveal it."""
         ...
 
     def keys(self, prefix: str = "") -> Iterator[str]:
-        """Stream all keys that start with the prefix, in order."""
+        """Yield all keys that start with the prefix, sorted as strings."""
         ...
 
     def delete(self, key: str) -> None:
-        """Delete the object; it is no error if it does not exist."""
+        """Delete the object. It is no error if there is none."""
         ...
 
 
 def check_access(store: Store) -> None:
-    """Store a small object and read it, so that missing permissions are reported before hours of work.
+    """Store and read a small object, so that missing permissions are reported before hours of work.
 
     Raises StoreRefusedError or StoreUnavailableError.
     """

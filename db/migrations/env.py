@@ -1,7 +1,7 @@
-"""Connects alembic to the database, tables and migrations.
+"""Connects alembic to the database, the tables and the migrations.
 
-`db.migrate` passes its connection. For alembic's own command line, the URL comes from PRESSROOM_DB_URL, and
-the migrations of kinds in other packages are added to those of pyproject.toml.
+`db.migrate` passes its connection. If alembic's own command line is used, the URL comes from
+PRESSROOM_DB_URL, and the migrations of kinds in other packages are added to those that pyproject.toml lists.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def _add_branches_of_kinds() -> None:
     script = context.script
     folders = dict.fromkeys([*map(str, script._version_locations), *map(str, migration_folders().values())])
     script.version_locations = list(folders)
-    vars(script).pop("_version_locations", None)  # alembic computes it once
+    vars(script).pop("_version_locations", None)  # alembic caches it
     script.revision_map = RevisionMap(script._load_revisions)
 
 

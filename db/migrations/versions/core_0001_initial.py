@@ -1,4 +1,4 @@
-"""The core: batches, jobs, artifacts, schedules and workers."""
+"""Create the tables of the core: batches, jobs, artifacts, schedules and workers."""
 
 from __future__ import annotations
 
