@@ -1,6 +1,6 @@
-"""The entry point: an interruption at any moment ends the command with one line instead of a traceback.
+"""The entry point: Ctrl-C ends a command with one line on stderr instead of a traceback.
 
-It imports next to nothing itself, so that this also holds for Ctrl-C while the command line is loaded.
+The module imports almost nothing at the top, so that it also handles Ctrl-C while the command line loads.
 """
 
 import sys
@@ -35,7 +35,7 @@ def _run() -> int:
 
 
 def _let_interruptions_end_the_process() -> None:
-    """Restore the default action of SIGINT, so that Ctrl-C during shutdown ends without a traceback."""
+    """Restore the default action of SIGINT, so that Ctrl-C during shutdown prints no traceback."""
     import signal
 
     signal.signal(signal.SIGINT, signal.SIG_DFL)

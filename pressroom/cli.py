@@ -1,7 +1,7 @@
-"""The command line, whose commands parse their arguments, call a function and print its result.
+"""The command line. Each command parses its arguments, calls a function and prints the result.
 
-Pressroom's own commands are in pressroom/commands; those of kinds are in the kinds' folders and are named by
-entry points. Each is loaded when it is called.
+Pressroom's own commands are in pressroom/commands. The commands of a kind are in the kind's folder and are
+declared by an entry point. The code of a command is loaded only when the command is called.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The Python client: submit batches, follow them, and read their results.
 
 A client uses the services that PRESSROOM_DB_URL, PRESSROOM_REDIS_URL and PRESSROOM_S3_URL name, or those that
-`pressroom services` runs on this machine. Dispatcher and workers run elsewhere.
+`pressroom services` runs on this machine. The dispatcher and the workers run in other processes.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ MAX_ALTERED_NAMED = 10
 
 
 class WaitTimeoutError(TransientError):
-    """A batch did not end within the timeout. It continues."""
+    """A batch did not end within the timeout. It continues to run."""
 
     code = "wait_timed_out"
 
@@ -48,13 +48,13 @@ class BatchOptions(TypedDict, total=False):
     seed: int
     """Seed of the sampling: the same seed gives the same texts. Defaults to 0."""
     name: str | None
-    """Name for people; defaults to that of the file."""
+    """Name shown to people; defaults to the name of the input file."""
     tenant: str
     """Label of the owner. Tenants share the workers evenly."""
     priority: int
     """Batches with a higher priority go first; -100 to 100."""
     idempotency_key: str | None
-    """Key that makes submission idempotent: with the same key and tenant, the first batch is returned."""
+    """Key that makes submission idempotent: a second call with this key and tenant returns that batch."""
     deadline_seconds: float | None
     """Time from now after which unfinished jobs expire."""
     strict: bool
@@ -82,9 +82,9 @@ class Client:
     """
 
     def __init__(self, urls: ServiceUrls | None = None) -> None:
-        """Use the services at these URLs; without them, those that are configured or run on this machine.
+        """Use the services at `urls`; by default, those that are configured or running on this machine.
 
-        Raises ConfigurationError (`services_not_found`, `database_url_invalid`) if there are none.
+        Raises ConfigurationError: `services_not_found` without such services, or `database_url_invalid`.
         """
         self._settings = read_settings()
         self._urls = urls or _running_services(self._settings)
@@ -113,15 +113,16 @@ class Client:
         on_note: Callable[[str], None] | None = None,
         **options: Unpack[BatchOptions],
     ) -> Submission:
-        """Accept a file, or items in memory, as one batch. Once this returns, no job of it can be lost.
+        """Submit a file, or items in memory, as one batch; no job can be lost once this method returns.
 
         `items` are the first input of the kind; `inputs` are the files of its other inputs by name.
         Each item is a mapping whose keys are the columns of a file. Items are streamed: a generator of any
         length needs little memory. A refused item is passed to `on_rejected` with its number as the line,
-        and the others run. Without a `model` the kind's default is used; `settings` are those of the kind.
+        and the others run. `model` defaults to the kind's default model; `settings` are those of the kind.
 
         Raises InputError (FileRejectedError, StrictIntakeError, JobsRefusedError), ConfigurationError for an
-        unknown kind or model, and whatever the items raise: then nothing was accepted.
+        unknown kind or model, and any error that the iterator of items raises. After an error, no job was
+        accepted.
         """
         from jobs.registry import load_kind
         from workers.intake import BatchRequest, intake_of  # loads intake and tokenizers
@@ -148,7 +149,7 @@ class Client:
 
     @errors_named()
     def status(self, batch_id: UUID) -> BatchStatusReport:
-        """Return counts by state, tokens, times and errors of a batch. Raises BatchNotFoundError."""
+        """Return the job counts by state, tokens, times and errors of a batch. Raises BatchNotFoundError."""
         return reports.batch_status(self._database, batch_id)
 
     def wait(
@@ -161,8 +162,8 @@ class Client:
         """Wait until the batch has ended or cannot continue without help, and return its status.
 
         It cannot continue if all of its open jobs are parked; `retry` releases them. `on_progress` gets each
-        status that differs from the one before. An outage of Postgres is waited out. Raises WaitTimeoutError,
-        and BatchNotFoundError.
+        status that differs from the previous one. The method keeps waiting during an outage of Postgres.
+        Raises WaitTimeoutError or BatchNotFoundError.
         """
         from pressroom.watch import poll
 
@@ -182,8 +183,8 @@ class Client:
     def results(self, batch_id: UUID) -> Iterator[Output]:
         """Stream the results of the jobs that have succeeded so far, in the order of the items.
 
-        Raises BatchNotFoundError or StoreError. If results were altered, they are left out, and after all
-        others an ArtifactAlteredError names them: object, rows and statement do not agree.
+        Altered results, whose object, rows and statement do not agree, are left out; after all other results,
+        an ArtifactAlteredError names them. Raises BatchNotFoundError or StoreError as well.
         """
         from pressroom.results import ArtifactAlteredError, ResultReader
 
@@ -214,9 +215,9 @@ class Client:
 
     @errors_named()
     def retry(self, batch_id: UUID, job: UUID | str | None = None) -> int:
-        """Requeue failed, expired and cancelled jobs, release parked ones, and return how many.
+        """Requeue failed, expired and cancelled jobs, release parked ones, and return the number of both.
 
-        This applies to the whole batch, or to one `job`, given by its id or that of its item. Raises
+        This applies to the whole batch, or to one `job`, given by its id or the id of its item. Raises
         BatchNotFoundError, JobNotFoundError, InputError (`nothing_to_retry`) for one job that has not failed,
         and RunUnderWayError if the schedule of the batch has another run that has not ended.
         """

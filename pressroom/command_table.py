@@ -27,11 +27,11 @@ class Command:
     """A command or a group of commands."""
 
     path: str
-    """Words after `pressroom`, such as "status" or "models add". The group of a longer path must be declared
-    as well."""
+    """Words after `pressroom`, such as "status" or "models add". If there are several words, the group that
+    the first ones name must be declared as well."""
     target: str | Callable[[], object] | None
-    """MODULE:ATTRIBUTE of a function or a Typer, or a function that returns one; None for a group whose
-    members are declared."""
+    """MODULE:ATTRIBUTE of the command's function or Typer app, or a function that returns the function or
+    app; None for a group whose members are declared."""
     help: str
     """Help text: the first paragraph of the target's own help."""
 
@@ -132,7 +132,7 @@ def read_commands(own: Iterable[Command], report: Callable[[ConfigurationError],
 
 
 def kind_commands(table: CommandTable, kinds: Iterable[str]) -> Iterator[Command]:
-    """Yield `run` and `submit` for each kind; if it has a command of its own, they only name that one.
+    """Yield `run` and `submit` for each kind; for a kind with its own command, they only refer to that one.
 
     A kind whose name is not a valid word of the command line gets none; `pressroom kinds list` shows why.
     """
@@ -196,5 +196,5 @@ def _named(entry: EntryPoint) -> str:
 
 
 def _left_out(subject: str, error: ConfigurationError) -> ConfigurationError:
-    """Return the error with what is left out because of it: a subject and its verb."""
+    """Return the error, preceded by what is left out because of it; `subject` ends with "is" or "are"."""
     return ConfigurationError(f"{subject} left out: {error}; the other commands work", code=error.code)

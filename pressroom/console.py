@@ -53,7 +53,7 @@ def errors_reported() -> Iterator[None]:
 
 
 def _comes_of_an_interruption(error: BaseException | None) -> bool:
-    """Return whether Ctrl-C caused the error, since libraries may turn it into errors of their own."""
+    """Return whether Ctrl-C caused the error; libraries may wrap a KeyboardInterrupt in their own errors."""
     seen: set[int] = set()  # chains of causes may have cycles
     while error is not None and id(error) not in seen and not isinstance(error, KeyboardInterrupt):
         seen.add(id(error))
@@ -95,7 +95,7 @@ def _database_failure(error: Exception) -> str | None:
 
 
 class Interruption:
-    """Handles Ctrl-C and SIGTERM: while there is something to drain, the first one is only counted."""
+    """Context manager for Ctrl-C and SIGTERM: while work can be drained, the first one is only counted."""
 
     def __init__(self, *, counting: bool = True) -> None:
         self.count = 0

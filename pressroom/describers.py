@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from jobs.batch import BatchStatusReport
 
 Line = tuple[str, str]
-"""A label of at most eleven characters, and a text."""
+"""One line of a description: a label of at most eleven characters, and a text."""
 
 
 class Describer:
@@ -36,9 +36,9 @@ class Describer:
 
 
 def describer_of(kind: str) -> Describer:
-    """Return the describer that a kind names, or else the default.
+    """Return the describer that a kind declares, or the default one.
 
-    Batches outlive their kind, which may no longer be installed. Raises ConfigurationError
+    Batches of a kind that is no longer installed get the default one. Raises ConfigurationError
     (`target_unknown`).
     """
     target = load_kind(kind).describer if kind in kind_names() else None

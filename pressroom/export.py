@@ -1,4 +1,4 @@
-"""The export of a batch's results: written to a new folder inside of the output folder, then put in place."""
+"""The export of a batch's results: written to a new folder within the output folder, then put in place."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ DIGEST_DIGITS = 16
 """Hexadecimal digits of the digest in a file name made from an id: 64 bits, enough for a million ids."""
 
 _LIKE_A_DIGEST = re.compile(rf"(?:^|-)[0-9a-f]{{{DIGEST_DIGITS}}}$")
-"""Ids that end like a name with a digest; they get a digest too, or they could equal another id's name."""
+"""Matches ids that end like a name with a digest; they get a digest as well, or two names could be equal."""
 
 _DEVICE = re.compile(r"con|prn|aux|nul|(?:com|lpt)[0-9]")
-"""Names that Windows treats as devices, whatever their suffix."""
+"""Matches names that Windows treats as devices, with or without a suffix."""
 
 RESULTS = "results.jsonl"
 FAILED = "failed.jsonl"
@@ -44,7 +44,7 @@ SUMMARY = "summary.json"
 DEFAULT_EXPORTER = "pressroom.default_export.export:export_results"
 
 UNFINISHED = (JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.EXPIRED)
-"""Jobs that ended without a result."""
+"""States of jobs that ended without a result."""
 
 
 class ExportReport(Protocol):
@@ -70,9 +70,9 @@ class Exporter(Protocol):
 
 
 def exporter_of(kind: str) -> Exporter:
-    """Return the exporter that a kind names, or else the default one, which suits every kind.
+    """Return the exporter that a kind declares, or the default one, which suits every kind.
 
-    Results outlive their kind: the default exporter also serves a kind that is no longer installed.
+    The default exporter also writes the results of a kind that is no longer installed.
     """
     named = load_kind(kind).exporter if kind in kind_names() else None
     exporter: Exporter = load_target(named or DEFAULT_EXPORTER)
@@ -83,8 +83,9 @@ def exporter_of(kind: str) -> Exporter:
 def staged_export(out: Path, batch_id: UUID, *, earlier: Iterable[str] = ()) -> Iterator[Path]:
     """Yield a new folder whose files replace those of an earlier export if the block ends without an error.
 
-    It is inside of `out`, and its folders are merged with those of `out`. `earlier` names files of an earlier
-    export relative to `out`, and is read at the end: those that were not written again are removed.
+    The new folder is inside `out`, and its folders are merged with those of `out`. `earlier` yields the files
+    of an earlier export, relative to `out`; it is read at the end, and files that were not written again are
+    removed.
 
     Raises DiskFullError or ConfigurationError (`output_unwritable`).
     """
@@ -96,8 +97,8 @@ def staged_export(out: Path, batch_id: UUID, *, earlier: Iterable[str] = ()) -> 
 def listed_files(lines: Path, pattern: re.Pattern[str]) -> Iterator[str]:
     """Yield the files that an earlier export lists in a file of JSON lines, under `file` or `files`.
 
-    Lines that are torn or not written by an export are skipped, and so are names that the pattern does not
-    match completely, because anyone may have written them.
+    Anyone may have written the file. So lines that are incomplete or that no export wrote are skipped, and so
+    are names that the pattern does not match completely.
     """
     for line in earlier_lines(lines):
         try:
@@ -110,7 +111,7 @@ def listed_files(lines: Path, pattern: re.Pattern[str]) -> Iterator[str]:
 
 
 def keeps_results(summary: Summary, out: Path, noun: str) -> bool:
-    """Return whether a folder keeps the results of another batch because this one has none, and report it."""
+    """Return whether the folder keeps another batch's results, since this batch has none; report it."""
     if summary.report.counts.succeeded or not _holds_another_batch(out, summary.batch_id):
         return False
     say(
@@ -121,14 +122,14 @@ def keeps_results(summary: Summary, out: Path, noun: str) -> bool:
 
 
 def _holds_another_batch(folder: Path, batch_id: UUID) -> bool:
-    """Return whether the folder has results that, by its summary, belong to another batch."""
+    """Return whether the folder has results that belong to another batch according to its summary."""
     results = folder / RESULTS
     if not results.exists() or not results.stat().st_size:
         return False
     try:
         record = json.loads((folder / SUMMARY).read_bytes())
     except (OSError, ValueError):
-        return True  # an export that ended before it wrote its summary could be of any batch
+        return True  # an export that ended before it wrote its summary could belong to any batch
     return not isinstance(record, dict) or record.get("batch_id") != str(batch_id)
 
 
@@ -156,8 +157,8 @@ def file_stem(custom_id: str) -> str:
     """Return a file name that is valid on any file system and differs from those of other ids.
 
     Some file systems ignore case or the normal form of an accent; Windows reserves device names and drops a
-    trailing dot. So a name consists of lower-case ASCII letters, digits, hyphens and underscores, and an id
-    that does not is marked with its digest.
+    trailing dot. So a name consists of lower-case ASCII letters, digits, hyphens and underscores. The name of
+    an id that contains other characters, or is a device name, ends with the id's digest.
 
     >>> file_stem("spring-sale")
     'spring-sale'

@@ -34,13 +34,13 @@ class Role(StrEnum):
     WORKER = "worker"
     """A worker process of this host is alive and its models are loaded."""
     DISPATCHER = "dispatcher"
-    """This host's dispatcher leads or stands by."""
+    """The dispatcher on this host is active or on standby."""
     BEAT = "beat"
-    """This host's beat leads or stands by."""
+    """The beat on this host is active or on standby."""
 
 
 LEADS = {Role.DISPATCHER: leads.DISPATCHER, Role.BEAT: leads.BEAT}
-"""Name of the leadership that each role holds or stands by for."""
+"""Name of the leader election in which the process of each role takes part."""
 
 
 def find_fault(settings: Settings, role: Role) -> str | None:

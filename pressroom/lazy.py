@@ -1,4 +1,4 @@
-"""Commands whose modules are loaded only when called; a group's help and completion load none of them."""
+"""Commands whose modules are loaded on the first call; a group's help and completion load none of them."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class LazyCommand(TyperCommand):
         return group
 
     def make_context(self, info_name: str | None, args: list[str], *rest: Any, **options: Any) -> Any:
-        """Return the context of the command itself, in which Typer parses, completes and calls."""
+        """Load the command and return its context, which Typer uses to parse, complete and call."""
         _check_texts(args)
         try:
             command = self.load()
@@ -86,7 +86,7 @@ def report_left_out(error: ConfigurationError) -> None:
 
 
 def _check_texts(args: list[str]) -> None:
-    """Raise BadParameter for arguments with invalid UTF-8, which only names of existing files may have."""
+    """Raise BadParameter for arguments with invalid UTF-8; only names of existing files may contain it."""
     for arg in args:
         value = arg.partition("=")[2] if arg.startswith("-") and "=" in arg else arg
         if any("\ud800" <= character <= "\udfff" for character in value) and not os.path.lexists(value):
@@ -96,7 +96,7 @@ def _check_texts(args: list[str]) -> None:
 
 
 def _plain(callback: Callable[..., Any] | None) -> Callable[..., Any]:
-    """Wrap a callback so that the command's output is escaped once it runs: see `streams.StandardOutput`."""
+    """Wrap a callback so that output is escaped from the moment it runs: see `streams.StandardOutput`."""
 
     def call(*args: Any, **options: Any) -> Any:
         if isinstance(sys.stdout, StandardOutput):

@@ -27,13 +27,13 @@ from workers.supervisor import Supervisor
 
 
 class DispatcherEndedError(PressroomError):
-    """The dispatcher ended by a fault of its own; outages of Postgres and Redis do not end it."""
+    """The dispatcher ended because of an internal error; outages of Postgres and Redis do not end it."""
 
     code = "dispatcher_ended"
 
 
 class DispatcherThread:
-    """Dispatches from its creation until it is stopped; call `check` regularly."""
+    """A thread that dispatches jobs from its creation until `stop`; call `check` regularly."""
 
     def __init__(self, db_url: str, redis_url: str, settings: Settings) -> None:
         self._database = open_database(db_url, application_name=SESSION_NAME)
@@ -59,7 +59,7 @@ class DispatcherThread:
             )
 
     def stop(self, timeout_seconds: float | None = None) -> None:
-        """Stop the thread and wait at most this long.
+        """Stop the thread and wait for its end, by default without a limit.
 
         A thread that hangs in a network call ends with the process.
         """
@@ -69,14 +69,14 @@ class DispatcherThread:
 
 
 DRAINING = "Draining: running jobs are finished, the others stay queued. Press Ctrl-C again to end at once."
-"""Sentence for the user after the first Ctrl-C."""
+"""Sentence printed for the user after the first Ctrl-C."""
 
 THREAD_JOIN_SECONDS = 10.0
-"""Seconds to wait for dispatcher or beat to stop; one that hangs in a network call ends with the process."""
+"""Seconds to wait for the dispatcher or beat; one that hangs in a network call ends with the process."""
 
 
 def background_place(urls: ServiceUrls, settings: Settings) -> BackgroundPlace:
-    """Return the place in which services of kinds run beside a command that uses these URLs."""
+    """Return what services of kinds need to run beside a command: the URLs and the settings."""
     return BackgroundPlace(
         db_url=urls.db_url, redis_url=urls.redis_url, s3_url=urls.s3_url, settings=settings
     )
@@ -85,8 +85,8 @@ def background_place(urls: ServiceUrls, settings: Settings) -> BackgroundPlace:
 class OneMachine:
     """Context manager that starts everything on entry, and drains and stops it on exit.
 
-    Call `check` about twice a second in between. Main thread only: the services and workers get their death
-    signal from the thread that starts them.
+    Call `check` about twice a second in between. Main thread only: the kernel sends services and workers
+    their death signal when the thread that started them ends.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class OneMachine:
     ) -> None:
         """Prepare one worker per profile and device.
 
-        With `long_running` beat runs as well, and other commands may rely on the services.
+        If `long_running` is true, beat runs as well, and other commands may rely on the services.
         """
         self._settings = settings
         self._devices = devices
@@ -115,9 +115,9 @@ class OneMachine:
         self._exits = ExitStack()
 
     def __enter__(self) -> Self:
-        """Start the services, migrate the database, and start workers and dispatcher.
+        """Start the services, migrate the database, and start the workers and the dispatcher.
 
-        Raises the errors of each of them.
+        Raises the errors of each of these steps.
         """
         try:
             self.urls = self._start_services()
@@ -174,14 +174,14 @@ class OneMachine:
         self._exits.callback(self._dispatcher.stop, THREAD_JOIN_SECONDS)
 
     def run_beside(self, services: Sequence[tuple[str, Background]]) -> None:
-        """Run these services of kinds, too, until this context ends; each comes with the name of its kind."""
+        """Also run services of kinds until this context ends; each is paired with the name of its kind."""
         self._background = self._exits.enter_context(closing(BackgroundServices(services, self.place)))
 
     def check(self) -> None:
-        """Restart whatever has died.
+        """Restart workers and services that have ended.
 
-        Raises WorkerStartError, ServiceStartError, DispatcherEndedError or BeatEndedError if it cannot be
-        restarted.
+        Raises WorkerStartError or ServiceStartError if a restart fails, and DispatcherEndedError or
+        BeatEndedError if the dispatcher or beat has ended.
         """
         self._dispatcher.check()
         if self._beat is not None:
@@ -195,7 +195,7 @@ class OneMachine:
                 self._say(death)
 
     def drain(self) -> None:
-        """Let the workers finish their running jobs, give back the others, and end.
+        """Make the workers finish their running jobs, give back the others, and end.
 
         Do not call `check` after this.
         """
@@ -206,7 +206,7 @@ class OneMachine:
         self._keep_services(ask=True)  # the caller reads the results next
 
     def _keep_services(self, *, ask: bool = False) -> None:
-        """Restart services that a signal to the whole control group has ended, since the drain needs them."""
+        """Restart services that a signal to the whole control group ended, because the drain needs them."""
         if self._services is None or not self._are_services_usable:
             return
         try:

@@ -71,7 +71,7 @@ class NewFile:
         self._folder = folder
 
     def publish(self) -> None:
-        """Close the file and put it in the place of the earlier one."""
+        """Close the file and rename it into place, where it replaces an earlier file."""
         self.file.close()
         if self._partial:
             os.replace(self._partial, self._name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
@@ -136,7 +136,7 @@ def replace_bytes(path: Path, body: bytes) -> None:
 
 
 def earlier_lines(path: Path) -> Iterator[bytes]:
-    """Yield the lines of a file of an earlier run; none if there is no regular file."""
+    """Yield the lines of a file that an earlier run wrote, or none if `path` is not a regular file."""
     try:
         descriptor = os.open(path, _EARLIER_FILE)
     except OSError:
@@ -151,13 +151,13 @@ class NewFolder:
     """A folder that no other user may enter, inside an opened output folder."""
 
     path: Path
-    """Path through the folder's descriptor, which stays valid whatever is renamed."""
+    """Path through the folder's descriptor, which stays valid even if folders are renamed."""
     _shown: Path
     _inner: int
     _outer: int
 
     def publish(self, stale: Iterable[str] = ()) -> None:
-        """Move the contents into place, with one level of folders; remove stale files of an earlier run.
+        """Move files and one level of folders into the output folder; remove stale files of an earlier run.
 
         Raises OutputUnsafeError or OSError.
         """

@@ -1,8 +1,8 @@
-"""The pages that people read: HTML files that load nothing, made from one frame.
+"""HTML pages for people: files that load nothing else and share one frame.
 
-A page is a template that extends `page.html.jinja` in pressroom/templates, with a style of its own that is
-added to that of the frame. Models, users and authors of documents wrote what a page shows, so everything
-is escaped, and the content security policy allows only the page's own style and script, by their digests.
+A page is a template that extends `page.html.jinja` in pressroom/templates and adds a style to that of the
+frame. The text on a page comes from models, users and authors of documents. So everything is escaped, and the
+content security policy allows only the page's own style and script, by their digests.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ class Page:
     style: str
     script: str | None = None
     filters: Mapping[str, Callable[..., object]] = field(default_factory=dict)
-    """Filters of this template, beside `number`, `plural` and `moment`."""
+    """Filters of this template, in addition to `number`, `plural` and `moment`."""
     has_inline_styles: bool = False
-    """Whether elements have styles of their own, as those of a chart do; the policy then allows them."""
+    """Whether elements have `style` attributes, as in a chart; the policy then allows them."""
 
     def render(self, at: datetime, **values: object) -> str:
-        """Return the page as HTML; `at` is the instant that its header names."""
+        """Return the page as HTML; `at` is the instant shown in its header."""
         environment = jinja2.Environment(
             loader=jinja2.ChoiceLoader(
                 [jinja2.PackageLoader(self.package, "pages"), jinja2.PackageLoader("pressroom", "templates")]
@@ -88,7 +88,10 @@ class PageFailure:
 
 
 def page_failures(summary: Summary, failures: Iterator[PageFailure]) -> tuple[PageFailure, ...]:
-    """Return the results that are left out, and then the first of the failures, all of which are read."""
+    """Return the results that are left out and then the failures, at most MAX_PAGE_FAILURES in all.
+
+    `failures` is read to its end, because reading it also writes failed.jsonl.
+    """
     altered = (
         PageFailure(
             custom_id=each.custom_id, status="left out", error_code=each.code, error_message=each.reason
@@ -96,13 +99,13 @@ def page_failures(summary: Summary, failures: Iterator[PageFailure]) -> tuple[Pa
         for each in summary.altered
     )
     shown = list(itertools.islice(failures, MAX_PAGE_FAILURES))
-    for _ in failures:  # the others are only written
+    for _ in failures:  # the others are written, but not shown
         pass
     return tuple(itertools.islice(itertools.chain(altered, shown), MAX_PAGE_FAILURES))
 
 
 def number(value: float) -> str:
-    """Return a whole number with separators of thousands.
+    """Round a number to a whole one and write it with thousands separators.
 
     >>> number(1234567)
     '1,234,567'

@@ -1,8 +1,9 @@
 """Reads the results of a batch, in order and in constant memory, and checks their evidence.
 
 An object is checked against its row, the row against the statement, and the statement against its own digest
-and its copy in the store. Postgres and the store each hold a part. So a change to one of them, or an exchange
-between two jobs, is detected here; anyone who can write to both can forge both, until statements are signed.
+and its copy in the store. Postgres and the store each hold a part of the evidence. So a change to one of
+them, or a swap between two jobs, is detected here. Statements are not signed yet, so anyone who can write to
+both can forge a result.
 """
 
 from __future__ import annotations
@@ -32,17 +33,17 @@ from workers.publisher import statement_key
 logger = logging.getLogger(__name__)
 
 FETCH_THREADS = 16
-"""Objects that are fetched at the same time, half of them copies of statements.
+"""Number of objects fetched at the same time, half of which are copies of statements.
 
-So many hide the store's latency without overloading a small store server.
+It hides the store's latency without overloading a small store server.
 """
 
 PAGE_JOBS = 4 * FETCH_THREADS
-"""Jobs whose artifacts are fetched as one page; the artifacts of two pages are in memory."""
+"""Number of jobs whose artifacts are fetched as one page; two pages are in memory at a time."""
 
 
 class ArtifactAlteredError(PermanentError):
-    """An object or its row is not what was committed."""
+    """An object or its row differs from what was committed."""
 
     code = "artifact_altered"
 
@@ -101,7 +102,7 @@ class ResultReader:
     def read(self, jobs: Iterator[JobT], *, page_jobs: int = PAGE_JOBS) -> Iterator[Result[JobT]]:
         """Yield the results of succeeded jobs in order.
 
-        A page is fetched while the caller works on the one before. Raises StoreError, and without
+        The next page is fetched while the caller works on the current one. Raises StoreError, and without
         `on_altered` also ArtifactAlteredError or StatementAlteredError.
         """
         pool = ThreadPoolExecutor(FETCH_THREADS, thread_name_prefix="fetch")
@@ -136,10 +137,10 @@ class ResultReader:
             return error
 
     def check_digest(self, job_id: UUID, sha256: str, what: str) -> None:
-        """Raise StatementAlteredError unless a job's checked statement names the digest of a kind's row.
+        """Raise StatementAlteredError unless a job's checked statement names the digest in a row of a kind.
 
-        If the batch was deleted, so was the statement: a warning is logged, and the content in the store is
-        only checked against the digest.
+        `what` describes the row in the message. If the batch was deleted, the statement was, too: then a
+        warning is logged, and the content in the store can only be checked against the digest.
         """
         evidence = job_evidence(self.database, [job_id]).get(job_id)
         if evidence is None:
@@ -156,7 +157,8 @@ class ResultReader:
     def names_digests(self, job_ids: Sequence[UUID], digests: Sequence[str]) -> list[bool]:
         """Return for each pair whether the job's checked statement names the digest.
 
-        If it does not, the job is left out as in `fetch`: reported to `on_altered`, or raised as an error.
+        A job whose statement does not name the digest is reported to `on_altered`; without `on_altered`, an
+        error is raised.
         """
         evidence = job_evidence(self.database, set(job_ids))
         with ThreadPoolExecutor(FETCH_THREADS, thread_name_prefix="fetch") as pool:

@@ -1,4 +1,4 @@
-"""Runs a batch: submits it, starts what it needs or uses the workers that run, shows progress, and exports.
+"""Runs a batch: submits it, starts workers or uses running ones, shows progress, and exports the results.
 
 This is the main way to run a batch on one machine.
 """
@@ -57,7 +57,7 @@ Export = Callable[[Engine, Store, Summary, Path], ExportedT]
 Submit = Callable[[OneMachine, Callable[[Rejected], None]], Submission]
 """Function that submits a batch to the machine's database and store.
 
-It passes each refused line to its second argument.
+It calls its second argument with each refused line.
 """
 
 
@@ -66,7 +66,7 @@ class RunRequest:
     """Arguments of a command that runs a batch on this machine."""
 
     profiles: tuple[str, ...]
-    """Worker profiles to start; their queues hold the batch's stages."""
+    """Worker profiles to start: those to whose queues the stages of the batch send jobs."""
     submit: Submit | None
     """Function that makes the batch; None to continue the batch `batch_id`."""
     batch_id: UUID | None = None
@@ -89,7 +89,7 @@ class RunResult(Generic[ExportedT]):
     summary: Summary
     exported: ExportedT
     dropped: Dropped | None = None
-    """Records that were refused from the file; None for a batch that was submitted earlier."""
+    """Records of the file that were refused; None for a batch that was submitted earlier."""
 
 
 def run_batch(request: RunRequest, settings: Settings, export: Export[ExportedT]) -> RunResult[ExportedT]:
@@ -118,7 +118,7 @@ def run_batch(request: RunRequest, settings: Settings, export: Export[ExportedT]
                 startup_seconds=first_claim_at - begun_at,
             )
             exported = export(machine.database, open_store(machine.urls.s3_url), summary, out)
-        except BaseException:  # after a second Ctrl-C or a failed worker start, finished work is safe
+        except BaseException:  # a second Ctrl-C or a failed worker start: finished work is safe
             say(resume)
             raise
         say_parked(summary.report)
@@ -129,7 +129,7 @@ def run_batch(request: RunRequest, settings: Settings, export: Export[ExportedT]
 
 @contextmanager
 def _output(out: Path | None) -> Iterator[Path]:
-    """Yield the folder for the results, after writing to it once; a temporary one if they are not kept."""
+    """Yield the folder for the results, checked to be writable; a temporary one if they are not kept."""
     if out is not None:
         check_output(out)
         yield out
@@ -225,7 +225,7 @@ def _run_here(
     devices: tuple[Device, ...],
     export: Export[ExportedT],
 ) -> RunResult[ExportedT]:
-    """Run with workers that this command starts; refuse before that if a run is under way."""
+    """Run with workers that this command starts. Raises RunUnderWayError before any of them is started."""
     with embedded_services(settings, say) as urls, opened_database(urls.db_url) as database:
         upgrade(database)
         run = find(database)
@@ -305,8 +305,8 @@ def check_profile(report: BatchStatusReport, profiles: Collection[str]) -> None:
 def rejected_lines(path: Path) -> Iterator[RefusedLines]:
     """Yield a function that writes each refused line to the file and prints the first few.
 
-    The file is created even if no line is refused. It also replaces an earlier file when intake fails, since
-    it then shows why.
+    The file is created even if no line is refused. If intake fails, the new file still replaces an earlier
+    one, because it shows the reason.
     """
     with unpublished_file(path) as new:
         lines = RefusedLines(new.file)
@@ -326,7 +326,7 @@ class RefusedLines:
         self._file = file
         self.number = 0
         self.are_new = True
-        """False if a batch was made from the input earlier, so that the input is not read again."""
+        """Whether the input was read now; False if it was submitted earlier and not read again."""
 
     def __call__(self, rejected: Rejected) -> None:
         self.number += 1

@@ -25,12 +25,12 @@ class ScheduleState:
 
     schedule: Schedule
     runs: Sequence[ScheduleRun]
-    """The newest first."""
+    """Outcomes of the latest due times, the newest first."""
     description: ScheduleDescription
 
     @property
     def times(self) -> str:
-        """When the schedule starts, for people."""
+        """Return when the schedule starts, as text for people."""
         timing = self.schedule.timing
         if timing is None:
             return "on demand only"
@@ -46,7 +46,7 @@ class ScheduleState:
         print_line(f"{self.schedule.name:<24}  {self.schedule.kind:<20}  {self.times}{last}{remark}")
 
     def print_page(self, noun: str) -> None:
-        """Print everything about the schedule, which its owner calls `noun`."""
+        """Print everything about the schedule; `noun` is the word for such a schedule."""
         schedule = self.schedule
         print_labelled(noun, f"{schedule.name} of kind {schedule.kind}, tenant {schedule.tenant}")
         print_labelled("runs", self.times)
@@ -88,7 +88,7 @@ def state_of(database: Engine, schedule: Schedule, *, num_runs: int = NUM_RUNS_S
 
 
 def _times_json(timing: Timing | None) -> dict[str, object]:
-    """Return when a schedule starts, with a null for everything that a schedule without times lacks."""
+    """Return when a schedule starts; for one without times, every value except `paused` is null."""
     if timing is None:
         names = ("cron", "time_zone", "catch_up", "paused_at", "next_due_at")
         return {**dict.fromkeys(names), "paused": False}

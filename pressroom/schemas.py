@@ -1,4 +1,4 @@
-"""User-facing descriptions of a kind's pydantic models: columns, settings and an example file."""
+"""Descriptions of a kind's pydantic models for users: columns, settings and an example file."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class KindInfo:
     summary: str
     """The first paragraph of its docstring, in one line."""
     inputs: tuple[InputInfo, ...]
-    """Inputs that batches are made from; empty if only the kind's own commands create them."""
+    """Inputs that batches are made from; empty if only the kind's own commands make batches."""
     default_model: str | None
     columns: tuple[FieldSchema, ...]
     """Columns of a table whose rows are jobs; empty for a kind that reads its inputs in another way."""
@@ -133,7 +133,7 @@ def field_schemas(model: type[BaseModel]) -> Iterator[FieldSchema]:
 
 
 def _default(model: type[BaseModel], name: str, field: Mapping[str, Any]) -> object:
-    """Return the default of a field as JSON; a default factory is called, because the schema omits it."""
+    """Return a field's default as JSON; the schema omits a default factory, so the factory is called."""
     if "default" in field:
         return field["default"]
     for attribute, info in model.model_fields.items():

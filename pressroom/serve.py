@@ -105,7 +105,10 @@ def run_workers(settings: Settings, devices: Sequence[Device], profile: str) -> 
 
 
 def running_urls(settings: Settings) -> ServiceUrls:
-    """Return the URLs of running services; a dispatcher or worker starts none. Raises ConfigurationError."""
+    """Return the URLs of services that are already running. Raises ConfigurationError if there are none.
+
+    It is for the commands of a dispatcher, worker or beat, which start no services.
+    """
     running = find_running(settings, long_running=True)
     if running is not None:
         return running
@@ -140,7 +143,7 @@ def run_up(settings: Settings, devices: Sequence[Device], profiles: Sequence[str
 def installed_profiles(settings: Settings) -> tuple[str, ...]:
     """Return the profiles whose models are all installed.
 
-    Raises ConfigurationError if none of these profiles has a model.
+    Raises ConfigurationError if none of them uses a model, since then no model is installed.
     """
     usable = tuple(name for name in settings.profiles if _is_installed(settings, name))
     if not any(settings.profile(name).models for name in usable):

@@ -25,7 +25,7 @@ MAX_ALTERED_SHOWN = 10
 def print_status(
     report: BatchStatusReport, *, is_live: bool = True, description: Iterable[Line] = ()
 ) -> None:
-    """Print jobs by state, tokens, speed and errors on stdout, and what a live batch waits for.
+    """Print jobs by state, tokens, speed and errors on stdout, and what a live batch is waiting for.
 
     `description` comes from the batch's kind.
     """
@@ -155,7 +155,7 @@ def _attempt(attempt: Attempt) -> str:
 
 
 def _provenance(predicate: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield the label and the text of each line that describes a statement's predicate."""
+    """Yield a label and a text for each line about the predicate of a provenance statement."""
     job, prompt, code, usage = (predicate[name] for name in ("job", "prompt", "code", "usage"))
     timings, worker_device = predicate["timings"], predicate["worker"]["device"]
     yield "kind", job["kind"]
@@ -196,7 +196,7 @@ def _provenance(predicate: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _parents(lineage: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield the label and the text of the first few parents that the job's output was made from."""
+    """Yield a label and a text for each of the first few parents, from which the job's output was made."""
     label = "made from"
     for parent in lineage["parents"][:MAX_PARENTS_SHOWN]:
         yield label, f"{parent['role']} {parent['name']}, sha256 {parent['sha256'][:SHORT_DIGEST]}"
@@ -215,5 +215,5 @@ def _generation(generation: Mapping[str, Any]) -> str:
 
 
 def print_labelled(label: str, text: str) -> None:
-    """Print one line on stdout, with the label in a column of its own."""
+    """Print one line on stdout, with the label in the first column and the text in the second."""
     print_line(f"{label:<11} {text}")

@@ -48,7 +48,7 @@ class StandardOutput(io.TextIOWrapper):
 
 
 class StandardError(io.TextIOWrapper):
-    """Standard error that drops what it cannot write: a full disk or a closed terminal ends no work."""
+    """Standard error that drops what it cannot write, so that a full disk or closed terminal ends no work."""
 
     def write(self, text: str, /) -> int:
         """Write as TextIOWrapper does, and ignore errors."""
@@ -74,7 +74,7 @@ class Streams:
 
 @contextmanager
 def standard_streams() -> Iterator[Streams]:
-    """Replace the standard streams with these classes; set the exit status if output is lost."""
+    """Replace stdout and stderr with the classes above; set the exit status if output is lost."""
     _open_what_is_closed()
     _wrap()
     streams = Streams()
@@ -94,12 +94,15 @@ def standard_streams() -> Iterator[Streams]:
 
 
 def _open_what_is_closed() -> None:
-    """Open closed streams, whose numbers would otherwise go to the next opened files and mix with output."""
+    """Open /dev/null for each closed standard stream.
+
+    Otherwise the next opened file would get the stream's descriptor, and output would be written to it.
+    """
     for number, mode in enumerate((os.O_RDONLY, os.O_WRONLY, os.O_WRONLY)):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, mode)  # it takes the lowest free number
+            os.open(os.devnull, mode)  # open returns the lowest free descriptor
 
 
 def _wrap() -> None:

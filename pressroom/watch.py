@@ -33,7 +33,7 @@ POLL_SECONDS = 0.25
 """Seconds between two reads of the state of a batch."""
 
 LINE_SECONDS = 10.0
-"""Seconds between two lines if there is no terminal, so that a log file stays readable."""
+"""Seconds between two lines of progress without a terminal, so that a log file stays readable."""
 
 MAX_PARKED_SHOWN = 5
 
@@ -43,8 +43,8 @@ StateT = TypeVar("StateT")
 def poll(read: Callable[[], StateT], *, say: Callable[[str], None] | None = None) -> Iterator[StateT | None]:
     """Yield the results of calling `read` repeatedly; None while Postgres is unavailable.
 
-    The caller ends the loop. The beginning and the end of an outage are printed by `say`, or logged. Raises
-    SQLAlchemyError if Postgres refuses the query.
+    The caller ends the loop. The beginning and the end of an outage are passed to `say`, or logged if it is
+    None. Raises SQLAlchemyError if Postgres refuses the query.
     """
     outage = Outage(logger, "Postgres", meanwhile="waiting for it", say=say)
     while True:
@@ -74,8 +74,8 @@ def watch_batch(
 ) -> BatchStatusReport | None:
     """Show the progress of a batch until it ends, cannot continue without help, or the user interrupts.
 
-    `on_report` gets each state; `check` is called after each read and restarts what the batch runs on. Return
-    the last state; None if Postgres was unavailable when the user interrupted.
+    `on_report` gets each state. `check` is called after each read; it may restart workers and services that
+    have ended. Return the last state, or None if Postgres was unavailable when the user interrupted.
     """
     report = None
     with BatchProgress() as progress:

@@ -1,1 +1,1 @@
-"""The commands, grouped by subject; pressroom/cli.py combines them."""
+"""Pressroom's own commands, in one module per subject; pressroom/cli.py combines them."""

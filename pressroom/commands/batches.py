@@ -117,7 +117,7 @@ def show(
 
 
 def _checked(database: Engine, store: Store, detail: JobDetail) -> tuple[bytes | None, Altered | None]:
-    """Return the checked statement of a succeeded job, or why it must not be shown."""
+    """Return the checked statement of a succeeded job, or the reason why it must not be shown."""
     from jobs.provenance import StatementAlteredError
     from pressroom.results import ArtifactAlteredError, check_job
     from pressroom.summary import Altered

@@ -258,7 +258,7 @@ def input_files(
     *,
     read: Callable[[str], Path] = input_path,
 ) -> dict[str, Path]:
-    """Return the files of a command by the names of the kind's inputs; `read` makes a path of a text."""
+    """Return the files of a command by the names of the kind's inputs; `read` turns a text into a path."""
     from jobs.registry import load_kind
     from workers.intake import check_inputs, intake_of
 
@@ -297,7 +297,7 @@ def _run_request(request: BatchRequest, run: _Run) -> RunResult[ExportReport]:
         inputs, batch_id, dropped = run.inputs, run.batch_id, None
         profiles = new_batch(request, configured, name=request.kind).profiles
     else:
-        # Which models the batch needs is known only once its intake has made its settings.
+        # The models that the batch needs are known only after its intake has created its settings.
         check_output(run.out)
         inputs, (batch_id, dropped, profiles) = {}, _submit_first(request, run)
 
@@ -340,7 +340,7 @@ def _submit(
     settings: Settings,
     rejected: Path,
 ) -> Submission:
-    """Accept the inputs as a batch, and write the refused records into a file."""
+    """Submit the inputs as a batch, and write the refused records to a file."""
     from db import migrate
     from pressroom.run import rejected_lines
     from workers.producer import submit

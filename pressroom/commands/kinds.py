@@ -74,7 +74,7 @@ def show_kind(
 
 
 def _listed(name: str) -> dict[str, object]:
-    """Return an entry of the list; for a kind that cannot be loaded or run, it has the reason."""
+    """Return a kind's entry in the list, with the reason if the kind cannot be loaded or run."""
     from jobs.errors import ConfigurationError
     from jobs.registry import load_kind
     from pressroom.schemas import summary_of

@@ -1,4 +1,4 @@
-"""The commands that run one part of Pressroom each, manage the database and print the settings."""
+"""The commands that run all or one part of Pressroom, manage the database and print the settings."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ class InstalledModel(Manifest):
     calibration_error: str | None = None
     """Why its calibration cannot be used; no worker loads the model until the calibration is removed."""
     training_temperature: float | None
-    """Temperature in a classifier's own files: 1 if its training did not calibrate it; else None."""
+    """Temperature in a classifier's files, 1 if its training did not calibrate it; None for other models."""
 
 
 class ListResult(BaseModel):
@@ -145,14 +145,14 @@ def verify(
 
 
 def _warn_of_engines(model: Manifest) -> None:
-    """Warn of engines that cannot run a new model, before a worker fails to start because of it."""
+    """Warn about engines that cannot run a new model, before a worker fails to start because of them."""
     for engine, reason in (model.trial.engines if model.trial is not None else {}).items():
         if reason:
             _progress(f"warning: the engine {engine!r} cannot run {model.architecture}: {reason}")
 
 
 def _listed(folder: Path, manifest: Manifest) -> InstalledModel:
-    """Return the model for the list; warn of an unusable calibration, so that the list stays complete."""
+    """Return a model's entry in the list; an unusable calibration causes a warning instead of an error."""
     from workers.models.files import MalformedFileError
 
     try:

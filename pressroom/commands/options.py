@@ -41,7 +41,7 @@ def _batch_id(text: str) -> UUID:
 
 
 def label(text: str | None) -> str | None:
-    """Check the text of an option that becomes a label in tables and logs; used as its callback."""
+    """Check and return the text of an option that becomes a label in tables and logs; used as a callback."""
     if text is not None and (problem := label_problem(text)) is not None:
         raise typer.BadParameter(f"{ascii(text)[:80]} {problem}")
     return text
@@ -101,7 +101,7 @@ Decimal = Annotated[
 
 
 def is_dropped_too_much(dropped: Dropped | None, max_dropped: float | None) -> bool:
-    """Return whether a command fails because of refused records, by default because of a single one.
+    """Return whether a command fails because records were refused; without `max_dropped`, one is enough.
 
     If more than the allowed or usual share was refused, the error is printed.
     """

@@ -61,7 +61,7 @@ class ScheduleGroup:
     """A group of commands that manage schedules: those of one kind, or all of them."""
 
     command: str = "schedule"
-    """Word of the command line, with which the codes of its errors begin."""
+    """Name of the group on the command line; its error codes begin with this word."""
     noun: str = "schedule"
     """Word for a schedule in messages."""
     kind: str | None = None
@@ -198,7 +198,7 @@ def add_schedule_commands(app: typer.Typer, group: ScheduleGroup) -> None:
 
 
 def _add(app: typer.Typer, name: str, command: Callable[..., None], group: ScheduleGroup) -> None:
-    """Add the command for the group; one of a single kind has no options for kind and tenant."""
+    """Add a command to the group; in a group of a single kind, it has no options for kind and tenant."""
     dropped = {"group"} if group.kind is None else {"group", "kind", "tenant"}
     signature = inspect.signature(command, eval_str=True)
 
@@ -280,7 +280,7 @@ def create(
                 **options.given(),
             ).model_dump(),
         )
-        if intake.options_type is None:  # fails now if every run would fail
+        if intake.options_type is None:  # fail now if every run would fail
             request = BatchRequest(
                 kind=kind, model=recurring.model, settings=recurring.settings, tenant=tenant
             )

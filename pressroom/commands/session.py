@@ -58,7 +58,7 @@ def altered_named() -> Iterator[OnAltered]:
     """Yield a function that records altered results; if there were any, list them and exit with status 1."""
     from pressroom.show import say_altered
 
-    left_out: dict[Altered, None] = {}  # each once and in order, as results are read more than once
+    left_out: dict[Altered, None] = {}  # an ordered set, because results are read more than once
     yield lambda altered: left_out.update({altered: None})
     if left_out:
         say_altered(list(left_out))

@@ -1,1 +1,1 @@
-"""The export for kinds without one of their own: the artifacts, a table of the jobs, and a page to read."""
+"""The default export of a kind: its artifacts, a table of its jobs, and a page to read them."""

@@ -1,4 +1,4 @@
-"""The results that `run KIND` writes into the output folder, for a kind without an export of its own."""
+"""The files that `run KIND` writes into the output folder for a kind that has no exporter."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ MAX_PAGE_RESULTS = 200
 """Maximum number of results on the page; the tables have all of them."""
 
 MAX_PAGE_CHARACTERS = 6_000
-"""Maximum length of one text on the page, in characters; its file has the rest."""
+"""Maximum length of one text on the page, in characters; a longer one is only complete in its file."""
 
 MAX_PAGE_FIGURES = 24
 """Maximum number of metrics shown for one result."""
@@ -63,7 +63,7 @@ PAGE = Page(package="pressroom.default_export", template="results.html.jinja", s
 
 @dataclass(frozen=True, slots=True)
 class ResultsReport:
-    """Number of results that were written."""
+    """Outcome of a default export: the number of results, and the kind's description of the batch."""
 
     num_results: int = 0
     description: tuple[Line, ...] = ()
@@ -85,9 +85,9 @@ def export_results(database: Engine, store: Store, summary: Summary, out: Path) 
 
     The results are those of the stage that was started last; the failures are those of all stages.
     An earlier export is replaced only when all files are written. Only the results on the page are kept in
-    memory. A batch without results leaves those of another batch in place. A result whose evidence does not
-    match is left out and listed in `summary.altered`. Raises StoreError, DiskFullError or ConfigurationError
-    (`output_unwritable`).
+    memory. If this batch has no results, those of another batch in the folder are kept. A result whose
+    evidence does not match is left out and listed in `summary.altered`. Raises StoreError, DiskFullError or
+    ConfigurationError (`output_unwritable`).
     """
     if keeps_results(summary, out, "result"):
         return ResultsReport()

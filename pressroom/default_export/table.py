@@ -1,7 +1,7 @@
 """The table of an export: one row per job, as JSONL, CSV and Parquet, written in constant memory.
 
-The metrics of a kind are only known once its last job has been read. So the rows are first written as JSONL
-while their columns are recorded, and the other two files are made from that file.
+The names of all metrics are known only after the last job has been read. So the rows are first written as
+JSONL while their columns are recorded, and the other two files are made from the JSONL file.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def flattened(row: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str
 
 
 class TableWriter:
-    """Writes the rows, and records the columns that their metrics need."""
+    """Writes rows to the JSONL file, and records the columns that their metrics need."""
 
     def __init__(self, lines: TextIO) -> None:
         """Write to `lines`, which is results.jsonl open for writing."""

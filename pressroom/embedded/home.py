@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from jobs.errors import ConfigurationError, DiskFullError
 
 MIN_FREE_MB = 300
-"""Free disk space needed to start, in MB.
+"""Minimum free disk space for starting the services, in MB.
 
 A new Postgres cluster takes 39 MB, and its log up to 256 MB more before a checkpoint frees it.
 """
@@ -74,7 +74,7 @@ class ServiceState(BaseModel):
 
 
 class HomeState(BaseModel):
-    """Content of services.json, which the owner writes with its pid, and again once all services answer."""
+    """Content of services.json. The owner adds the services once all of them answer."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -115,7 +115,7 @@ class Home:
             ) from error
 
     def release(self) -> None:
-        """Remove the state file and give up the lock, since no services run here any more."""
+        """Remove the state file and release the lock; call this after the services have ended."""
         if self._lock.is_locked:
             self._state_path.unlink(missing_ok=True)
             self._lock.release()
@@ -146,7 +146,7 @@ class Home:
         """Raise HomeUnsafeError if another user may rename entries of `parent` and so replace the home."""
         status = parent.stat()
         mode, is_sticky = status.st_mode, bool(status.st_mode & stat.S_ISVTX)
-        if status.st_uid not in (0, os.geteuid(), Path("/").stat().st_uid):  # root of another namespace
+        if status.st_uid not in (0, os.geteuid(), Path("/").stat().st_uid):  # last: root outside a namespace
             who, remedy = f"the user {_user(status.st_uid)}", ""
         elif mode & stat.S_IWOTH and not is_sticky:
             who, remedy = "anybody", f"`chmod o-w {parent}`, or "
@@ -181,10 +181,10 @@ class Home:
         return False
 
     def passwords(self) -> Passwords:
-        """Return this home's passwords, generated if there are none. Only the owner may call this."""
+        """Return this home's passwords; generate them at the first start. Only the owner may call this."""
         path = self.folder / "secrets.json"
         known = _read(path, Passwords) or Passwords()
-        if known.model_fields_set != set(Passwords.model_fields):  # a new home, or an older version's
+        if known.model_fields_set != set(Passwords.model_fields):  # a new home, or one of an older version
             _write(path, known)
         return known
 
@@ -227,7 +227,7 @@ class Home:
 
 
 def _mode() -> int:
-    """Return the mode of the home folder; root's is searchable, because Postgres then runs as `nobody`."""
+    """Return the mode of the home folder; others may enter root's, since Postgres runs as `nobody` there."""
     return 0o711 if os.geteuid() == 0 else 0o700
 
 

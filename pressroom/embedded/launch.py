@@ -1,9 +1,9 @@
-"""Turns its process into a server: takes the identity, sets the death signal, and calls exec.
+"""Turns its own process into a server: changes the identity, sets the death signal, and calls exec.
 
-process.py runs this file as a script. subprocess's preexec_fn is no alternative: it runs Python between fork
-and exec, which can deadlock in a program with threads (Python documentation, subprocess.Popen). Nor is
-util-linux's setpriv, which a minimal image lacks. The script uses only the standard library, so that it
-starts in 20 ms without site-packages.
+process.py runs this file as a script. There are two alternatives, and neither works here: subprocess's
+preexec_fn runs Python between fork and exec, which can deadlock in a program with threads (Python
+documentation, subprocess.Popen), and util-linux's setpriv is missing in minimal images. The script uses only
+the standard library, so that it starts in 20 ms without site-packages.
 
 Arguments: PARENT_PID DEATH_SIGNAL IDENTITY UID GID FOLDER COMMAND...
 """
@@ -25,7 +25,7 @@ CAP_DAC_OVERRIDE = 1
 
 
 def main(arguments: list[str]) -> None:
-    """Take the identity, set the signal to receive when the parent dies, and exec the command."""
+    """Change the identity, set the signal to receive when the parent dies, and exec the command."""
     parent_pid, death_signal, identity, uid, gid, folder, *command = arguments
     libc = ctypes.CDLL(None, use_errno=True)
     if identity == "namespace":
@@ -37,11 +37,11 @@ def main(arguments: list[str]) -> None:
     _check(libc.prctl(PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0), "prctl")
     if os.getppid() != int(parent_pid):
         sys.exit("the starting process has ended")  # it ended before the death signal was set
-    os.execv(command[0], command)  # noqa: S606 - no shell is wanted
+    os.execv(command[0], command)  # noqa: S606 - no shell is needed
 
 
 def _enter_user_namespace(libc: ctypes.CDLL, uid: int, gid: int) -> None:
-    """Become uid and gid in a namespace, but stay the same user to the file system (user_namespaces(7))."""
+    """Become uid and gid in a new namespace; the file system sees the same user (user_namespaces(7))."""
     real_uid, real_gid = os.geteuid(), os.getegid()
     _check(libc.unshare(CLONE_NEWUSER), "unshare")
     _write("/proc/self/setgroups", "deny")
@@ -50,7 +50,7 @@ def _enter_user_namespace(libc: ctypes.CDLL, uid: int, gid: int) -> None:
 
 
 def _drop_to(libc: ctypes.CDLL, uid: int, gid: int) -> None:
-    """Become uid and gid permanently; keep only the capability to pass through closed folders, if present."""
+    """Become uid and gid permanently; keep only the capability to enter closed folders, if it is present."""
     os.setgroups([])
     os.setgid(gid)
     _check(libc.prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0), "prctl")

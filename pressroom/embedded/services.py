@@ -18,7 +18,7 @@ from pressroom.embedded.valkey import ValkeyServer
 from workers.settings import Settings
 
 Say = Callable[[str], None]
-"""Function that prints one line for the user on the console."""
+"""Function that prints one line for the user."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +47,7 @@ class Services:
     def __init__(self, settings: Settings, say: Say, *, long_running: bool = False) -> None:
         """Prepare the services.
 
-        With `long_running` they run until they are stopped, and other commands may rely on them.
+        If `long_running` is true, they run until they are stopped, and other commands may rely on them.
         """
         self._configured = _configured(settings)
         self._say = say
@@ -89,9 +89,9 @@ class Services:
     def check(self, *, ask: bool = False) -> tuple[str, ...]:
         """Restart servers that have ended, on the same port and data, and return their names.
 
-        Call it about once a second. With `ask`, each server must also answer a probe, because one that is
-        about to end still runs. Blocks until a restarted server answers. Raises ServiceStartError or
-        DiskFullError if it does not.
+        Call it about once a second. If `ask` is true, a server that does not answer a probe is restarted as
+        well, because it may be about to end. The method waits until a restarted server answers. Raises
+        ServiceStartError or DiskFullError if it does not.
         """
         restarted = tuple(
             runner.name
@@ -147,10 +147,10 @@ class Services:
 
 
 def find_running(settings: Settings, *, long_running: bool = False) -> ServiceUrls | None:
-    """Return the services to use if none has to be started: configured, or run by another process.
+    """Return the URLs of services that are configured or that another process runs; start none.
 
-    Waits for an owner that is just starting them. Return None if a service is neither configured nor running,
-    or if `long_running` is requested and the services end with another command.
+    The function waits for an owner that is just starting them. It returns None if a service is neither
+    configured nor running, or if `long_running` is requested and the services end with another command.
     """
     configured = _configured(settings)
     if len(configured) == len(_URL_FIELDS):
@@ -171,7 +171,7 @@ def find_running(settings: Settings, *, long_running: bool = False) -> ServiceUr
 
 @contextmanager
 def embedded_services(settings: Settings, say: Say) -> Iterator[ServiceUrls]:
-    """Yield the running services, or else start them for the duration of the block. Main thread only."""
+    """Yield the URLs of running services, or of services started for this block. Main thread only."""
     running = find_running(settings)
     if running is not None:
         yield running

@@ -49,7 +49,7 @@ class ValkeyServer:
             raise NotReadyError(str(error)) from error
 
     def is_ending(self) -> bool:
-        return False  # the server ends at once when it is told to
+        return False  # the server ends immediately after its stop signal
 
     def url(self, port: int) -> str:
         return f"redis://:{self.password}@127.0.0.1:{port}/0"
