@@ -122,7 +122,7 @@ class ArticleSettings(BaseModel):
 def template_variables(brief: ArticleBrief, *, turn: int, point: str | None) -> dict[str, object]:
     """Return the variables of the blocks `first` and `next` of an article template; absent values are None.
 
-    `turn` counts the paragraphs before this one; `point` is the subject of this one.
+    `turn` is the number of paragraphs before this one, `point` the point of the outline that it is about.
     """
     is_default_language = brief.language.partition("-")[0] == DEFAULT_LANGUAGE
     return {
@@ -130,7 +130,7 @@ def template_variables(brief: ArticleBrief, *, turn: int, point: str | None) -> 
         "audience": brief.audience,
         "tone": brief.tone,
         "facts": brief.facts,
-        # Without an outline, the keywords serve as points.
+        # Without an outline the keywords are used as points, so they are not listed as well.
         "keywords": brief.keywords if brief.points else (),
         "language": None if is_default_language else language_name(brief.language),
         "point": point,

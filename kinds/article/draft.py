@@ -18,17 +18,17 @@ from jobs.text.repair import Piece, as_markdown, clean, without_repeats
 from kinds.article.brief import ArticleBrief, ArticleSettings, template_variables
 
 PARAGRAPH_WORDS = 80
-"""Typical words of a paragraph: the default model writes 40 to 100 on the example briefs."""
+"""Typical number of words of a paragraph: the default model writes 40 to 100 for the example briefs."""
 
 MIN_PARAGRAPH_WORDS = 30
-"""Minimum length limit of a turn, in words; with a lower one, a model cannot finish the sentence it began."""
+"""Minimum of the word limit of a turn; with a lower limit, a model cannot finish the sentence it began."""
 
 MAX_OVERSHOOT = 1.25
-"""Limit of a turn as a multiple of the missing words; a paragraph cut there has about the missing length once
-it is repaired."""
+"""Word limit of a turn, as a multiple of the missing words. A paragraph that is cut there and then repaired
+has about the missing length."""
 
 MAX_PARAGRAPH_TOKENS = 130
-"""Maximum tokens of a paragraph, about 100 words; one that has not ended by then drifts, so it is cut and
+"""Maximum tokens of a paragraph, about 100 words. A longer paragraph drifts off its topic, so it is cut and
 repaired."""
 
 TOKENS_PER_WORD = 1.35
@@ -40,7 +40,7 @@ ENOUGH = 0.85
 than is missing."""
 
 TURNS_IN_PROMPT = 3
-"""Latest paragraphs that the model sees besides the first: enough to continue from, and a bounded prompt."""
+"""Number of latest paragraphs in the prompt besides the first: enough to continue from, and not too long."""
 
 MAX_OFF_TOPIC = 2
 """Maximum number of answers discarded as off-topic; later ones are kept, so that every job ends."""
@@ -48,8 +48,8 @@ MAX_OFF_TOPIC = 2
 FACTS_REPETITION_PENALTY = 1.0
 """Repetition penalty of the turn whose prompt has the facts.
 
-A higher penalty also covers the prompt and suppresses the words of the facts ("3 March" became "12 March",
-"Millbrook" became "Ashwood").
+A higher penalty would also apply to the words of the prompt and change the facts ("3 March" became
+"12 March", "Millbrook" became "Ashwood").
 """
 
 
@@ -70,7 +70,7 @@ class Draft:
         self._question: Message | None = None
 
     def is_finished(self) -> bool:
-        """Return whether the article is long enough, or the maximum number of turns is reached."""
+        """Return whether the article is long enough or has reached the maximum number of turns."""
         max_turns = 2 + math.ceil(self._brief.length / MIN_PARAGRAPH_WORDS)
         return self.num_words() >= ENOUGH * self._brief.length or self.num_turns >= max_turns
 
@@ -83,7 +83,7 @@ class Draft:
         return Prompt((system, *history, self._question))
 
     def next_sampling(self, settings: ArticleSettings, seed: int) -> Sampling:
-        """Return the batch's sampling, limited to the missing words; each turn has a seed of its own."""
+        """Return the batch's sampling, limited to the missing words; each turn has its own seed."""
         missing_words = max(MIN_PARAGRAPH_WORDS, MAX_OVERSHOOT * (self._brief.length - self.num_words()))
         return Sampling(
             max_new_tokens=min(MAX_PARAGRAPH_TOKENS, round(missing_words * TOKENS_PER_WORD)),
@@ -109,7 +109,7 @@ class Draft:
             self._exchanges.append((self._question, Message("assistant", as_markdown(piece.blocks))))
 
     def kept(self) -> tuple[list[str], int]:
-        """Return the blocks of all answers without repeats, and the number of dropped sentences."""
+        """Return the blocks of all answers without repeated sentences, and the number of these sentences."""
         return without_repeats(block for piece in self.pieces for block in piece.blocks)
 
     def markdown(self) -> str:

@@ -40,14 +40,15 @@ from storage.store import Store
 FILES = "articles"
 
 _LISTED = re.compile(rf"{FILES}/[A-Za-z0-9_-]+\.[a-z0-9]+")
-"""Path of an article in results.jsonl; file_stem() produces no other characters."""
+"""Pattern of an article's path in results.jsonl; file_stem() produces only these characters."""
 
 
 def export_articles(database: Engine, store: Store, summary: Summary, out: Path) -> Quality:
     """Write the articles as Markdown and JSON, index.html and summary.json; return the articles' quality.
 
-    Only the articles on the page are kept in memory. A batch without articles leaves the results of another
-    batch in place. An article whose evidence does not match is left out and listed in `summary.altered`.
+    Only the articles on the page are kept in memory. If the batch has no articles, the results of another
+    batch in the folder are kept. An article that does not match its provenance is left out and listed in
+    `summary.altered`.
     Raises StoreError, DiskFullError or ConfigurationError.
     """
     quality = Quality()
@@ -75,7 +76,7 @@ def export_articles(database: Engine, store: Store, summary: Summary, out: Path)
 
 
 def _earlier_files(out: Path) -> Iterator[str]:
-    """Yield the articles that an earlier results.jsonl lists, and the JSON file beside each."""
+    """Yield the paths of the articles that an earlier results.jsonl lists, and of their JSON files."""
     for name in listed_files(out / RESULTS, _LISTED):
         yield name
         yield str(Path(name).with_suffix(".json"))

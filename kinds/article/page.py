@@ -1,7 +1,7 @@
 """The page that shows a batch's articles: one self-contained HTML file that fetches nothing.
 
-Everything on it was written by a model or a user. The template escapes it, the articles' HTML is made from
-Markdown without raw HTML and then sanitised, and the page's content security policy forbids other scripts.
+Everything on it was written by a model or a user, so the template escapes it. The articles' HTML is made from
+Markdown without raw HTML and then sanitised. The page's content security policy forbids all other scripts.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from pressroom.pages import Page, PageFailure
 from pressroom.summary import Summary
 
 MAX_PAGE_ARTICLES = 500
-"""Maximum number of articles on the page: 500 articles of 1,500 words, the longest, take 6 MB, which a
-browser still opens easily."""
+"""Maximum number of articles on the page. With the maximum length of 1,500 words, 500 articles take 6 MB,
+which a browser still opens easily."""
 
 SHORT_DIGEST = 16
-"""Hexadecimal digits shown of a digest, enough to tell two apart at a glance; the JSON file has all."""
+"""Number of hexadecimal digits shown of a digest, enough to distinguish two; the JSON file has them all."""
 
 PAGE = Page(
     package="kinds.article",
@@ -50,7 +50,7 @@ _HEADINGS = {"h1": "h3", "h2": "h3", "h3": "h4", "h4": "h5", "h5": "h6", "h6": "
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provenance:
-    """The part of an article's statement that is most relevant to a reader."""
+    """The part of an article's provenance statement that is most relevant to readers."""
 
     model: str
     revision: str
@@ -78,7 +78,7 @@ class PageArticle:
     custom_id: str
     job_id: str
     anchor: str
-    """Anchor that is unique on the page: the article's file name without its suffix."""
+    """Anchor of the article, unique on the page: its file name without the suffix."""
     markdown: str
     """The artifact, including front matter and title."""
     metrics: ArticleMetrics
@@ -95,7 +95,7 @@ class PageArticle:
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """Return the ways in which the article is not as requested, which the reader may filter by."""
+        """Return the names of the requirements that the article does not meet; readers can filter by them."""
         metrics = self.metrics
         named = {
             "length": not metrics.is_within_length,
@@ -163,7 +163,7 @@ def without_front_matter(markdown: str) -> str:
 
 
 def read_provenance(statement: bytes | None) -> Provenance | None:
-    """Return the part of a statement that a reader sees.
+    """Return the part of a provenance statement that readers see.
 
     Return None if the statement is of another version, or its job called no model.
     """
@@ -199,7 +199,7 @@ def _engine(engine: Mapping[str, object]) -> str:
 
 
 def _num_remarks(articles: Sequence[PageArticle]) -> dict[str, int]:
-    """Return how many articles each filter shows, without filters that show none."""
+    """Return how many articles each filter would show; filters without articles are omitted."""
     names = [name for article in articles for name in article.remarks]
     return {
         name: names.count(name) for name in ("length", "repetition", "language", "flagged") if name in names

@@ -39,7 +39,7 @@ class ArticleMetrics(BaseModel):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quality:
-    """Numbers of articles that have the requested length and that stay within the bound on repetition."""
+    """The numbers of articles with the requested length and of articles within the bound on repetition."""
 
     num_articles: int = 0
     num_within_length: int = 0

@@ -48,7 +48,7 @@ class NotAnsweredError(TransientError):
 
 @dataclass(frozen=True, slots=True)
 class CalibrationTexts:
-    """A labelled file, read before the model classifies it, and its division into halves."""
+    """The texts of a labelled file, divided into a half to fit on and a half to measure on."""
 
     path: Path
     content: CalibrationFile
@@ -63,11 +63,11 @@ class StoredCalibration:
     folder: Path
     calibration: Calibration
     replaced: str | None
-    """The previous calibration in words, usually the name of its labelled file; None if there was none."""
+    """Description of the replaced calibration, usually the name of its labelled file; else None."""
 
 
 def read_labelled_file(source: LabelledInput, max_dropped: float | None = None) -> CalibrationTexts:
-    """Read the file and report everything that can be wrong with it, before a worker is started.
+    """Read the whole file and check it, before a worker is started.
 
     Raises FileRejectedError, LabelledFileError or CalibrationDataError.
     """
@@ -92,7 +92,7 @@ def read_labelled_file(source: LabelledInput, max_dropped: float | None = None) 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """The installed model to calibrate, as it was before it classified the texts."""
+    """The installed model to calibrate; its manifest is read before the model classifies the texts."""
 
     folder: Path
     manifest: Manifest
@@ -109,7 +109,7 @@ class Model:
 
     @property
     def installed_sha256(self) -> str:
-        """Return the digest by which a batch identifies the model that it uses."""
+        """Return the digest of the installed files, by which a batch detects that they were replaced."""
         return installed_digest(self.manifest)
 
     def calibrate(
@@ -121,7 +121,7 @@ class Model:
         *,
         with_offsets: bool,
     ) -> StoredCalibration:
-        """Fit a calibration on the batch's answers and store it; any error leaves the model as it was.
+        """Fit a calibration on the batch's answers and store it; after an error the model is unchanged.
 
         Raises NotAnsweredError, OtherQuestionError, and the errors of `answered`, `fit_on_half` and
         `write_calibration`.

@@ -34,7 +34,7 @@ from workers.settings import Profile, Settings
 
 KIND = "sentiment_labels"
 PROFILE = "evaluate"
-"""Profile of a worker that has only the evaluated model."""
+"""Name of the worker profile that has only the evaluated model."""
 
 PREDICTIONS = "predictions.jsonl"
 EVALUATION = "evaluation.json"
@@ -60,7 +60,7 @@ class OtherQuestionError(InputError):
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Result of an evaluation."""
+    """The figures of a model on a labelled file."""
 
     figures: ClassificationFigures
     num_missing: int
@@ -93,7 +93,7 @@ def with_profile(settings: Settings, model: str) -> Settings:
     """
     require_labels(settings.models_folder, model, LABELS)
     own = {PROFILE: Profile(models=(model,))}
-    # It comes first, since among equally small profiles a batch uses the first, and only its workers start.
+    # Of equally small profiles a batch uses the first, and only the workers of this one are started.
     profiles = {**own, **settings.profiles, **own}
     return settings.model_copy(update={"profiles": profiles})
 
@@ -124,10 +124,11 @@ def submit_texts(
     *,
     calibrate_sha256: str = "",
 ) -> Submission:
-    """Accept the texts of a labelled file as one batch of blocks; the labels stay in the file.
+    """Submit the texts of a labelled file as one batch of blocks; the labels are not submitted.
 
-    With `calibrate_sha256`, the digest of the model's files, the model answers without a stored calibration.
-    Raises FileRejectedError and the errors of `workers.producer.new_batch`; then nothing was accepted.
+    `calibrate_sha256` is the digest of the model's files; if it is given, the stored calibration is not
+    applied. Raises FileRejectedError and the errors of `workers.producer.new_batch`; after an error, nothing
+    has been submitted.
     """
     tally = DroppedTally(source.path, on_rejected)
     num_texts = 0
@@ -159,7 +160,7 @@ def _jobs(texts: Iterator[LabelledText]) -> Iterator[NewJob]:
 def export_evaluation(
     database: Engine, store: Store, summary: Summary, source: LabelledInput, out: Path | None
 ) -> Evaluation:
-    """Compare the model's answers with the file's labels; if `out` is given, write both into that folder.
+    """Compare the model's answers with the file's labels; write both and the figures into `out`, if given.
 
     Raises NothingEvaluatedError and the errors of `answered`.
     """
@@ -239,7 +240,7 @@ def _predictions(out: Path | None) -> Iterator[_Predictions]:
 
 
 class _Predictions:
-    """Writes predictions.jsonl if there is an output folder, and otherwise nothing."""
+    """The writer of predictions.jsonl; without an output folder it writes nothing."""
 
     def __init__(self, lines: TextIO | None) -> None:
         self._lines = lines

@@ -18,13 +18,13 @@ _MEDIA_TYPES = {
 
 
 class ClassifierSettings(BaseModel):
-    """Settings of the classifier kind, of which there are none: the payload defines the model completely."""
+    """The settings of the classifier kind: it has none, because the payload defines the model completely."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class ClassifierKind(Kind[TrainingSpec]):
-    """One job, one model: trained outside the engines, with its held-out figures and its card."""
+    """Trains one model per job, and returns it with its figures on held-out texts and its model card."""
 
     name: ClassVar[str] = "classifier"
     version: ClassVar[str] = "1"
@@ -44,7 +44,7 @@ class ClassifierKind(Kind[TrainingSpec]):
         return ()
 
     def run(self, payload: TrainingSpec, context: Context) -> Result:
-        """Train, or continue from this job's last checkpoint. The model card is the first artifact."""
+        """Train the model, from the job's last checkpoint if there is one; the first artifact is its card."""
         trained = context.port(Training).train_classifier(payload)
         recipe = json.loads(trained.files["recipe.json"])
         parents = [Parent("training_data", file.name, file.sha256) for file in payload.files]

@@ -1,4 +1,4 @@
-"""Reads labelled texts from a file, one in memory at a time; each unusable line is refused individually."""
+"""Reads labelled texts from a file, one line in memory at a time; unusable lines are refused individually."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LABELS: tuple[Label, ...] = ("negative", "neutral", "positive")
 """Labels in the order of a trained model's outputs."""
 
 MAX_TARGETS = 200
-"""Maximum number of targets of one text; a mapping with more is not a list of labels."""
+"""Maximum number of targets of one text; a larger mapping is assumed not to contain labels."""
 
 MAX_MAPPING_CHARACTERS = 100_000
 
@@ -70,7 +70,7 @@ class LabelColumns(BaseModel):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelledInput:
-    """A labelled file, as a command line names it."""
+    """A labelled file with its columns and format, as given on a command line."""
 
     path: Path
     columns: LabelColumns
@@ -86,7 +86,7 @@ class LabelledText:
     """A text with its true label."""
 
     id: str
-    """`LINE`, or `LINE.NUMBER` if the targets come from a mapping."""
+    """The line number, or `LINE.NUMBER` if the targets come from a mapping."""
     text: str
     target: str
     """Entity that the label is about; empty: the text as a whole."""
@@ -137,8 +137,8 @@ def read_labelled_texts(
 ) -> Iterator[LabelledText | Rejected]:
     """Stream the labelled texts and the refused lines.
 
-    `opener` opens the path, of which otherwise only the name is used. Raises FileRejectedError if the whole
-    file is unusable.
+    `opener` opens the file; apart from that, only the name of `path` is used. Raises FileRejectedError if the
+    whole file is unusable.
     """
     num_records = 0
     for record in _records(path, columns, options, opener):
@@ -213,7 +213,7 @@ def _string(record: Record, column: str) -> str:
 def _labels_of_targets(value: object, column: str) -> list[tuple[str, str]]:
     """Return the pairs of a mapping such as `{"Acme": "positive"}`.
 
-    The mapping is an object, JSON or a Python literal; none of it is executed.
+    The value may be an object, JSON text, or a Python literal, which is parsed but not executed.
     """
     if isinstance(value, str):
         value = _literal(value)

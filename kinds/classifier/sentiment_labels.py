@@ -1,6 +1,6 @@
 """The kind that returns a probability for each class of each text, without history or entities.
 
-It serves evaluations and other programs.
+It is used by evaluations and calibrations, and by other programs.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class LabelPrediction(BaseModel):
 
 
 class SentimentLabelsKind(Kind[LabelBlock]):
-    """Gives each text the probabilities of its labels."""
+    """Computes the probability of every label for each text."""
 
     name: ClassVar[str] = "sentiment_labels"
     version: ClassVar[str] = "2"
@@ -104,13 +104,13 @@ class SentimentLabelsKind(Kind[LabelBlock]):
 
 
 def text_digest(text: str, target: str) -> str:
-    """Return the SHA-256 of text and target, joined by NUL, which identifies what an answer is about."""
+    """Return the SHA-256 of text and target, joined by NUL, by which an answer is matched to its text."""
     return sha256_hex(f"{text}\0{target}".encode())
 
 
 def _prediction(text: LabelText, answer: LabelProbabilities) -> LabelPrediction:
     values = dict(zip(LABELS, answer.of(LABELS), strict=True))
-    # Significant digits instead of decimals: an overconfident model's small values show how sure it is.
+    # Significant digits are kept, not decimals, because the small values of an overconfident model matter.
     rounded = {label: float(f"{value:.7g}") for label, value in values.items()}
     return LabelPrediction(
         id=text.id,

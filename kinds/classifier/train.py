@@ -54,9 +54,9 @@ LINE_SECONDS = 10.0
 """Minimum seconds between two lines of progress."""
 
 MANY = 4
-"""With this many times the needed texts, near-duplicates are not searched before workers start.
+"""Multiple of the required number of texts from which near-duplicates are not sought before workers start.
 
-By the default shares that is 1,200 texts, for which the search takes a third of a second.
+With the default shares the limit is 1,200 texts, for which the search takes a third of a second.
 """
 
 
@@ -68,7 +68,7 @@ class TrainingDataMissingError(ConfigurationError):
 
 @dataclass(frozen=True, slots=True)
 class PreparedTraining:
-    """A training with the bytes of its files, of which every line was read once."""
+    """A training specification with its files, all of whose lines have been read and checked."""
 
     spec: TrainingSpec
     bodies: Mapping[str, bytes]
@@ -82,7 +82,7 @@ class PreparedTraining:
 
 
 def read_plan(path: Path) -> Plan:
-    """Read a TOML file. Raises an InputError that names the invalid field."""
+    """Read a training plan from a TOML file. Raises an InputError that names the invalid field."""
     try:
         return Plan.model_validate(read_toml(path))
     except ValidationError as error:
@@ -92,7 +92,7 @@ def read_plan(path: Path) -> Plan:
 
 
 def first_fault(error: ValidationError) -> str:
-    """Return the place and the message of the first fault."""
+    """Return the field and the message of the first validation error."""
     fault = error.errors()[0]
     return f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}"
 
@@ -100,8 +100,8 @@ def first_fault(error: ValidationError) -> str:
 def prepare(plan: Plan, folder: Path, models_folder: Path) -> PreparedTraining:
     """Find and read the plan's files in the folder, before anything is started.
 
-    A name may contain folders; if it is not found under the folder, its last part is tried. Raises InputError
-    or ConfigurationError.
+    A file name in the plan may contain folders; if no such file exists, the last part of the name is tried.
+    Raises InputError or ConfigurationError.
     """
     check_name(plan.model)
     base = read_manifest(model_folder(models_folder, plan.base))
@@ -116,9 +116,9 @@ def prepare(plan: Plan, folder: Path, models_folder: Path) -> PreparedTraining:
 
 
 def check_size(prepared: PreparedTraining) -> None:
-    """Raise SplitError if there are too few texts to hold some out, before workers are started.
+    """Raise SplitError before workers are started if there are too few texts to hold some out.
 
-    A large number of texts is not checked here but by the training: it could be too small only if most were
+    If there are many texts, only the training checks them: they could be too few only if most of them were
     near-duplicates, and finding those takes 0.3 ms per text.
     """
     shares = {"dev_share": prepared.spec.recipe.dev_share, "test_share": prepared.spec.recipe.test_share}
@@ -139,21 +139,21 @@ def _find(file: LabelledFile, folder: Path) -> Path:
 
 
 class TrainingFailedError(PermanentError):
-    """The job of the training failed; the message has the job's error."""
+    """The training job failed; the message contains the job's error."""
 
     code = "training_failed"
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingResult:
-    """Result of a training."""
+    """The model that a training installed, and its evaluation."""
 
     installed: Installation
     evaluation: dict[str, Any]
     batch_id: UUID
     job_id: UUID
     seconds: float
-    """Duration of the whole command."""
+    """Duration of the whole command in seconds."""
 
 
 def check_model_name(name: str, models_folder: Path) -> None:

@@ -18,7 +18,7 @@ class LabelledFile(LabelColumns):
     """A file of labelled texts, with its format and the meaning of its columns."""
 
     name: str = Field(min_length=1, max_length=200)
-    """Name for people and for error messages; the digest identifies the file."""
+    """Name that is shown to people; the digest identifies the file."""
     sha256: Sha256
     delimiter: str | None = None
     """Delimiter of a CSV file; None: detected."""
@@ -29,8 +29,8 @@ class LabelledFile(LabelColumns):
     licence: str | None = None
     """SPDX identifier of the licence, for the model card."""
     max_dropped_share: float = Field(default=0.2, ge=0, le=1)
-    """Maximum share of unusable lines; with more, nothing is trained. Public data sets have a tenth of lines
-    with other labels."""
+    """Maximum share of unusable lines; with more, nothing is trained. In public data sets, a tenth of the
+    lines have other labels."""
 
     @property
     def options(self) -> FileOptions:
@@ -39,7 +39,7 @@ class LabelledFile(LabelColumns):
 
 
 class Recipe(BaseModel):
-    """Settings of a training. The defaults are those of the bundled model, except for its dev share."""
+    """The settings of a training. Except for the dev share, the defaults are those of the bundled model."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
@@ -55,8 +55,8 @@ class Recipe(BaseModel):
     patience: int = Field(default=4, ge=1, le=1000)
     """Number of evaluations without a better dev macro-F1 after which a member's training ends."""
     members: int = Field(default=2, ge=1, le=10)
-    """Trainings that start from the same weights and differ in order and dropout; the model is their mean and
-    has the size of one. Each adds its full training time."""
+    """Number of trainings that start from the same weights and differ in order and dropout. The model is
+    their mean and has the size of one; each adds its full training time."""
     batch_size: int = Field(default=32, ge=1, le=1024)
     max_tokens: int = Field(default=96, ge=16, le=512)
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)
@@ -96,7 +96,10 @@ class Plan(BaseModel):
 
 
 class TrainingSpec(Plan):
-    """A plan with the exact base model, as the payload of a job. The same one produces the same model."""
+    """The payload of a training job: a plan and the digest of the base model's weights.
+
+    The same payload produces the same model.
+    """
 
     base_weights_sha256: Sha256
 

@@ -117,7 +117,7 @@ def _remove(name: str, *, json: bool) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _CalibrationRun:
-    """Arguments of the command."""
+    """One run of `pressroom models calibrate` with its arguments."""
 
     name: str
     source: LabelledInput
@@ -169,7 +169,7 @@ class _CalibrationRun:
 
 
 def _print(calibrated: StoredCalibration, summary: Summary, name: str, *, json: bool) -> None:
-    """Print a table on stdout, or everything as JSON."""
+    """Print the calibration and its figures on stdout, as a table or as JSON."""
     from workers.models.files import CALIBRATION
 
     content = calibrated.calibration.content

@@ -90,7 +90,7 @@ def evaluate_sentiment(
 
 @dataclass(frozen=True, slots=True)
 class _EvaluationRun:
-    """Arguments of the command."""
+    """One run of `pressroom evaluate sentiment` with its arguments."""
 
     source: LabelledInput
     label_map: str | None
@@ -100,7 +100,7 @@ class _EvaluationRun:
     device: str
 
     def run(self) -> RunResult[Evaluation]:
-        """Classify the texts, and write the results into the folder if one is named."""
+        """Classify the texts, and write the results into the folder `out` if there is one."""
         from kinds.classifier.evaluate import PROFILE, check_texts, with_profile
         from pressroom.run import RunRequest, run_batch
 
@@ -148,7 +148,7 @@ class _EvaluationRun:
 
 
 def _print(evaluation: Evaluation, model: str, file: Path) -> None:
-    """Print a table on stdout."""
+    """Print the figures of the evaluation as tables on stdout."""
     figures = evaluation.figures
     print_line(f"{model} on {file.name}: {figures.num_examples} texts")
     print_line(f"accuracy  {figures.accuracy:.3f}   macro-F1  {figures.macro_f1:.3f}")

@@ -40,7 +40,7 @@ def labelled_input(
     label_map: str | None,
     options: FileOptions,
 ) -> LabelledInput:
-    """Return the file with the columns that the options name. Raises BadParameter."""
+    """Return the labelled file with its columns. Raises BadParameter for contradictory options."""
     if (label is None) == (targets is None) or (target is not None and targets is not None):
         raise typer.BadParameter(
             "give --label, with or without --target, or else --targets", param_hint="--label"
@@ -54,7 +54,7 @@ def labelled_input(
 
 
 def label_options(source: LabelledInput, label_map: str | None) -> list[str]:
-    """Return the options as words of a command line, for a command that continues the batch."""
+    """Return the options as command-line arguments, for the command that continues the batch."""
     columns = source.columns
     options = {
         "--text": columns.text,

@@ -81,7 +81,7 @@ def train_classifier(
 
 @dataclass(frozen=True, slots=True)
 class _Options:
-    """Options of the command line that define the plan, or name its file."""
+    """The command-line options, which define a training plan or name its file."""
 
     file: Path
     out: str | None
@@ -93,7 +93,7 @@ class _Options:
     data: Path | None
 
     def prepared(self, settings: Settings) -> PreparedTraining:
-        """Return the plan with its data; errors in either are reported as wrong usage."""
+        """Return the plan with its data; after an error in either, exit with the status of wrong usage."""
         from kinds.classifier.train import (
             PLAN_SUFFIX,
             TrainingDataMissingError,

@@ -8,7 +8,10 @@ from __future__ import annotations
 SPEC, DATA, CHECKPOINTS, RESULT = "spec.json", "data", "checkpoints", "result"
 
 EXIT_REFUSED = 3
-"""Exit status of a refused training, whose last event has the reason; any other except 0 is a crash."""
+"""Exit status of a training that ended with an error, which its last event reports.
+
+Any other status except 0 means a crash.
+"""
 
 RESULT_FILES = (
     "MODEL_CARD.md",
@@ -18,4 +21,4 @@ RESULT_FILES = (
     "evaluation.json",
     "recipe.json",
 )
-"""Files of a result, in the order in which people read them."""
+"""Names of the files of a result, with those that people read first at the beginning."""

@@ -22,9 +22,9 @@ Floats = NDArray[np.float64]
 """Logits or probabilities of shape (examples, classes)."""
 
 TEMPERATURES = (0.05, 20.0)
-"""Range in which the temperature is sought; a model outside it cannot be corrected by one temperature."""
+"""Range in which the temperature is sought; a model that needs another one cannot be corrected this way."""
 MAX_OFFSET = 5.0
-"""Maximum offset of a class's logit: e to the 5 makes a class over a hundred times as frequent as it was."""
+"""Maximum offset of a class's logit: an offset of 5 already multiplies its odds by e^5, over a hundred."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +40,8 @@ def fit_calibration(logits: Floats, labels: NDArray[np.int64]) -> Calibration:
     """Return the temperature and offsets with the smallest negative log-likelihood.
 
     This is bias-corrected temperature scaling (Alexandari, Kundaje, Shrikumar 2020, section 2.2). The
-    training partly withholds the classes' shares (`Recipe.balance`); the offsets restore the shares of the
-    dev part.
+    training partly removes the effect of how frequent each class is (`Recipe.balance`); the offsets restore
+    the shares of the dev part.
     """
 
     def loss(parameters: NDArray[np.float64]) -> float:
@@ -57,8 +57,9 @@ def fit_calibration(logits: Floats, labels: NDArray[np.int64]) -> Calibration:
 
 
 def fit_temperature(logits: Floats, labels: NDArray[np.int64]) -> Calibration:
-    """Return only a temperature: temperature scaling (Guo et al. 2017, section 4.2) changes no answer.
+    """Return the temperature with the smallest negative log-likelihood, with offsets of 0.
 
+    This is temperature scaling (Guo et al. 2017, section 4.2), which never changes the most probable class.
     The loss is convex in 1 / T, so its only minimum is found.
     """
     low, high = np.log(TEMPERATURES)
@@ -69,7 +70,7 @@ def fit_temperature(logits: Floats, labels: NDArray[np.int64]) -> Calibration:
 
 
 def _loss(logits: Floats, labels: NDArray[np.int64], log_temperature: float) -> float:
-    """Return the mean negative log-likelihood."""
+    """Return the mean negative log-likelihood of the labels at this temperature."""
     predicted = probabilities(logits, float(np.exp(log_temperature)))
     return float(-np.log(np.maximum(predicted[np.arange(len(labels)), labels], 1e-12)).mean())
 
@@ -85,18 +86,21 @@ def probabilities(logits: Floats, temperature: float) -> Floats:
 MIN_HALF = 100
 """Minimum number of texts in each half.
 
-Fewer are enough for one temperature, but then the calibration error is mostly noise: of 100 answers that are
-right in 70%, the share of right ones alone has a standard error of 0.05.
+Fewer would be enough to fit one temperature, but the calibration error would be mostly noise: if 70 of 100
+answers are right, even the share of right answers has a standard error of 0.05.
 """
 MIN_OF_CLASS = 10
-"""Minimum number of texts of each class in each half; without any, nothing is known about the class."""
+"""Minimum number of texts of each class in each half; a class without texts cannot be fitted or measured."""
 SEED = 0
-"""Seed of the draw; it is fixed, so that the same texts give the same halves and figures can be compared."""
+"""Seed of the division; it is fixed, so that the same texts give the same halves and comparable figures."""
 
 MIN_DEVIATIONS = 3.0
-"""Standard deviations that count as more than chance; with random answers, one file in 740 exceeds them."""
+"""Number of standard deviations above which a result is not attributed to chance.
+
+Random answers exceed it for one file in 740.
+"""
 ROUNDING = 1e-9
-"""Differences of probabilities below this count as zero. Answers have seven digits."""
+"""Differences of probabilities below this count as zero, because answers are rounded to seven digits."""
 
 
 class CalibrationDataError(InputError):
@@ -112,7 +116,7 @@ class LabelsDisagreeError(InputError):
 
 
 class NoBetterError(InputError):
-    """The calibration is no improvement on held-out texts."""
+    """The calibration does not reduce the log loss on held-out texts."""
 
     code = "calibration_no_better"
 
@@ -140,8 +144,8 @@ class FitResult:
 def cut_in_halves(texts: Sequence[str], labels: Sequence[int], *, name: str) -> Halves:
     """Divide the texts into halves: each group of near-duplicates goes to the half that has fewer texts.
 
-    The order of the groups is drawn with SEED, and the same text about several targets is in one group.
-    `name` is that of the file, for the message. Raises CalibrationDataError.
+    The order of the groups is shuffled with SEED; a text that occurs with several targets is in one group.
+    `name` is the file's name, for error messages. Raises CalibrationDataError.
     """
     places: dict[str, list[int]] = {}
     for place, text in enumerate(texts):
@@ -213,8 +217,8 @@ def _named(calibration: Calibration) -> str:
 def check_agreement(predicted: Floats, labels: NDArray[np.int64], *, name: str) -> None:
     """Raise LabelsDisagreeError if the answers are no better than chance, or the labels seem exchanged.
 
-    Neither test counts right answers, because most of these are neutral in most files, and because a model
-    that favours a class, which a temperature does not change, is no reason to refuse a file.
+    Neither test counts right answers: in most files most of them are neutral, and a file is not refused
+    because the model favours one class, which a temperature cannot change.
     """
     order = _better_order(predicted, labels)
     if order is not None:
@@ -233,10 +237,10 @@ def check_agreement(predicted: Floats, labels: NDArray[np.int64], *, name: str) 
 
 
 def _better_order(predicted: Floats, labels: NDArray[np.int64]) -> tuple[int, ...] | None:
-    """Return the best order of the classes if it is clearly better than their own, or else None.
+    """Return the order of the classes that fits the answers best, or None if it is not clearly better.
 
-    Orders are compared by the sum over the classes of the mean probability of the right class: a class that
-    the model predicts too often for all texts alike adds the same to each order.
+    Orders are compared by the mean probability of the right class, summed over the classes. A class that the
+    model predicts too often for all texts alike adds the same amount to every order.
     """
     places = range(len(LABELS))
     best, most = None, ROUNDING
@@ -252,9 +256,9 @@ def _better_order(predicted: Floats, labels: NDArray[np.int64]) -> tuple[int, ..
 
 
 def deviations(predicted: Floats, labels: NDArray[np.int64]) -> float:
-    """Return how far the mean probability of the right class is above that of randomly permuted labels.
+    """Return by how much the mean probability of the right class exceeds that under permuted labels.
 
-    The unit is standard deviations: Hoeffding 1951, "A combinatorial central limit theorem".
+    The result is in standard deviations (Hoeffding 1951, "A combinatorial central limit theorem").
     """
     shares = np.bincount(labels, minlength=len(LABELS)) / len(labels)
     own = predicted - (predicted @ shares)[:, None]

@@ -1,4 +1,4 @@
-"""One training in a process of its own: `python -m kinds.classifier.training.child WORK BASE [THREADS]`.
+"""Runs one training in its own process: `python -m kinds.classifier.training.child WORK BASE [THREADS]`.
 
 WORK contains spec.json, data/SHA256.csv for each file and, if the training continues, a checkpoint in
 checkpoints/; the result is written to result/. Each line on stdout is an event as JSON for the parent. The
@@ -31,7 +31,7 @@ PROGRESS_SECONDS = 1.0
 
 
 def spec_digest(spec: TrainingSpec) -> str:
-    """Return the digest by which a checkpoint is assigned to its training."""
+    """Return the digest that is stored in a checkpoint to identify its training."""
     return hashlib.sha256(spec.model_dump_json().encode()).hexdigest()
 
 
@@ -47,7 +47,7 @@ def train(work: Path, base: Path, num_threads: int | None) -> None:
         test_share=recipe.test_share,
     )
     emit("split", num_train=len(split.train), num_dev=len(split.dev), num_test=len(split.test))
-    import torch  # only once the data are known to be usable, because it takes seconds
+    import torch  # imported only after the data have been checked, because the import takes seconds
 
     from kinds.classifier.training.fit import Task, fit
     from kinds.classifier.training.network import Encoder, with_adapters
@@ -57,7 +57,7 @@ def train(work: Path, base: Path, num_threads: int | None) -> None:
     if num_threads is not None:
         torch.set_num_threads(num_threads)
     torch.use_deterministic_algorithms(mode=True)
-    # No memory is read before it is written, and filling it would take 4% of a step.
+    # Memory is never read before it is written, so filling it is unnecessary and would take 4% of a step.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.manual_seed(spec.seed)  # for the new head and the adapters
     manifest = read_manifest(base)
@@ -106,13 +106,13 @@ def _progress_events() -> Any:
 
 
 def emit(event: str, **fields: object) -> None:
-    """Write one event as a line for the parent."""
+    """Write one event as a line on stdout, for the parent process."""
     sys.stdout.write(json.dumps({"event": event, **fields}) + "\n")
     sys.stdout.flush()
 
 
 def main() -> None:
-    """Run the training; a PressroomError becomes the last event."""
+    """Run the training; report a PressroomError as the last event."""
     if len(sys.argv) not in (3, 4):
         sys.exit("usage: python -m kinds.classifier.training.child WORK_FOLDER BASE_FOLDER [THREADS]")
     begin_child(EXIT_REFUSED)

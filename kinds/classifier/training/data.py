@@ -1,7 +1,7 @@
 """Examples of labelled files, and their split into train, dev and test in whole groups of near-duplicates.
 
-It loads no torch. A headline that is repeated in another data set or on another day in nearly the same words
-must not be on both sides of the split, or held-out figures would measure memorisation.
+This module does not import torch. A headline that is repeated in nearly the same words, in another data set
+or on another day, must not be on both sides of the split, or held-out figures would measure memorisation.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A line that was left out."""
+    """A line that is not used as an example, and the reason."""
 
     line: int
     reason: str
@@ -123,17 +123,17 @@ Part = Literal["train", "dev", "test"]
 SIMILAR = 0.6
 """Minimum Jaccard similarity of character shingles at which two texts belong to one group.
 
-Such texts are the same report with another number or name, such as "Hedge Funds Are Selling X" in a hundred
-tweets.
+Texts this similar are usually the same report with another number or name: a hundred tweets, for example, are
+of the form "Hedge Funds Are Selling X".
 """
 SHINGLE_CHARACTERS = 4
 NUM_PERMUTATIONS = 64
 """Permutations of MinHash; the standard error of the estimate is 1 / sqrt(64) = 0.125 (Broder 1997)."""
 HASH_SEED = 1
-"""Seed of the hashes. It is fixed because groups are a property of the texts; only the draw depends on the
-plan's seed."""
+"""Seed of the hashes. It is fixed, because the groups should depend only on the texts; their assignment to
+parts depends on the plan's seed."""
 MIN_PART = 30
-"""Minimum number of examples in each part; with fewer, macro-F1 is a matter of chance."""
+"""Minimum number of examples in each part; with fewer, macro-F1 depends mostly on chance."""
 
 _KEPT = re.compile(r"[^\w ]+")
 
@@ -155,7 +155,7 @@ class Split:
 
 
 def split_examples(examples: Sequence[Example], *, seed: int, dev_share: float, test_share: float) -> Split:
-    """Draw whole groups for test, then dev, until each has its share of each file's texts; the rest is train.
+    """Assign random groups to test, then dev, until each has its share of every file; the rest is train.
 
     Raises SplitError if a part would have fewer than MIN_PART examples.
     """
@@ -196,7 +196,10 @@ def num_needed(*, dev_share: float, test_share: float) -> int:
 
 
 def _part(group: list[tuple[int, int]], wanted: dict[tuple[int, str], float]) -> Part:
-    """Return the part for a group, by the file of its first text, and subtract its texts from `wanted`."""
+    """Return the first part that still lacks texts from the file of the group's first text, or else "train".
+
+    The group's texts are subtracted from `wanted`, the number of missing texts by file and part.
+    """
     parts: tuple[Part, ...] = ("test", "dev")
     for part in parts:
         if wanted[group[0][0], part] > 0:

@@ -1,7 +1,7 @@
 """The training loop and its checkpoints.
 
-Its random numbers follow from seed and step, so that a restart does not change them. A checkpoint has the
-whole state in one safetensors file: unlike a pickle, it is safe to load whoever wrote it.
+Random numbers are derived from the seed and the step, so that a restart does not change them. A checkpoint
+contains the whole state in one safetensors file, which, unlike a pickle, cannot run code when it is loaded.
 """
 
 from __future__ import annotations
@@ -45,24 +45,24 @@ class Evaluation:
 
     step: int
     loss: float
-    """Mean of the training loss since the last evaluation."""
+    """Mean training loss since the previous evaluation."""
     macro_f1: float
     """Macro-F1 as the mean over the files."""
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One of the trainings whose mean is the model, once it has ended."""
+    """A member whose training has ended; the model is the mean of all members."""
 
     best_step: int
-    """Step of its best weights, which are kept; counted over all members."""
+    """Step, counted over all members, at which the member had its best weights, which are kept."""
     macro_f1: float
     """Macro-F1 on the dev part as the mean over the files."""
 
 
 @dataclass(slots=True)
 class Progress:
-    """State of a training without its tensors. The random numbers of a step follow from its number."""
+    """The state of a training without its tensors; random numbers depend only on the seed and `step`."""
 
     step: int = 0
     """Number of the step over all members; a member that ends early skips the numbers of its last steps."""
@@ -72,7 +72,7 @@ class Progress:
     """Best dev macro-F1 of the member that is being trained."""
     best_step: int = 0
     seconds: float = 0.0
-    """Training time so far, including that before restarts."""
+    """Training time so far in seconds, including the time before restarts."""
     history: list[Evaluation] = field(default_factory=list)
     members: list[Member] = field(default_factory=list)
     """Members whose training has ended."""
@@ -81,7 +81,7 @@ class Progress:
 def write_checkpoint(
     folder: Path, progress: Progress, groups: dict[str, dict[str, Tensor]], *, spec_sha256: str
 ) -> Path:
-    """Write a file for the step atomically; `groups` are parameters, moments and averages."""
+    """Write a checkpoint atomically and return its path; `groups` has the tensors by group and name."""
     path = folder / f"step-{progress.step:08d}.safetensors"
     partial = path.with_suffix(".partial")
     tensors = {
@@ -96,7 +96,7 @@ def write_checkpoint(
 
 
 def read_newest(folder: Path, *, spec_sha256: str) -> tuple[Progress, dict[str, dict[str, Tensor]]] | None:
-    """Return the state of the latest step, or None. Raises CheckpointError if it is of another training."""
+    """Read the newest checkpoint, if there is one. Raises CheckpointError if it is of another training."""
     paths = sorted(path for path in folder.glob("*.safetensors") if _NAME.fullmatch(path.name))
     if not paths:
         return None
@@ -122,16 +122,20 @@ def copied(named: dict[str, torch.nn.Parameter]) -> dict[str, Tensor]:
 
 
 def put(named: dict[str, torch.nn.Parameter], values: dict[str, Tensor]) -> None:
-    """Set the parameters to the values."""
+    """Copy the values into the parameters of the same names, in place."""
     with torch.no_grad():
         for name, each in named.items():
             each.copy_(values[name])
 
 
 BUCKET_BATCHES = 40
-"""Number of batches whose examples are sorted by length together: little padding, but still random."""
+"""Number of batches whose examples are sorted by length together, for little padding in a still random order.
+"""
 LENGTH_NOISE = 2.0
-"""Maximum random number of tokens added to a length for sorting, so that similar lengths vary in order."""
+"""Maximum of the random number added to a length in tokens before sorting.
+
+It makes the order of examples with similar lengths vary.
+"""
 MAX_GRADIENT_NORM = 1.0
 STEP_SEEDS = 1_000_003
 """Factor that keeps the dropout seeds of different training seeds apart."""
@@ -142,7 +146,7 @@ OnProgress = Callable[[Progress, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A training task: the data, the recipe, and the folder of checkpoints."""
+    """The input of a training: the data, the recipe, the seed, and the folder of checkpoints."""
 
     train: Sequence[Example]
     dev: Sequence[Example]
@@ -159,9 +163,9 @@ def fit(
     on_progress: OnProgress,
     on_checkpoint: Callable[[Path], None],
 ) -> Progress:
-    """Train one member after the other, each until its last epoch or until dev macro-F1 stops improving.
+    """Train the members in turn, each until its last epoch or until dev macro-F1 stops improving.
 
-    The network then has the mean of their best weights.
+    At the end the network has the mean of the members' best weights.
     """
     training = _Training(net, encoder, task)
     training.resume()
@@ -204,7 +208,7 @@ class _Training:
 
     @property
     def own_step(self) -> int:
-        """Return the steps of the current member; random draws depend on the step over all members."""
+        """Return the step within the current member; random numbers depend on the step over all members."""
         return self.progress.step - len(self.members) * self.member_steps
 
     def _begin_member(self) -> None:
@@ -244,7 +248,7 @@ class _Training:
             }
 
     def save(self) -> Path:
-        """Write a checkpoint; between two members it contains finished members only."""
+        """Write a checkpoint; if no member is in progress, it contains only the finished members."""
         groups = {f"member{number}": each for number, each in enumerate(self.members)}
         if self.own_step:
             state = {name: self._optimizer.state[each] for name, each in self.parameters.items()}
@@ -288,7 +292,7 @@ class _Training:
         self._follow(min(recipe.average, self.own_step / (self.own_step + 10)))
 
     def _follow(self, decay: float) -> None:
-        """Update the moving average; its decay starts low, so that the random head fades out quickly."""
+        """Update the moving average; the decay starts low, so that the random initial head counts little."""
         if self._average:
             with torch.no_grad():
                 for name, each in self.parameters.items():
@@ -301,7 +305,7 @@ class _Training:
         return (self.member_steps - step) / max(1, self.member_steps - warmup)
 
     def evaluate(self) -> None:
-        """Evaluate the weights to be kept on the dev part, and keep them if they are the best so far."""
+        """Evaluate the current weights, or their average, on the dev part; keep them if they are the best."""
         progress, current = self.progress, copied(self.parameters)
         if self._average:
             put(self.parameters, self._average)
@@ -322,7 +326,7 @@ class _Training:
         return self._batches[place]
 
     def _plan(self, epoch: int) -> list[tuple[list[Encoded], list[int]]]:
-        """Return the batches of an epoch: draw which targets to leave out, the composition and the order."""
+        """Return an epoch's batches; omitted targets, composition and order are drawn at random."""
         recipe = self._task.recipe
         draw = random.Random(f"{self._task.seed}/{epoch}")  # noqa: S311 - a reproducible draw
         places = list(range(len(self._task.train)))
@@ -361,7 +365,7 @@ def log_priors(examples: Sequence[Example]) -> dict[int, Tensor]:
 def droppable_targets(examples: Sequence[Example]) -> list[bool]:
     """Return for each example whether its label is valid without the target.
 
-    It is not if the targets of one text have different labels.
+    A label is not valid without the target if the targets of the text have different labels.
     """
     labels: dict[tuple[int, int], set[int]] = {}
     for example in examples:

@@ -1,6 +1,6 @@
 """The network that is trained: an encoder with LoRA adapters and a classification head.
 
-It encodes examples, computes their logits, averages trained members, and writes the adapter.
+The module also encodes examples, averages the trained members, and writes the adapter.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ Encoded = tuple[list[int], list[int]]
 
 
 class BaseModelError(ConfigurationError):
-    """The base model cannot be fine-tuned to a classifier."""
+    """The base model cannot be fine-tuned into a classifier."""
 
     code = "training_base_unusable"
 
 
 def with_adapters(model: PreTrainedModel, recipe: Recipe, *, base: str) -> torch.nn.Module:
-    """Add LoRA to every linear map in the encoder's layers; the modules after them are trained in full."""
+    """Add LoRA to every linear layer of the encoder; the modules after the encoder are trained in full."""
     inner, linear = linear_parts(model)
     outer = sorted({_owner(name) for name in linear})
     if not inner or not outer:
@@ -64,7 +64,7 @@ def with_adapters(model: PreTrainedModel, recipe: Recipe, *, base: str) -> torch
 
 
 def _owner(name: str) -> str:
-    """Return the completely trained part that a linear map belongs to: bert.pooler.dense -> pooler."""
+    """Return the name of the module to train in full for a linear layer: bert.pooler.dense -> pooler."""
     parts = name.split(".")
     return parts[-2] if parts[-1] in {"dense", "out_proj"} else parts[-1]
 
@@ -76,7 +76,7 @@ def trainable(net: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A batch of examples as int64 tensors of shape (examples, longest)."""
+    """A batch of examples as int64 tensors of shape (examples, tokens of the longest example)."""
 
     input_ids: Tensor
     attention_mask: Tensor
@@ -96,7 +96,7 @@ class Encoder:
         self._has_types = "token_type_ids" in self._tokenizer.model_input_names
 
     def encode(self, pairs: Sequence[tuple[str, str]]) -> list[Encoded]:
-        """Encode pairs of text and target; a text that is too long loses its end, but the target is kept."""
+        """Encode pairs of text and target; the end of a long text is cut off, but the target is kept."""
         encoded: list[Encoded] = [([], [])] * len(pairs)
         for paired in (True, False):
             places = [place for place, (_, target) in enumerate(pairs) if bool(target) is paired]
@@ -116,7 +116,7 @@ class Encoder:
         return encoded
 
     def collate(self, rows: Sequence[Encoded]) -> Batch:
-        """Return the rows as a batch, padded to the longest."""
+        """Return the encoded examples as a batch, padded to the length of the longest."""
         longest = max(len(ids) for ids, _ in rows)
         input_ids = torch.full((len(rows), longest), self._pad_id, dtype=torch.long)
         token_type_ids = torch.zeros_like(input_ids)
@@ -159,13 +159,13 @@ def _by_length(rows: Sequence[Encoded]) -> Iterator[list[int]]:
 
 
 BYTES = 256
-"""Number of values of a byte, so that the dropped share is a multiple of 1 / 256."""
+"""Number of values of a byte: one random byte decides whether an element is dropped."""
 
 
 class ByteDropout(torch.nn.Dropout):
-    """Zeroes elements independently during training, with the nearest probability to `p` that a byte allows.
+    """A dropout whose probability is the multiple of 1 / 256 nearest to `p`, drawn from one byte per element.
 
-    It is a torch.nn.Dropout, for models that read its `p` and apply dropout themselves.
+    It subclasses torch.nn.Dropout for models that read `p` and apply dropout themselves.
     """
 
     def __init__(self, p: float) -> None:
@@ -176,7 +176,7 @@ class ByteDropout(torch.nn.Dropout):
     def forward(self, input: Tensor) -> Tensor:
         """Apply dropout to `input` of any shape and float dtype.
 
-        Each draw from torch's generator serves eight elements.
+        Each 64-bit number from torch's generator decides on eight elements.
         """
         if not self.training or not self._num_dropped:
             return input
@@ -186,7 +186,7 @@ class ByteDropout(torch.nn.Dropout):
 
 
 def use_byte_dropout(net: torch.nn.Module) -> None:
-    """Replace every torch.nn.Dropout that drops less than everything by a ByteDropout."""
+    """Replace every torch.nn.Dropout by a ByteDropout, except one that drops nearly everything."""
     for part in list(net.modules()):
         for name, inner in list(part.named_children()):
             if isinstance(inner, torch.nn.Dropout) and inner.p < 1 - 1 / BYTES:
@@ -194,14 +194,14 @@ def use_byte_dropout(net: torch.nn.Module) -> None:
 
 
 LOW, HIGH = ".lora_A.", ".lora_B."
-"""Parts of peft's names for a pair of factors A and B, whose product B A is the change of a weight."""
+"""Parts of peft's parameter names that mark the factors A and B; their product B A is added to a weight."""
 
 
 def mean_of_members(members: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """Return the mean of every parameter by name; for a pair of factors, factors of the mean product.
+    """Return the mean of every parameter by name; for a LoRA pair, factors of the mean of the products.
 
-    The mean of the products has up to the sum of the ranks; its best approximation at one member's rank is
-    kept (Eckart, Young 1936). Such a mean is better than its members only if all of them start from the same
+    The rank of that mean can be the sum of the members' ranks, so its best approximation at one member's rank
+    is used (Eckart, Young 1936). The mean is better than its members only if all of them start from the same
     weights (Wortsman et al. 2022, "Model soups").
     """
     first, *others = members
@@ -222,8 +222,8 @@ def mean_of_members(members: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor
 def _mean_factors(low: Sequence[Tensor], high: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """Return A of shape (rank, in) and B of shape (out, rank) with B A nearest to the mean of the products.
 
-    The products are never formed: with B = Q R and A' = P S for all members side by side, the singular
-    values of B A are those of R S', a square matrix of the sum of the ranks.
+    The products are never formed. With the factors of all members side by side, B = Q R and A' = P S, the
+    singular values of B A are those of R S', a square matrix whose size is the sum of the ranks.
     """
     rank, dtype = len(low[0]), low[0].dtype
     high_basis, high_parts = torch.linalg.qr(torch.cat(list(high), dim=1).double() / len(high))
@@ -251,7 +251,7 @@ def write_adapter(net: torch.nn.Module, folder: Path) -> None:
 
 
 def shift_head(net: torch.nn.Module, offsets: Sequence[float]) -> bool:
-    """Add the offsets to the head's bias, and so to all logits; return False if there is no trained bias."""
+    """Add the offsets to the bias of the head, and so to the logits; return False if no bias is trained."""
     heads = [
         part
         for part in net.modules()

@@ -51,7 +51,7 @@ class TrainingError(TransientError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingPlace:
-    """Resources of a worker process for trainings."""
+    """The resources of a worker process that its trainings use."""
 
     database: Engine
     store: Store
@@ -61,9 +61,9 @@ class TrainingPlace:
 
 
 def open_training(services: WorkerServices) -> Callable[[RunningJob], ChildTraining]:
-    """Open the training port, as a `workers.ports.PortOpener`.
+    """Return a function that opens the training port of a job; this is a `workers.ports.PortOpener`.
 
-    Each job has a port of its own, which ends when the job is abandoned.
+    Each job has its own port, whose training is stopped when the job is abandoned.
     """
     place = TrainingPlace(
         database=services.database,
@@ -75,7 +75,7 @@ def open_training(services: WorkerServices) -> Callable[[RunningJob], ChildTrain
 
 
 class ChildTraining:
-    """The training port of one job: one training at a time, which blocks the calling thread."""
+    """The training port of one job; it runs one training at a time and blocks the calling thread."""
 
     def __init__(self, job: ClaimedJob, inference: JobInference, place: TrainingPlace) -> None:
         self._job = job
@@ -115,7 +115,7 @@ class ChildTraining:
             logger.info("A training continues from a checkpoint.", extra={"checkpoint": newest})
 
     def _newest_checkpoint(self) -> str | None:
-        """Return the key of the newest checkpoint; None if there is none or the store may not be listed."""
+        """Return the key of the newest checkpoint; None if there is none or listing is not permitted."""
         try:
             return max(self._store.keys(self._prefix), default=None)
         except StoreRefusedError as error:
@@ -160,7 +160,7 @@ class ChildTraining:
     def _follow(
         self, child: subprocess.Popen[str], events: queue.SimpleQueue[Event | None], checkpoints: Path
     ) -> None:
-        """Process events until the child is done; raise the error that ended it otherwise."""
+        """Process the child's events until it has succeeded; otherwise raise the error that ended it."""
         while True:
             if self._inference.abandoned.is_set():
                 raise JobAbandonedError("another worker has taken over the job")
@@ -184,7 +184,7 @@ class ChildTraining:
                 self._report({name: value for name, value in event.items() if name != "event"})
 
     def _keep(self, path: Path) -> None:
-        """Store the checkpoint, then delete earlier ones; during an outage only this one is lost."""
+        """Store the checkpoint, then delete earlier ones; if the store is unavailable, skip this one."""
         try:
             self._store.put(self._prefix + path.name, path.read_bytes(), media_type=MEDIA_TYPE)
             for key in list(self._store.keys(self._prefix)):
@@ -209,7 +209,7 @@ def checkpoint_prefix(job_id: UUID) -> str:
 
 
 def forget_checkpoints(store: Store, job_id: UUID) -> None:
-    """Delete the checkpoints of a succeeded job; they stay if the store does not permit it."""
+    """Delete the checkpoints of a succeeded job, unless the store does not permit their deletion."""
     try:
         for key in list(store.keys(checkpoint_prefix(job_id))):
             store.delete(key)

@@ -1,4 +1,4 @@
-"""Writes the result of a training: calibrates and rounds it, measures it, and describes it in a card."""
+"""Writes the result of a training: the calibrated and rounded adapter, its evaluation, and the model card."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from workers.models.adapters import ADAPTER
 from workers.models.manifest import Manifest
 
 MIN_EXAMPLES = 10
-"""Minimum number of examples of a subset that gets figures of its own."""
+"""Minimum number of examples for which a subset has its own figures."""
 
 Predict = Callable[[Sequence[Example], bool], Floats]
 """Function that returns the logits of examples, with their targets or for the texts alone."""
@@ -200,7 +200,7 @@ class TrainingRun:
 
 
 def write_result(folder: Path, run: TrainingRun, net: torch.nn.Module, encoder: Encoder) -> None:
-    """Calibrate on the dev part, write the adapter, measure what was written, and describe it."""
+    """Calibrate on the dev part, write the adapter, evaluate the rounded weights, and write the card."""
     folder.mkdir(exist_ok=True)
     dev = run.split.dev
     calibration = fit_calibration(_logits(net, encoder, dev, True), labels_of(dev))
@@ -283,7 +283,7 @@ def _licences(run: TrainingRun) -> list[str]:
 
 
 def _recipe(run: TrainingRun) -> dict[str, object]:
-    """Return all that the weights depend on, except the processor, which may round sums differently."""
+    """Return all that determines the weights, except the processor, which may round sums differently."""
     base = run.base
     return {
         "training": run.spec.model_dump(mode="json"),
