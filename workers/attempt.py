@@ -1,4 +1,4 @@
-"""One attempt at one job: it turns a payload into a result, and decides what an error on the way means."""
+"""One attempt at one job: turns the payload into a result, or an error into the outcome of the job."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ MAX_ERROR_CHARACTERS = 2_000
 """Maximum length of an error message in Postgres: enough to act on, too short to contain a prompt."""
 
 MAX_BACKOFF_SECONDS = 3600.0
-"""Limit of the backoff. Doubling exceeds any limit of Postgres's intervals when a job may have many attempts.
-"""
+"""Maximum backoff. Without it, doubling would exceed the limit of Postgres's intervals for a job with many
+attempts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class WorkerIdentity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobServices:
-    """The services that the jobs of a worker process use. Any thread may use it."""
+    """The services that the jobs of a worker process use. Any thread may use them."""
 
     models: ModelPool
     ports: Ports
@@ -63,7 +63,7 @@ class Attempt:
 def run_attempt(
     job: ClaimedJob, inference: JobInference, services: JobServices, *, celery_task_id: str
 ) -> Attempt:
-    """Run the kind. Raises PressroomError, or whatever a faulty kind raises."""
+    """Run the job's kind on its payload. Raises PressroomError, or whatever a faulty kind raises."""
     started_at = datetime.now(UTC)
     kind = load_kind(job.kind)
     try:

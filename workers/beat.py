@@ -1,9 +1,10 @@
 """Celery beat with its schedules in Postgres: `pressroom beat`.
 
-With Celery's own command it is `celery -A workers.celery beat -S workers.beat:PostgresScheduler`.
+The equivalent command of Celery is `celery -A workers.celery beat -S workers.beat:PostgresScheduler`.
 
-It sends no messages: a due time becomes a batch, in one transaction with the row that records it, and the
-dispatcher finds the batch's jobs. Several may run; one is active, the others stand by.
+Beat sends no messages: it turns a due time into a batch, in one transaction with the row that records the due
+time, and the dispatcher finds the batch's jobs. Several processes may run; one is active, and the others
+stand by.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class BeatEndedError(PressroomError):
 
 
 class Beat:
-    """Settles due times while it leads. Belongs to one thread."""
+    """Handles due times, by creating their batches, while it leads. Belongs to one thread."""
 
     def __init__(self, database: Engine, settings: Settings) -> None:
         self._database = database
@@ -59,9 +60,9 @@ class Beat:
         self._postgres = Outage(logger, "Postgres", meanwhile="due runs wait")
 
     def tick(self) -> float:
-        """Settle what is due; return the seconds until the next tick.
+        """Handle the schedules that are due; return the seconds until the next tick.
 
-        Outages of Postgres are logged and do not end it.
+        Outages of Postgres are logged and waited for.
         """
         try:
             is_active = self._lead.is_held()
@@ -94,7 +95,7 @@ class Beat:
 
 
 class PostgresScheduler(Scheduler):
-    """The scheduler that `celery beat` runs; needs no broker and keeps no file.
+    """The scheduler that `celery beat` runs; it needs no broker and writes no file.
 
     The services of kinds run in the same process.
     """
@@ -112,7 +113,10 @@ class PostgresScheduler(Scheduler):
         super().__init__(*arguments, **options)
 
     def setup_schedule(self) -> None:
-        """Connect. Not called for the instance that Celery creates to print its name."""
+        """Connect to Postgres, and prepare beat and the services of kinds.
+
+        Celery does not call this for the instance that it creates only to print its name.
+        """
         place = self._place or _place_of(read_settings())
         settings = place.settings
         if settings.supervisor_pid is not None:
@@ -142,8 +146,8 @@ class PostgresScheduler(Scheduler):
     def _end(self, *_: object) -> None:
         """End now, or after the current tick.
 
-        An exception in the middle of a transaction would make its rollback fail, and be replaced by that
-        error.
+        SystemExit in the middle of a transaction would make the rollback fail, and that error would replace
+        it.
         """
         self._is_ending = True
         if not self._is_ticking:

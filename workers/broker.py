@@ -24,10 +24,10 @@ BROKER_ERRORS = (KombuOperationalError, RedisError, OSError)
 """Errors that Celery, kombu and redis-py raise when a broker is unavailable or refuses to work."""
 
 consumer_outage = Outage(logger, "Valkey", meanwhile="the worker waits and keeps its models and its jobs")
-"""The outage of the connection on which this process consumes messages."""
+"""Tracks outages of the connection on which this process consumes messages."""
 
 _ABSENT = "no message has this content"
-"""The element before which `require_queue` inserts; no queue contains it."""
+"""The element before which `require_writable` tries to insert; no queue contains it."""
 
 
 def require_queue(client: Redis, queue: str) -> None:

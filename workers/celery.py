@@ -1,7 +1,7 @@
 """The Celery app, which only signals that there is work.
 
-Messages carry only ids; Redis keeps nothing that Postgres does not know. `pressroom worker` starts `celery -A
-workers.celery` with its device pinned; this module never imports torch.
+Messages carry only ids, and Redis contains nothing that is not also in Postgres. `pressroom worker` starts
+`celery -A workers.celery` with its device pinned; this module never imports torch.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def make_app(redis_url: Callable[[], str]) -> Celery:
 def _forget_built_in_tasks(sender: Celery, **_: object) -> None:
     """Remove Celery's own tasks, unless remote control is on.
 
-    They call other tasks any number of times, and so could anyone who can reach the queue.
+    They can call other tasks any number of times, which anyone who can reach the queue could exploit.
     """
     if not read_settings().remote_control:
         for name in [name for name in sender.tasks if name.startswith("celery.")]:
@@ -59,12 +59,12 @@ def _configuration(server: RedisServer) -> dict[str, object]:
         "accept_content": ["json"],
         "task_serializer": "json",
         "task_ignore_result": True,
-        "task_acks_late": False,  # the lease recovers, not the broker
+        "task_acks_late": False,  # jobs are recovered by their lease, not by the broker
         "worker_prefetch_multiplier": 1,
         "worker_enable_remote_control": read_settings().remote_control,
         "worker_hijack_root_logger": False,
         "broker_connection_retry_on_startup": True,
-        "broker_connection_max_retries": None,  # a broker that is gone for an hour may still come back
+        "broker_connection_max_retries": None,  # even a broker that was away for an hour may come back
         "broker_transport_options": {SERVER: server, **transport_options()},
         "worker_consumer": "workers.consumer:PatientConsumer",
         # None of our tasks acknowledges late, so none is cancelled; if unset, Celery warns at each outage.

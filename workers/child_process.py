@@ -47,17 +47,17 @@ _OUTPUT_CHARACTERS = 20_000
 
 
 def start_child(module: str, *arguments: str, **options: Any) -> subprocess.Popen[Any]:
-    """Start `python -m MODULE ARGUMENT...`; `options` are those of Popen. The child calls `begin_child`."""
+    """Start `python -m MODULE ARGUMENT...`; `options` are Popen's. The child must call `begin_child`."""
     # Its stdin is closed when this process ends in any way, which ends the child.
     return subprocess.Popen([sys.executable, "-m", module, *arguments], stdin=subprocess.PIPE, **options)
 
 
 def begin_child(exit_code: int, before_exit: Callable[[], None] | None = None) -> None:
-    """Make this process, a child, exit at once when its parent ends; it contacts no model hub.
+    """Make this child process exit at once when its parent ends, and forbid it to contact a model hub.
 
     `before_exit` is called first, in the watching thread.
     """
-    os.environ["HF_HUB_OFFLINE"] = "1"  # everything is in the folders
+    os.environ["HF_HUB_OFFLINE"] = "1"  # all files are in the models' folders
     threading.Thread(target=_exit_at_end, args=(exit_code, before_exit), name="parent", daemon=True).start()
 
 
@@ -70,7 +70,7 @@ def _exit_at_end(exit_code: int, before_exit: Callable[[], None] | None) -> None
 
 
 def drain_when_parent_dies(parent_pid: int) -> None:
-    """Send SIGTERM to this process, once, when this parent ends or has already ended, however it ended.
+    """Send SIGTERM to this process once when the given parent ends, in whatever way, or has already ended.
 
     prctl(2)'s PR_SET_PDEATHSIG is not used: a parent with several threads may send that more than once, and
     Celery's handler deadlocks on itself when a second signal arrives while it runs.
@@ -100,7 +100,7 @@ class Outcome:
 
     @property
     def reason(self) -> str:
-        """Return in words how the process ended; its last lines contain a library's error."""
+        """Describe how the process ended, with the last lines of stderr, which contain a library's error."""
         output = last_lines(self.stderr)
         if self.code is None:
             return f"took too long and was killed: {output}"
@@ -110,7 +110,7 @@ class Outcome:
 
 
 def run_child(module: str, *arguments: str, model_bytes: int) -> Outcome:
-    """Run the module; `model_bytes` of the model in fp32 determine the limits of its time and its memory."""
+    """Run the module within limits of time and memory that follow from the model's size in fp32."""
     max_bytes = LIBRARY_BYTES + 4 * model_bytes
     timeout_seconds = SECONDS_TO_START + model_bytes / BYTES_PER_SECOND
     limited = ("workers.child_process", str(max_bytes), module, *arguments)
@@ -126,13 +126,13 @@ def run_child(module: str, *arguments: str, model_bytes: int) -> Outcome:
 
 
 def end_incomplete(error: PressroomError) -> NoReturn:
-    """End this process, a child, so that its parent can report what is missing."""
+    """End this child process in such a way that its parent can report what is missing."""
     sys.stderr.write(f"\n{error}\n")
     sys.exit(EXIT_INCOMPLETE)
 
 
 def last_lines(output: str, count: int = 3) -> str:
-    """Return the last lines of a child process's output on one line, since its error is there."""
+    """Join the last lines of a child process's output into one line, since they contain its error."""
     return " / ".join(output.strip().splitlines()[-count:]) or "it wrote nothing"
 
 

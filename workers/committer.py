@@ -44,10 +44,10 @@ class Committer:
         """Start the committer's thread.
 
         `num_in_flight` counts the jobs whose outcomes are not committed, so that the committer does not wait
-        for a group to which nothing can be added. `failure_of` turns a named error of a kind's writer into
-        its job's outcome. `on_committed` is called in the thread with each group that is finished, whether
-        written or refused. `on_broken` is called in the thread when nothing can be committed any more,
-        because the database lacks a table or a privilege.
+        when no further outcome can arrive. `failure_of` turns a PressroomError of a kind's writer into the
+        outcome of its job. `on_committed` is called in the committer's thread with each group that is
+        finished, whether written or refused. `on_broken` is called in that thread when nothing can be
+        committed any more, because the database lacks a table or a privilege.
         """
         self._database = database
         self._interval_seconds = interval_seconds
@@ -107,7 +107,7 @@ class Committer:
     def _write(self, group: list[Outcome]) -> None:
         try:
             written = self._commit_when_possible(group)
-        except BaseException as error:  # metrics that are not JSON, a kind's writer: the others are written
+        except BaseException as error:  # bad metrics or a faulty writer: the others are still written
             if len(group) > 1:
                 for outcome in group:
                     self._write([outcome])
@@ -134,7 +134,7 @@ class Committer:
                 return written
 
     def _failure(self, job: ClaimedJob, error: BaseException) -> Failure:
-        """Return the outcome of a job whose own outcome cannot be written; a named error keeps its name."""
+        """Return the outcome of a job whose result cannot be written; a PressroomError keeps its code."""
         if isinstance(error, PressroomError):
             return self._failure_of(job, error)
         return Failure(

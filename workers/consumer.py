@@ -1,8 +1,8 @@
 """The receiving end of the broker: Celery's consumer and transport, made to survive bad messages and outages.
 
 Celery 5.7 and kombu unpack what they receive unchecked, in the main loop: one bad message ends the worker, is
-restored as unacknowledged, and ends the next worker. Frames are checked as they leave Redis, and bodies
-before a request is made from them. Refused messages are logged and do not return.
+restored as unacknowledged, and ends the next worker. Here, frames are checked as they are read from Redis,
+and bodies before a request is made from them. Refused messages are logged and dropped.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ SERVER = "server"
 """Name of the transport option that contains the broker's RedisServer."""
 
 NEVER_SENT = ("compression", "eta", "expires")
-"""Headers that the dispatcher leaves empty: they could carry a decompression bomb, or keep a message for
-years."""
+"""Headers that must be empty, as in the dispatcher's messages: they could allow a decompression bomb, or
+delay a message for years."""
 
 _UNREADABLE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RecursionError)
 """Errors that kombu's JSON hooks raise; none of them is a connection error or `Empty`."""
@@ -79,7 +79,7 @@ def fault_of_task(headers: dict[str, Any], body: object) -> str | None:
 
 
 class CheckedTask(Task):  # type: ignore[type-arg]  # generic in the stubs alone
-    """The base of every task of the app, including Celery's own."""
+    """The base class of every task of the app, including Celery's own."""
 
     Strategy = "workers.consumer:checked_strategy"
 
@@ -99,12 +99,18 @@ def checked_strategy(task: object, app: object, consumer: object) -> Callable[..
 
 
 class Channel(redis.Channel):
-    """Drops unreadable messages, which have left the queue and are in no list of unacknowledged ones."""
+    """Kombu's Redis channel, which also drops unreadable messages.
+
+    They have left the queue and are in no list of unacknowledged messages, so they do not return.
+    """
 
     connection: Transport
 
     def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
-        """Connect by the same URL as every other client; kombu would parse it differently."""
+        """Return the connection's parameters.
+
+        They come from the URL as every other client reads it; kombu would parse it differently.
+        """
         broker: Any = self.connection.client
         server: RedisServer = broker.transport_options[SERVER]
         self.connection_class = server.connection_class
@@ -153,7 +159,7 @@ class PatientConsumer(Consumer):
     """Celery's consumer, which waits for a usable broker as long as necessary."""
 
     def ensure_connected(self, conn: Connection) -> Connection:
-        """Return the connection once every queue can be written to; stops when the worker shuts down."""
+        """Return the connection once every queue can be written to, unless the worker shuts down first."""
         num_tries = 0
         while True:
             try:

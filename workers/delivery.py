@@ -1,4 +1,4 @@
-"""Delivers messages of kinds: the targets, lines in a file, and threads for slow receivers.
+"""Delivers messages of kinds: their targets, the files, and the threads for slow receivers.
 
 A message is delivered at least once, with the same id each time. Webhooks are in workers.webhooks, since
 sending them needs an HTTP client.
@@ -51,7 +51,7 @@ LOCK_SECONDS = 5.0
 its lock forever."""
 
 LOOK_BACK_BYTES = 2**20
-"""Size of the file's end that is searched for a line that an earlier attempt has written."""
+"""Number of bytes at the end of the file that are searched for the line of an earlier attempt."""
 
 
 class FileTargetError(TransientError):
@@ -63,8 +63,8 @@ class FileTargetError(TransientError):
 def append_line(target: FileTarget, *, message_id: str, body: str, is_first: bool) -> None:
     """Append one line, unless it is already there from an earlier attempt.
 
-    On stdout a line may appear twice, after a crash between writing and recording it; its id identifies it.
-    Raises FileTargetError.
+    On stdout, a line may appear twice after a crash between writing and recording it; both have the same id.
+    With `is_first`, no line of an earlier attempt is searched for. Raises FileTargetError.
     """
     if target.path == STDOUT:
         sys.stdout.write(f"{body}\n")
@@ -115,7 +115,7 @@ T = TypeVar("T")
 
 
 class DaemonThreads(Executor):
-    """Runs each call in its own thread, up to a maximum at a time."""
+    """An executor that runs each call in its own daemon thread, at most `max_running` at a time."""
 
     def __init__(self, max_running: int) -> None:
         self._room = threading.BoundedSemaphore(max_running)

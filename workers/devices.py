@@ -31,7 +31,7 @@ class Device:
     """
 
     def environment(self) -> Mapping[str, str]:
-        """Return the variables that the process needs so that it sees only this GPU, or none."""
+        """Return the environment variables with which a process sees only this GPU, or no GPU at all."""
         match = _CUDA.fullmatch(self.name)
         return {
             "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # in nvidia-smi's order; CUDA's own order is by speed
@@ -98,7 +98,7 @@ def _cuda_devices() -> list[Device]:
 
 
 def threads_for(devices: Sequence[Device], num_cores: int) -> int:
-    """Return the CPU threads for each worker: the cores, shared by the workers that compute on them.
+    """Return the number of CPU threads per worker: the CPU workers share the cores.
 
     >>> threads_for([Device("cpu"), Device("cpu")], 8), threads_for([Device("cuda:0")], 8)
     (4, 8)

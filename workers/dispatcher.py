@@ -1,4 +1,4 @@
-"""Sends messages for queued jobs: a bounded and fairly shared window per queue; resends lost messages."""
+"""Sends messages for queued jobs, within a bounded and fairly shared window per queue; resends lost ones."""
 
 from __future__ import annotations
 
@@ -32,23 +32,23 @@ TICK_SECONDS = 0.2
 job."""
 
 IDLE_TICK_SECONDS = 0.5
-"""Interval after a check that found nothing to send, unless a stage starts meanwhile. A check costs 8 ms of
-CPU time."""
+"""Wait after a check that found nothing to send; it ends early when a stage starts. A check costs 8 ms of CPU
+time."""
 
 RECONCILE_SECONDS = 1.0
-"""Interval between two rounds of repair."""
+"""Interval between two runs of the reconciler."""
 
 STANDBY_SECONDS = 2.0
 """Interval between two attempts to become the leader, and the wait after an error."""
 
 EMPTY_QUEUE_GRACE_SECONDS = 2.0
 """Age after which an unclaimed message counts as lost if its queue is empty. A queue may look empty for a
-moment while its messages are handed over. A message sent longer ago is either lost or waiting in a worker,
-and then a second message is harmless."""
+moment while its messages are handed over. An older message is either lost or waiting in a worker, where a
+second message does no harm."""
 
 
 class Dispatcher:
-    """Sends queued jobs to the broker. One dispatcher is active, by a lease; the others stand by."""
+    """Sends queued jobs to the broker. Only the dispatcher with the lease is active; the others stand by."""
 
     def __init__(self, database: Engine, redis_url: str, settings: Settings) -> None:
         self._database = database
@@ -63,7 +63,7 @@ class Dispatcher:
         self._reconciled_at = 0.0
 
     def run(self, stopped: threading.Event) -> None:
-        """Lead or stand by until the event is set; continues through outages of Postgres and Redis.
+        """Lead or stand by until the event is set, even through outages of Postgres and Redis.
 
         Raises SQLAlchemyError if Postgres refuses a statement before any round has succeeded.
         """
@@ -101,7 +101,7 @@ class Dispatcher:
     def tick(self) -> bool:
         """Run one round and return whether anything was sent.
 
-        Raises SQLAlchemyError. An unavailable broker is logged, and nothing is lost.
+        Raises SQLAlchemyError. An unavailable broker is logged, and its jobs stay queued in Postgres.
         """
         has_sent = False
         if time.monotonic() - self._reconciled_at >= RECONCILE_SECONDS:
@@ -122,11 +122,11 @@ class Dispatcher:
         return has_sent
 
     def _forget_lost(self, profile: str) -> None:
-        """Mark jobs as unsent if the queue can no longer hold their messages, so that they are sent again.
+        """Mark jobs as unsent if the queue contains too few messages for them, so that they are sent again.
 
-        The number of messages therefore stays bounded: a message carries at most `shard_jobs` ids. While the
-        queue has enough messages for all jobs that were sent and not claimed, those jobs may simply be
-        waiting. Workers empty the queue, and then it becomes clear what was lost.
+        A message carries at most `shard_jobs` ids. While the queue has enough messages for all jobs that were
+        sent and not claimed, those jobs may simply be waiting, so nothing is sent again, and the number of
+        messages stays bounded. Once workers have emptied the queue, it is clear which messages were lost.
         """
         num_messages = self._redis.llen(profile)
         if num_messages * self._settings.shard_jobs >= dispatch.num_sent(self._database, profile):
@@ -162,7 +162,7 @@ class Dispatcher:
                         retry=False,
                     )
         except BROKER_ERRORS:
-            dispatch.unsend(self._database, job_ids)  # some may be sent twice: the claim absorbs it
+            dispatch.unsend(self._database, job_ids)  # some may be sent twice, but only one claim succeeds
             raise
 
 
@@ -172,11 +172,11 @@ def _shards(job_ids: Sequence[UUID], size: int) -> Iterator[Sequence[UUID]]:
 
 
 WINDOW_FACTOR = 3
-"""Messages in the queue per job that the live workers hold. The queue never runs dry, and a later batch waits
-only a little."""
+"""Jobs that may be sent and not yet claimed, per job that the live workers can hold. The queue never runs
+dry, and a later batch waits only a little."""
 
 MIN_WINDOW_JOBS = 64
-"""Window of a queue whose workers are still loading."""
+"""Minimum window in jobs; it applies while the workers of a queue are still loading."""
 
 SHARDS_PER_WORKER = 8
 """Minimum messages per worker into which a backlog is divided, so that workers finish at about the same time.
@@ -189,7 +189,7 @@ def window(capacity: Capacity) -> int:
 
 
 def shard_size(num_queued: int, num_workers: int, *, at_most: int) -> int:
-    """Return the job ids per message: many while the backlog is long, one near its end.
+    """Return the number of job ids per message: many while the backlog is long, one near its end.
 
     >>> shard_size(10_000, 2, at_most=16), shard_size(20, 2, at_most=16)
     (16, 1)
@@ -200,9 +200,9 @@ def shard_size(num_queued: int, num_workers: int, *, at_most: int) -> int:
 def allocate(demands: Sequence[Demand], places: int) -> dict[UUID, int]:
     """Return how many more jobs of each batch to send so that the window is shared fairly.
 
-    Batches of a higher priority are served first. Within a priority, the places are dealt one round at a time
-    over tenants, and within a tenant over its batches, in the given order (deadline, then age). What a batch
-    already has in the queue counts towards its share.
+    Batches of a higher priority are served first. Within a priority, the places are dealt in rounds to the
+    tenants, and each tenant's places to its batches, in the given order (deadline, then age). Jobs that a
+    batch already has in the queue count towards its share.
     """
     shares: dict[UUID, int] = {}
     ordered = sorted(demands, key=lambda demand: -demand.priority)

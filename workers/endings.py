@@ -13,8 +13,8 @@ from workers.engines.request_engine import KILLED_EXIT_CODE
 from workers.process import EXIT_CUT_OFF, EXIT_NOT_STARTED
 
 CLAIM_SECONDS = 30.0
-"""Time for which a counted kill may explain the end of a process. The end of a process with many gigabytes is
-noticed some time after its kill was counted, but not later than this."""
+"""Time after a counted kill within which the end of a process may be attributed to it. The end of a process
+with many gigabytes of memory is noticed some time after its kill was counted, but within this time."""
 
 _COUNT = re.compile(r"^oom_kill (\d+)$", re.MULTILINE)
 
@@ -26,9 +26,10 @@ class MemoryKills:
     """
 
     def __init__(self, root: Path = Path("/")) -> None:
-        """Find the kernel's counter; `root` is the folder that contains /proc and /sys."""
+        """Find the kernel's counter of these kills; `root` is the folder that contains /proc and /sys."""
         self._file = next((file for file in _files(root) if _count(file) is not None), None)
-        """The counter, or None if the kernel offers none; then no kill is attributed to memory."""
+        """The counter's file, or None if the kernel has no such counter, so that no kill is attributed to
+        memory."""
         self._last = self._now() or 0
         self._unclaimed: deque[float] = deque()
 
@@ -42,7 +43,7 @@ class MemoryKills:
             self._unclaimed.popleft()
 
     def claim(self) -> bool:
-        """Return whether a recent kill explains the end of one more process, and count it as used."""
+        """Claim one recent kill as the cause of a process's end; return False if none is left."""
         if self._unclaimed:
             self._unclaimed.popleft()
             return True
@@ -83,10 +84,10 @@ STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
 
 
 def ending_of(status: int, kills: MemoryKills, *, was_stopped: bool, stood_still: bool) -> Ending:
-    """Return how a process with this exit status ended; as in subprocess, a signal is negative.
+    """Return how a process with this exit status ended; a negative status is a signal, as in subprocess.
 
-    `was_stopped`: it reported that it was draining, or this supervisor asked it to end. `stood_still`: this
-    supervisor killed it because its heartbeat was lost.
+    `was_stopped` means that the process reported that it was draining, or that this supervisor asked it to
+    end. `stood_still` means that this supervisor killed it because its heartbeat was lost.
     """
     number = signal.Signals(-status) if status < 0 else None
     return Ending(

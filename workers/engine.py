@@ -48,7 +48,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineInfo:
-    """Facts about an engine that the provenance of every completion records. JSON-ready values only."""
+    """Facts about an engine that the provenance of every completion records. All values are valid in JSON."""
 
     name: str
     versions: tuple[tuple[str, str], ...]
@@ -68,7 +68,7 @@ class EngineOptions:
     """
 
     device: str = "cpu"
-    """Device in torch's notation: "cpu", "cuda:0"."""
+    """Device in torch's notation, such as "cpu" or "cuda:0"."""
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
     """None selects float32 on a CPU (faster there and batch-invariant) and bfloat16 on a GPU."""
     num_slots: int | None = None
@@ -91,13 +91,13 @@ class EngineOptions:
     on_broken: Callable[[], None] | None = None
     """Called when the engine cannot continue, before any future fails: because a step hung (called from a
     separate thread, after the stacks were dumped), or because everything in a batch failed (called from the
-    engine's thread). None ends the process with code 70: only a new process has a sound device, and no job is
-    charged for what the old one did."""
+    engine's thread). If it is None, the process ends with code 70: only a new process has a sound device, and
+    no job is charged with a failure."""
 
 
 @dataclass(frozen=True, slots=True)
 class EngineProgress:
-    """A snapshot for heartbeats and the watchdog."""
+    """A snapshot of an engine's activity, for heartbeats and the watchdog."""
 
     num_running: int
     num_waiting: int
@@ -107,12 +107,12 @@ class EngineProgress:
 
 
 class Engine(Protocol):
-    """One model on one device, batching continuously. Any thread may call any method.
+    """One model on one device, with continuous batching. Any thread may call any method.
 
     A request that cannot run fails alone, through its future: with PromptTooLongError or InputError before
     admission, DeadlineError, EngineError for a step that failed because of it, or CancelledError after
-    cancel(). An error that all requests of a batch have is the engine's own: the engine ends, and each
-    request gets EngineLostError. Every future that submit() returned is completed in any case.
+    cancel(). An error that occurs for all requests of a batch is attributed to the engine: the engine ends,
+    and each request gets EngineLostError. Every future that submit() returned is completed in any case.
     """
 
     @property
@@ -123,7 +123,7 @@ class Engine(Protocol):
         ...
 
     def cancel(self, request_id: str) -> None:
-        """End the request soon, its future with CancelledError; ignored if the request is unknown or done."""
+        """End the request soon: its future gets CancelledError. An unknown or finished request is ignored."""
         ...
 
     def progress(self) -> EngineProgress: ...
@@ -147,7 +147,7 @@ class Tokenizer(Protocol):
 
     @property
     def end_of_text_ids(self) -> frozenset[int]:
-        """Ids each of which ends a text."""
+        """Token ids that end a text."""
         ...
 
     @property
@@ -181,7 +181,7 @@ class EncoderRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncoderRequest:
-    """Rows that one caller waits for."""
+    """One call of an encoder: rows that are answered together."""
 
     request_id: str
     """Unique among the requests in flight."""
@@ -192,7 +192,7 @@ class EncoderRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncoderInfo:
-    """Facts about an engine that the provenance of every answer records. JSON-ready values only."""
+    """Facts about an engine that the provenance of every answer records. All values are valid in JSON."""
 
     name: str
     task: EncoderTask
@@ -212,14 +212,14 @@ class EncoderInfo:
 class Encoder(Protocol):
     """One encoding model on one device. Any thread may call any method.
 
-    The answers are the probabilities of `info.labels` for `classify`, and a vector of length 1 for `embed`. A
-    row's answer is the same, within the tolerance of the dtype, whatever it is batched with; equal rows in
-    flight are computed once.
+    The answers are the probabilities of `info.labels` for `classify`, and a vector of Euclidean length 1 for
+    `embed`. A row's answer is the same, within the tolerance of the dtype, whatever it is batched with; equal
+    rows in flight are computed once.
 
     A request fails alone, through its future: with InputError before admission, DeadlineError, EngineError
-    for a step that failed because of one of its rows, or CancelledError after cancel(). An error that all
-    rows of a batch have is the engine's own: the engine ends, and each request gets EngineLostError. Every
-    future that submit() returned is completed in any case.
+    for a step that failed because of one of its rows, or CancelledError after cancel(). An error that occurs
+    for all rows of a batch is attributed to the engine: the engine ends, and each request gets
+    EngineLostError. Every future that submit() returned is completed in any case.
     """
 
     @property
@@ -230,7 +230,7 @@ class Encoder(Protocol):
         ...
 
     def cancel(self, request_id: str) -> None:
-        """End the request soon, its future with CancelledError; ignored if the request is unknown or done."""
+        """End the request soon: its future gets CancelledError. An unknown or finished request is ignored."""
         ...
 
     def progress(self) -> EngineProgress: ...

@@ -39,7 +39,7 @@ class Pulse:
     """The worker's end of the pipe. Any thread and any signal handler may call it."""
 
     def __init__(self, descriptor: int | None) -> None:
-        """Start the heartbeat. None means a worker without a supervisor, which sends none."""
+        """Start the heartbeat; a worker without a supervisor has no `descriptor`, and sends none."""
         self._descriptor = descriptor
         faulthandler.enable(STDERR)  # a crash leaves its stack in the log
         faulthandler.register(DUMP_SIGNAL, file=STDERR, all_threads=True)
@@ -55,7 +55,7 @@ class Pulse:
             self._write(_BEAT)
 
     def ready(self) -> None:
-        """Report that the worker takes jobs from now on, so that its silence has a meaning."""
+        """Report that the worker takes jobs from now on, so that a missing heartbeat counts as silence."""
         self._write(_READY)
 
     def draining(self) -> None:
@@ -73,7 +73,7 @@ class PulseWatch:
 
     def __init__(self) -> None:
         self._reader, self.descriptor = os.pipe()
-        """Descriptor for the worker. Close it here with `release` once the worker has it."""
+        """File descriptor of the worker's end. Close it here with `release` once the worker has it."""
         os.set_blocking(self._reader, False)
         self._rest = b""
         self._thread_id: int | None = None
@@ -118,8 +118,8 @@ class PulseWatch:
         """Return whether the heartbeat is late because its thread waits for the interpreter's lock.
 
         A thread that waits for a processor (R) or for a page (D) is on an overloaded machine, and one that is
-        stopped (T, t) was stopped from outside: neither is evidence about a job. Without /proc, only the
-        silence is known.
+        stopped (T, t) was stopped from outside: neither is evidence about a job. Without /proc, every late
+        heartbeat counts.
         """
         try:
             status = Path(f"/proc/{pid}/task/{self._thread_id}/stat").read_text()

@@ -53,7 +53,7 @@ class HeldJob:
 
 
 class HeldJobs:
-    """The held jobs, whose leases a thread renews. Any thread may call it."""
+    """The jobs that this worker holds, with a thread that renews their leases. Any thread may call it."""
 
     def __init__(self, database: Database, *, lease_seconds: float, on_broken: Callable[[], None]) -> None:
         """Start the thread, which calls `on_broken` if a kind does not return long after its deadline."""
@@ -84,7 +84,7 @@ class HeldJobs:
             return sum(self._held.pop((job.id, job.attempt), None) is not None for job in jobs)
 
     def give_back(self, held: Sequence[HeldJob]) -> None:
-        """Abandon the jobs; requeue those whose lease is still ours, without charging them a failure."""
+        """Abandon the jobs, and requeue those whose lease is still held, without charging them a failure."""
         if not held:
             return
         for each in held:
@@ -133,7 +133,7 @@ class HeldJobs:
     def _newest(self) -> dict[UUID, HeldJob]:
         """Return the newest attempt of each job held.
 
-        An older attempt of the same job is over, whichever worker lost it, and is abandoned here.
+        An older attempt at the same job has lost its lease, and is abandoned here.
         """
         newest: dict[UUID, HeldJob] = {}
         with self._lock:

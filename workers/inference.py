@@ -31,8 +31,8 @@ from workers.models.calibration import Calibration
 from workers.thinking import ThoughtPlan, ThoughtUnfinishedError
 
 ENGINE_GRACE_SECONDS = 30.0
-"""Time after a job's deadline after which an unanswered request is given up. The engine normally ends a
-request at its deadline."""
+"""How long after a job's deadline an unanswered request is given up. The engine normally ends a request at
+its deadline."""
 
 AnswerT = TypeVar("AnswerT")
 
@@ -78,7 +78,7 @@ class _EncodingLog:
 
 
 def _thought_tokens(model: LanguageModel, prompt_ids: tuple[int, ...], sampling: Sampling) -> int:
-    """Return the maximum length of a thought, from the settings and the room beside the answer."""
+    """Return the maximum tokens of a thought: as set, or what the context has left for it if that is less."""
     room = model.engine.info.max_context_tokens - len(prompt_ids) - sampling.max_new_tokens
     return max(0, min(model.thinking.max_tokens, room))
 
@@ -92,7 +92,7 @@ def _thinking_facts(model: LanguageModel, thoughts: ThoughtPlan) -> ThinkingFact
 
 
 def _without_thoughts(completion: Completion, thoughts: ThoughtPlan | None, model: str) -> Completion:
-    """Return the completion with the answer alone, for the kind.
+    """Return the completion without its thoughts, as the kind receives it.
 
     Raises ThoughtUnfinishedError if there is no answer.
     """
@@ -113,7 +113,7 @@ class JobInference:
     """`jobs.inference.Inference` for one job. One thread may make calls while another calls `abandon`."""
 
     def __init__(self, job: ClaimedJob, models: ModelPool, *, deadline_at: float) -> None:
-        """Create it for one attempt. `deadline_at` is on time.monotonic()."""
+        """Create the inference for one attempt at the job. `deadline_at` is on time.monotonic()."""
         self._request_prefix = f"{job.id}/{job.attempt}"
         self._model = job.model
         self._models = models
@@ -134,7 +134,7 @@ class JobInference:
         return self._deadline_at
 
     def generate(self, prompt: Prompt, sampling: Sampling, *, model: str | None = None) -> Completion:
-        """Block until the text is complete.
+        """Generate a text; block until it is complete.
 
         Raises as described in jobs.inference.Inference, and JobAbandonedError.
         """
@@ -173,13 +173,13 @@ class JobInference:
     def classify(
         self, pairs: Sequence[TextPair], *, model: str | None = None, calibrated: bool = True
     ) -> tuple[LabelProbabilities, ...]:
-        """Block until every pair has its probabilities. Raises as `generate` and `read_calibration` do."""
+        """Classify the pairs; block until all are done. Raises as `generate` and `read_calibration` do."""
         labels = self._encoder(model, "classify").engine.info.labels
         answers = self._encode(pairs, model, "classify", calibrated=calibrated)
         return tuple(LabelProbabilities(labels, values) for values in answers)
 
     def model_sha256(self, *, model: str | None = None) -> str:
-        """Return the digest of a classifier with its calibration. Raises as `classify` does."""
+        """Return the digest that identifies a classifier and its calibration. Raises as `classify` does."""
         encoder = self._encoder(model, "classify")
         manifest = encoder.manifest
         calibration = self._calibration(encoder)
@@ -192,7 +192,7 @@ class JobInference:
         return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
     def embed(self, texts: Sequence[str], *, model: str | None = None) -> tuple[Vector, ...]:
-        """Block until every text has its vector. Raises as `generate` does."""
+        """Embed the texts; block until every text has its vector. Raises as `generate` does."""
         return self._encode([TextPair(text) for text in texts], model, "embed")
 
     def _calibration(self, encoder: EncoderModel) -> Calibration | None:

@@ -82,8 +82,8 @@ class IntakeSource:
     """The transaction that accepts the batch."""
     settings: Settings
     on_rejected: Callable[[Rejected], None]
-    """Called with each refused record by a reader that reads its inputs before it plans; others yield the
-    record among the jobs."""
+    """Called with each refused record by readers that read their inputs before they plan; other readers yield
+    refused records among the jobs."""
     on_note: Callable[[str], None]
     """Prints a remark about the inputs for the user."""
     s3_url: str | None = None
@@ -100,9 +100,9 @@ class IntakeSource:
         raise InputMissingError(f"input {name!r} must be a file: write the rows to a file and pass its path")
 
     def records(self, name: str) -> Iterator[Record | Rejected]:
-        """Stream the records of an input that is a table, or rows in memory; nothing if it was not given.
+        """Yield the records of an input that is a table or rows in memory; yield nothing if it was not given.
 
-        Raises FileRejectedError, at any moment of the iteration, for what makes a whole file unusable.
+        Raises FileRejectedError, at any point of the iteration, if the whole file is unusable.
         """
         source = self.inputs.get(name)
         if source is None:
@@ -160,7 +160,7 @@ def intake_of(kind: Kind[Any]) -> Intake:
 
 
 def plan_batch(source: IntakeSource) -> IntakePlan:
-    """Return the plan that the kind's intake makes of the inputs. Raises what `IntakeReader` raises."""
+    """Plan the batch with the intake of its kind. Raises what `IntakeReader` raises."""
     intake = intake_of(load_kind(source.request.kind))
     check_inputs(source.request.kind, intake, source.inputs)
     reader: IntakeReader = load_target(intake.reader)
@@ -208,9 +208,9 @@ def check_inputs(kind: str, intake: Intake, inputs: Inputs) -> None:
 
 
 def options_of(kind: Kind[Any], values: Mapping[str, object]) -> BaseModel:
-    """Return what a submission sets, as the intake's options type or else as the kind's settings type.
+    """Validate a submission's values as the intake's options type, or else as the kind's settings type.
 
-    Raises InputError that names the setting.
+    Raises an InputError that names the setting.
     """
     intake = kind.intake
     options_type = None if intake is None else intake.options_type
@@ -218,7 +218,7 @@ def options_of(kind: Kind[Any], values: Mapping[str, object]) -> BaseModel:
 
 
 def validated_settings(kind: str, type_: type[BaseModel], values: Mapping[str, object]) -> BaseModel:
-    """Return the values as this type. Raises InputError that names the setting."""
+    """Validate the values as this type. Raises an InputError that names the setting."""
     try:
         return type_.model_validate(values)
     except ValidationError as error:
@@ -240,7 +240,7 @@ def new_job(kind_name: str, custom_id: str, payload: BaseModel) -> NewJob:
 
 
 def read_rows(source: IntakeSource) -> IntakePlan:
-    """Make each row of the only input one job. This is the intake of a kind that declares none."""
+    """Turn each row of the only input into one job. This is the intake of a kind that declares none."""
     request = source.request
     kind = load_kind(request.kind)
     (rows,) = source.inputs.values()

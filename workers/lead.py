@@ -1,4 +1,4 @@
-"""The lead among processes with the same role: one is active, by a lease that it renews."""
+"""The lead among processes with the same role: only the process that holds and renews the lease is active."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Lead:
     """
 
     def __init__(self, database: Engine, role: str) -> None:
-        """Prepare to contend for `role`, which only one process may have at a time: one of db.leads."""
+        """Prepare to contend for `role`, one of those in db.leads; only one process may have it at a time."""
         self._database = database
         self._role = role
         self._holder = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex}"
@@ -39,7 +39,7 @@ class Lead:
     def is_held(self) -> bool:
         """Try to take or renew the lead; return whether this process leads now.
 
-        Raises SQLAlchemyError; this process does not lead then.
+        Raises SQLAlchemyError, in which case this process does not lead.
         """
         contended_at = time.monotonic()
         if self._fence is not None and contended_at - self._contended_at < RENEW_SECONDS:
@@ -65,7 +65,7 @@ class Lead:
             logger.info(f"This {self._role} is active.", extra={"fence": fence})
 
     def give_up(self) -> None:
-        """Let another process lead."""
+        """Give up the lead, so that another process can take it at once."""
         if self._contended_at == float("-inf"):
             return
         self._fence, self._contended_at = None, float("-inf")

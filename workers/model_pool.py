@@ -42,7 +42,7 @@ def no_thoughts(prompt_ids: tuple[int, ...], max_tokens: int) -> None:
 
 
 class OpenEncoder(Protocol):
-    """The type of `open_encoder` in workers.engines.ENGINE_encoder, or else in DEFAULT_ENCODER."""
+    """The type of `open_encoder` in workers.engines.ENGINE_encoder, if it exists, or in DEFAULT_ENCODER."""
 
     def __call__(
         self, model_folder: Path, tokenizer: RowTokenizer, options: EngineOptions, task: EncoderTask
@@ -63,10 +63,10 @@ class LanguageModel:
     tokenizer: Tokenizer
     engine: Engine
     plan_thoughts: PlanThoughts = no_thoughts
-    """Returns how the engine can tell this model's thoughts from its answers."""
+    """Returns the plan by which the engine separates this model's thoughts from its answers."""
     thinking: Thinking = field(default_factory=Thinking)
     template_settings: TemplateSettings = ()
-    """The settings about thinking that its chat template receives."""
+    """The variables about thinking that the model's chat template receives."""
 
     def model_facts(self) -> ModelFacts:
         """Return what provenance records about the model."""
@@ -183,9 +183,9 @@ class ModelPool:
 def load_models(
     models_folder: Path, names: Iterable[str], *, engine: str, options: EngineOptions
 ) -> ModelPool:
-    """Load and warm up the models one after the other, each file verified as it is read.
+    """Load and warm up the models one after the other.
 
-    Every file is compared with the manifest. Raises what check_installed and the engine raise.
+    Every file is compared with the manifest as it is read. Raises what check_installed and the engine raise.
     """
     models: list[LanguageModel | EncoderModel] = []
     try:

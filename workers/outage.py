@@ -8,7 +8,10 @@ from collections.abc import Callable, Mapping
 
 
 class Outage:
-    """Logs the first failure of a service and its recovery, nothing in between. Any thread may call it."""
+    """Logs the first failure of a service and its recovery. Any thread may call it.
+
+    Further failures in the same state are not logged.
+    """
 
     def __init__(
         self,

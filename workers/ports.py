@@ -1,4 +1,4 @@
-"""Provides for running jobs: a context, shared inputs, and services of kinds, opened once per process."""
+"""Provides running jobs with a context, shared resources, and ports that are opened once per process."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ from workers.settings import Settings
 ResourceT = TypeVar("ResourceT")
 
 MAX_KEPT_BYTES = 512 * 1024 * 1024
-"""Maximum stored bytes to keep; the parsed objects are a small multiple of that in memory."""
+"""Maximum size of the kept resources in stored bytes; the parsed objects take a small multiple of it in
+memory."""
 
 
 _Key = tuple[tuple[str, ...], Callable[..., Any]]
@@ -58,11 +59,14 @@ class StoredResources:
         return put_resource(self._store, body, media_type=media_type)
 
     def load(self, sha256: str, parse: Callable[[bytes], ResourceT]) -> ResourceT:
-        """Return the parsed resource. Raises what `read` and `parse` raise, and then keeps nothing."""
+        """Return the parsed resource, and keep it.
+
+        Raises what `read` and `parse` raise; the resource is not kept then.
+        """
         return self.load_together((sha256,), parse)
 
     def load_together(self, sha256s: tuple[str, ...], parse: Callable[..., ResourceT]) -> ResourceT:
-        """Return what `parse` makes of several resources. Raises as `load` does."""
+        """Parse several resources together; return the result, and keep it. Raises as `load` does."""
         key = (sha256s, parse)
         with self._lock:
             kept = self._kept.setdefault(key, _Kept())
@@ -119,7 +123,8 @@ class RunningJob:
 
     job: ClaimedJob
     inference: JobInference
-    """Tells how long the job may run, and whether this worker still holds it."""
+    """The job's access to models. It also tells the job's deadline, and whether this worker still holds the
+    job."""
 
 
 PortOfJob = Callable[[RunningJob], object]
@@ -209,7 +214,7 @@ class JobContext:
         return self._ports.resources
 
     def port(self, port_type: type[PortT], /) -> PortT:
-        self._inference.require_held()  # jobs that wait for another's turn notice it here
+        self._inference.require_held()  # a waiting job learns here that it was abandoned
         return self._ports.port(port_type, RunningJob(self._job, self._inference))
 
     @property

@@ -1,4 +1,4 @@
-"""The index of kept beginnings of prompts, as token ids, over the keys and values in an engine."""
+"""An index of prompt beginnings, as token ids, whose keys and values an engine keeps."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ more than they save."""
 
 @dataclass(frozen=True, slots=True)
 class PrefixMatch:
-    """The kept prefix from which a prompt may begin; key None and 0 tokens if there is none."""
+    """The kept prefix with which a prompt begins; key None and 0 tokens if there is none."""
 
     key: int | None
     num_tokens: int
@@ -22,7 +22,7 @@ NO_MATCH = PrefixMatch(None, 0)
 
 
 def common_prefix_length(left: tuple[int, ...], right: tuple[int, ...]) -> int:
-    """Return how many leading ids are equal. Slices compare in C, so this bisects instead of iterating.
+    """Return how many leading ids are equal. It bisects, because slices are compared in C.
 
     >>> common_prefix_length((1, 2, 3), (1, 2, 4, 5)), common_prefix_length((), (1,))
     (2, 0)

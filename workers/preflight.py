@@ -1,4 +1,4 @@
-"""Whether the services can be used: checked before any work begins, and reported once, within seconds."""
+"""Checks before any work begins whether the services can be used; reports a fault once, within seconds."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ def check_services(
     is_migrated: bool = False,
     say: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """Use each service once; with `is_migrated` the database must have this version's schema.
+    """Use each service once; with `is_migrated`, the database must also have this version's schema.
 
-    An unavailable service is waited for, for a few seconds. Raises PressroomError that says what is wrong,
+    Waits a few seconds for a service that is unavailable. Raises a PressroomError that says what is wrong,
     where, and what to do.
     """
     for warning in weaknesses(db_url, redis_url):
@@ -85,7 +85,7 @@ def _wait(check: Callable[[], None], say: Callable[[str], None]) -> None:
 
 
 def check_database(db_url: str, *, is_migrated: bool = False) -> None:
-    """Raise DatabaseRefusedError or DatabaseAwayError, or DatabaseUrlError."""
+    """Raise DatabaseUrlError, DatabaseRefusedError or DatabaseAwayError unless the database can be used."""
     with opened_database(db_url) as database, errors_named():
         with database.connect() as connection:
             connection.execute(text("SELECT 1"))
@@ -102,7 +102,7 @@ def check_database(db_url: str, *, is_migrated: bool = False) -> None:
 
 
 def check_broker(redis_url: str) -> None:
-    """Raise BrokerRefusedError or BrokerAwayError, or RedisUrlError."""
+    """Raise RedisUrlError, BrokerRefusedError or BrokerAwayError unless the broker can be used."""
     server = RedisServer.from_url(redis_url)
     try:
         with server.client() as client:
@@ -112,7 +112,7 @@ def check_broker(redis_url: str) -> None:
 
 
 def check_store(s3_url: str) -> None:
-    """Raise StoreRefusedError or StoreUnavailableError, or ConfigurationError."""
+    """Raise ConfigurationError, StoreRefusedError or StoreUnavailableError unless the store can be used."""
     from storage import open_store
     from storage.store import check_access
 
@@ -120,7 +120,7 @@ def check_store(s3_url: str) -> None:
 
 
 def broker_error(server: RedisServer, error: BaseException) -> PressroomError:
-    """Return what an error of Valkey means when the connection has never worked."""
+    """Return the PressroomError for an error of Valkey on a connection that has never worked."""
     where = f"Valkey at {server.location}"
     causes = list(_causes(error))
     if isinstance(error, AuthenticationError):

@@ -1,4 +1,4 @@
-"""One worker process: connect the database, store, models and runner, and shut them down again.
+"""One worker process: connects the database, store, models and runner, and shuts them down again.
 
 Celery's signals call these functions; its tasks reach the runner through `runner()`.
 """
@@ -51,11 +51,11 @@ JOBS_PER_SLOT = 1.5
 uploaded."""
 
 PLACES_WITHOUT_SLOTS = 4
-"""Jobs in flight for a profile that generates nothing."""
+"""Minimum jobs in flight for a profile without encoders; it matters if no model generates text."""
 
 PLACES_OF_ENCODERS = 16
-"""Minimum jobs in flight for a profile with an encoder. A job holds a block of hundreds of texts: a round of
-eight is computed while the next is prepared and the last is stored."""
+"""Minimum jobs in flight for a profile with an encoder. Each job is a block of hundreds of texts: while eight
+jobs are computed, the next ones are prepared and the previous ones are stored."""
 
 DATABASE_CONNECTIONS = 8
 """Size of the connection pool. Claim, commit and heartbeat use one each; a kind uses one only while it reads
@@ -181,7 +181,8 @@ def _start(settings: Settings) -> _Process:
 def _load_models(settings: Settings) -> ModelPool:
     """Return the profile's models, loaded and warmed up.
 
-    Raises PressroomError: a model that cannot be loaded now cannot be loaded later either.
+    Raises ConfigurationError or PermanentError, because a model that cannot be loaded now cannot be loaded
+    later either.
     """
     models = settings.profile(settings.worker_profile).models
     options = _engine_options(settings)
@@ -216,7 +217,7 @@ def _places(models: ModelPool) -> int:
 
 
 def _end(exit_code: int) -> None:
-    """End the process, because a thread cannot be killed; the expired leases bring its jobs back."""
+    """End the process, because a thread cannot be killed; its jobs are requeued when their leases expire."""
     logger.critical("The worker cannot continue; it exits, so that it is restarted.")
     faulthandler.dump_traceback(file=sys.stderr, all_threads=True)
     os._exit(exit_code)
@@ -227,7 +228,7 @@ def ready() -> None:
     if _process is None:
         return
     gc.collect()
-    gc.freeze()  # libraries and models stay: no collection scans their half a million objects again
+    gc.freeze()  # no later collection scans the half a million objects of libraries and models
     worker_rows.mark_ready(
         _process.database, _process.worker_id, max_jobs_in_flight=_process.runner.num_places
     )
@@ -242,7 +243,7 @@ def _watch(process: _Process) -> None:
     After a reset of the broker, a Celery worker can look alive and consume nothing (celery#8030, #10205).
     """
     stalled_after = 2 * process.settings.resend_seconds
-    # Measured here: the dispatcher resends what is not claimed, so no message ever looks this old.
+    # Measured here, because the dispatcher resends unclaimed messages, so that none ever gets this old.
     starved_since = time.monotonic()
     postgres = Outage(logger, "Postgres", meanwhile="the worker waits for it")
     while not process.stopped.wait(SEEN_SECONDS):
@@ -263,14 +264,14 @@ def _watch(process: _Process) -> None:
 
 
 def drain() -> None:
-    """Stop claiming jobs; what is in flight continues."""
+    """Stop claiming jobs; the jobs in flight continue."""
     if _process is not None:
         _process.pulse.draining()
         _process.runner.drain()
 
 
 def stop() -> None:
-    """Finish or give back what is in flight, then close everything."""
+    """Finish or give back the jobs in flight, then close everything."""
     if _process is None:
         return
     _process.runner.close(_process.settings.drain_seconds)

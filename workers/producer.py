@@ -64,7 +64,7 @@ class Submission:
 
 
 def _ignore(_: object) -> None:
-    """Ignore a refused record, which the batch counts, or a note."""
+    """Ignore a refused record, which is counted in the batch anyway, or a note."""
 
 
 def submit(
@@ -79,8 +79,8 @@ def submit(
 ) -> Submission:
     """Accept the good records of the inputs as one batch; pass each refused one to `on_rejected`.
 
-    `s3_url` is the store if it is not the configured one. Raises FileRejectedError for a file that cannot be
-    used, StrictIntakeError, InputError for settings or inputs that do not fit the kind, and
+    `s3_url` is the store's URL if it is not the configured one. Raises FileRejectedError for a file that
+    cannot be used, StrictIntakeError, InputError for settings or inputs that do not fit the kind, and
     ConfigurationError for an unknown kind or a model that no profile has. Nothing has been accepted in these
     cases.
     """
@@ -129,7 +129,7 @@ def accept_plan(
     *,
     schedule_id: UUID | None = None,
 ) -> Submission:
-    """Accept what an intake has planned, in the caller's transaction; raises what `submit_in` raises."""
+    """Accept the batch that an intake planned, in the caller's transaction. Raises as `submit_in` does."""
     batch = new_batch(
         replace(request, model=plan.model, settings=plan.settings, stages=request.stages or plan.stages),
         settings,
@@ -148,7 +148,7 @@ def new_batch(
     name: str,
     schedule_id: UUID | None = None,
 ) -> NewBatch:
-    """Return the batch for a request: its stages, or all of its kind, each in the queue that has its models.
+    """Return the batch for a request, with the stages requested or all, each in a queue that has its models.
 
     Raises InputError and ConfigurationError as `submit` does.
     """

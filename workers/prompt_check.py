@@ -1,4 +1,4 @@
-"""Finds prompts that the batch's model would refuse, before they become jobs, if it is installed here."""
+"""Finds prompts that are too long for the batch's model before they become jobs, if it is installed here."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class PromptCheck:
         self._tokenizer = load_tokenizer(folder, is_thinking_requested=settings.thinking)
         self._frame_tokens = cache(self._count_frame_tokens)
         self.control_tokens = self._tokenizer.control_tokens
-        """Tokens with which a line could end its turn and begin another."""
+        """Tokens with which a text could end its chat turn and begin another."""
 
     def _count_frame_tokens(self, roles: tuple[str, ...]) -> int:
         """Return the number of tokens that the chat template puts around the contents."""
@@ -44,8 +44,8 @@ class PromptCheck:
             return
         prompt, sampling = request
         messages = tuple((message.role, message.content) for message in prompt.messages)
-        # A byte-level token has at least one byte: nearly every prompt is short enough not to be tokenised
-        # here.
+        # A byte-level token has at least one byte, so this is an upper bound: nearly every prompt is accepted
+        # without being tokenised.
         at_most = self._frame_tokens(tuple(role for role, _ in messages))
         at_most += sum(len(content.encode()) for _, content in messages)
         if at_most + sampling.max_new_tokens <= self._max_context_tokens:
@@ -60,7 +60,7 @@ def prompt_check(
 ) -> PromptCheck | None:
     """Return the check for a batch, or None without a model.
 
-    None is also returned if the model is not installed here; then the job itself finds out.
+    None is also returned if the model is not installed here; then a prompt that is too long fails its job.
     """
     if not model:
         return None

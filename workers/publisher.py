@@ -1,4 +1,4 @@
-"""Stores what a job produced: first the objects, then the facts about them for the commit."""
+"""Stores the artifacts and the statement of a job, and returns the facts about them for the commit."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ STATEMENT_MEDIA_TYPE = "application/vnd.in-toto+json"
 def statement_key(subject_sha256: str, statement_sha256: str) -> str:
     """Return the key of a statement, next to its first artifact.
 
-    Equal artifacts of two jobs keep one statement each.
+    Two jobs with equal artifacts each keep their own statement.
     """
     return f"{artifact_key(subject_sha256)}.{statement_sha256}.statement.json"
 

@@ -1,4 +1,4 @@
-"""How schedules of each kind work: how they start a batch, how they are described, and how removed."""
+"""The schedules of each kind: how they start batches, and how they are described and removed."""
 
 from __future__ import annotations
 
@@ -53,32 +53,33 @@ class ScheduleDescription:
     is_hidden: bool = False
     """Whether lists omit the schedule, because a command created it for its own use."""
     remark: str = ""
-    """Short text at the end of the schedule's line in a list, such as a source that cannot be read."""
+    """Short text at the end of the schedule's line in a list, such as the number of sources that were not
+    read."""
     lines: Sequence[tuple[str, str]] = ()
-    """Lines of `show`, each with its label."""
+    """Lines that `show` prints in addition, each as a label and a text."""
     fields: Mapping[str, object] = field(default_factory=dict)
     """Fields of the JSON object, in addition to those that every schedule has."""
 
 
 class KindSchedules:
-    """The schedules of a kind. The defaults are those of a kind whose batches are made from files.
+    """The schedules of a kind. The defaults suit a kind whose batches are made from files.
 
-    A kind with schedules of its own derives a class and names it as `Kind.recurring`. Instances have no
+    A kind whose schedules do more defines a subclass and names it in `Kind.recurring`. Instances have no
     state, so any thread may call them.
     """
 
     create_command: ClassVar[str] = "schedule create"
-    """Command that creates and changes the schedules, without `pressroom`; messages name it."""
+    """Command that creates and changes the schedules, without `pressroom`, for use in messages."""
     id_setting: ClassVar[str | None] = None
-    """Setting in which a batch names the schedule that it uses, for a kind whose batches may use one without
-    being its runs. The schedule cannot be removed while such a batch is under way."""
+    """Setting by which a batch refers to a schedule that it uses without being one of its runs; None if the
+    kind has no such setting. The schedule cannot be removed while such a batch is under way."""
 
     def start(self, connection: Connection, schedule: Schedule, due_at: datetime, settings: Settings) -> UUID:
-        """Create the batch of a due time in the given transaction and return its id.
+        """Create the batch for a due time in the given transaction, and return its id.
 
-        By default the schedule's files are read as they are now: good records become the batch, which counts
-        the others. Raises FileRejectedError if a file is missing or unusable, and raises as `submit` does.
-        db.schedules.Start says what errors lead to.
+        By default, this reads the schedule's files as they are now: the good records become the batch, and
+        the refused ones are counted in it. Raises FileRejectedError if a file is missing or unusable, and
+        raises as `submit` does. db.schedules.Start describes what follows from each error.
         """
         if schedule.input is None:
             raise UnknownStartError(
@@ -107,7 +108,7 @@ class KindSchedules:
         return submission.batch_id
 
     def describe(self, database: Engine, schedule: Schedule) -> ScheduleDescription:  # noqa: ARG002
-        """Return what the kind adds to the description of the schedule, by default the files."""
+        """Return what the kind adds to the schedule's description; by default, the paths of its files."""
         if schedule.input is None:
             return ScheduleDescription()
         files = FileInputs.model_validate(schedule.input)
@@ -123,7 +124,7 @@ class KindSchedules:
 
 
 def schedules_of(kind_name: str) -> KindSchedules:
-    """Return how the schedules of this kind work.
+    """Return the object that implements the schedules of this kind.
 
     Raises UnknownStartError if the kind is not installed, and ConfigurationError if it can have no schedules.
     """

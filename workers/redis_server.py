@@ -18,7 +18,8 @@ from jobs.errors import ConfigurationError
 DEFAULT_PORT = 6379
 
 TIMEOUT_SECONDS = 5.0
-"""Time-out for connecting and for an answer. Valkey needs microseconds, and 0.3 s from another continent."""
+"""Time-out for connecting and for an answer. Valkey answers in microseconds, or in 0.3 s from another
+continent."""
 
 _DATABASE = re.compile(r"0*([0-9]{1,9})")
 """Number of a database. A server has sixteen, unless it is configured with more."""
@@ -41,7 +42,7 @@ _CERTIFICATE_REQUIREMENTS = {
     "optional": ssl.CERT_OPTIONAL,
     "none": ssl.CERT_NONE,
 }
-"""The values of redis-py; those of Celery (CERT_REQUIRED ...) mean the same."""
+"""The values of `ssl_cert_reqs` as in redis-py; those of Celery (CERT_REQUIRED ...) mean the same."""
 
 _TLS_FILES = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
 _TLS_OPTIONS = (*_TLS_FILES, "ssl_cert_reqs", "ssl_check_hostname", "ssl_password")

@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 
 class Capacity:
-    """Places for jobs in flight. Any thread may call it."""
+    """The places for jobs in flight, behind a gate that can be closed. Any thread may call it."""
 
     def __init__(self, num_places: int) -> None:
         self._free = num_places
@@ -64,8 +64,7 @@ class Capacity:
     def alone(self, at_most: int = 1) -> Iterator[int]:
         """Wait until every place is free, take up to `at_most`, and keep others out until all are given back.
 
-        Yields the number of places, or 0 if the gate was closed meanwhile; once it is closed, nobody waits
-        any more.
+        Yields the number of places taken, or 0 if the gate was closed meanwhile; closing it ends every wait.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._closed or not self._exclusive)
@@ -101,7 +100,7 @@ class StageThreads:
         self._lock = threading.Lock()
         self._num_running: defaultdict[tuple[str, str], int] = defaultdict(int)
         self._waiting: defaultdict[tuple[str, str], deque[Callable[[], None]]] = defaultdict(deque)
-        """Calls by kind and stage that wait for others of their stage to end."""
+        """Calls that wait until others of their stage have ended, by kind and stage."""
 
     def submit(self, job: ClaimedJob, run: Callable[[], None]) -> None:
         """Call `run`, which must not raise, in a thread as soon as the job's stage allows it."""
@@ -127,7 +126,7 @@ class StageThreads:
                 run = self._waiting[stage].popleft()
 
     def close(self) -> None:
-        """Start no more calls; those that run are not waited for."""
+        """Start no further calls, and do not wait for those that are running."""
         with self._lock:
             self._waiting.clear()
         self._pool.shutdown(wait=False, cancel_futures=True)
@@ -142,7 +141,7 @@ def _max_running(job: ClaimedJob) -> int | None:
 
 
 class Runner:
-    """Holds up to `num_places` jobs, each in a thread of the pool that blocks while the engine batches."""
+    """Runs up to `num_places` jobs at a time, each in a thread that blocks while the engine computes."""
 
     def __init__(
         self,
@@ -155,7 +154,7 @@ class Runner:
     ) -> None:
         """Start the committer and the renewal of leases.
 
-        The last two arguments are called, from a thread of the runner's own, when only a new process can
+        The last two arguments are called, from one of the runner's threads, when only a new process can
         continue: `on_broken` when a kind does not return long after its deadline, `on_cut_off` (by default
         the same as `on_broken`) when results cannot be committed.
         """
@@ -203,7 +202,7 @@ class Runner:
                 self._start(chunk, celery_task_id, alone=True)
 
     def _start(self, job_ids: Sequence[UUID], celery_task_id: str, *, alone: bool) -> None:
-        """Claim the jobs, for each of which a place was taken, and run those that were claimed."""
+        """Claim the jobs, whose places are already taken, and run those that could be claimed."""
         services, settings = self._services, self._services.settings
         claimed: list[ClaimedJob] = []
         try:
@@ -232,7 +231,7 @@ class Runner:
             self._held.give_back([held])
             self._forget([held.job])
             return
-        except BaseException as error:  # noqa: BLE001 - an attempt's error is its outcome, sys.exit() too
+        except BaseException as error:  # noqa: BLE001 - every error is the attempt's outcome, even SystemExit
             outcome = failure_of(held.job, error, self._services.settings)
         held.phase = Phase.COMMITTING
         self._committer.add(outcome)
@@ -267,7 +266,7 @@ class Runner:
         self._capacity.close()
 
     def close(self, timeout_seconds: float) -> None:
-        """Finish what is in flight within the timeout, give the rest back to the queue, and stop."""
+        """Finish the jobs in flight within the timeout, give the rest back to the queue, and stop."""
         self._capacity.close()
         if not self._capacity.wait_until_free(timeout_seconds):
             self._held.give_back_all()

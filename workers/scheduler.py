@@ -1,8 +1,9 @@
-"""Continuous batching policy: which request is computed next, in which slot, and from where. No tensors.
+"""The policy of continuous batching: which request is computed next, in which slot, and from which prefix.
 
-A request waits, is prefilled into the slot after the last running one, and runs until it is finished; the
-last running row then moves into its slot, so that the running rows are always slots 0..n-1 and a batch is a
-view, never a gather. The shape follows nano-vllm's scheduler: https://github.com/GeeeekExplorer/nano-vllm
+This module uses no tensors. A request waits, is prefilled into the slot after the last running one, and runs
+until it is finished; the last running row then moves into its slot, so that the running rows are always slots
+0..n-1 and a batch is a view, never a gather. The shape follows nano-vllm's scheduler:
+https://github.com/GeeeekExplorer/nano-vllm
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ class Generation:
     output_ids: list[int] = field(default_factory=list)
     num_near_ties: int = 0
     draws: list[float] = field(default_factory=list)
-    """Uniform numbers in [0, 1), one per token to come, from the request's own random generator."""
+    """Uniform random numbers in [0, 1), one for each new token, from the request's own random generator."""
 
     @property
     def prompt_ids(self) -> tuple[int, ...]:
@@ -44,7 +45,7 @@ class Generation:
 
 @dataclass(frozen=True, slots=True)
 class PrefillRow:
-    """Compute prompt_ids[start:stop] in a slot, after a kept prefix or an earlier chunk."""
+    """An instruction: compute prompt_ids[start:stop] in a slot, after a kept prefix or an earlier chunk."""
 
     generation: Generation
     slot: int
@@ -60,7 +61,7 @@ class PrefillRow:
 
 @dataclass(frozen=True, slots=True)
 class PrefixSave:
-    """Keep the first num_tokens of a slot under a key before the batch is computed."""
+    """An instruction: keep the first num_tokens of a slot under a key before the batch is computed."""
 
     key: int
     slot: int
@@ -79,7 +80,7 @@ class PrefillBatch:
 
 @dataclass(frozen=True, slots=True)
 class SlotMove:
-    """Copy the first num_tokens of one slot to another."""
+    """An instruction: copy the first num_tokens of one slot to another."""
 
     source: int
     target: int
@@ -124,8 +125,8 @@ class Scheduler:
     def plan_prefill(self) -> PrefillBatch | None:
         """Take from the queue the rows that this step computes; return None if there are none.
 
-        The rows are running from now on. A request that shares its beginning with a prompt of the same batch
-        is held for the next step, when it can copy that beginning; requests behind it may overtake it.
+        The rows count as running from now on. A request that shares its beginning with a prompt of the same
+        batch is held for the next step, when it can copy that beginning; requests behind it may overtake it.
         """
         if self.staged is not None:
             return self._next_chunk(self.staged)
@@ -163,7 +164,7 @@ class Scheduler:
         return move
 
     def remove(self, generation: Generation) -> SlotMove | None:
-        """Remove a generation that is over, for whatever reason; the last running row moves into its slot."""
+        """Remove a generation that ends, for whatever reason; the last running row moves into its slot."""
         if generation is self.staged:
             self.staged = None
             return None
@@ -205,7 +206,10 @@ class Scheduler:
         return PrefillBatch([PrefillRow(generation, self.num_slots, start, stop)])
 
     def _match(self, generation: Generation, batch: PrefillBatch) -> PrefixMatch:
-        """Return the longest beginning to copy: a kept prefix, or a running prompt's, which is then kept."""
+        """Return the longest beginning that can be copied.
+
+        It is that of a kept prefix, or that of a running prompt, which is then kept.
+        """
         prompt_ids = generation.prompt_ids
         match = self._prefixes.find(prompt_ids)
         in_batch = {id(row.generation) for row in batch.rows}
@@ -224,7 +228,7 @@ class Scheduler:
         return PrefixMatch(key, best)
 
     def _is_better_held(self, generation: Generation, match: PrefixMatch, batch: PrefillBatch) -> bool:
-        """Return whether a prompt of this batch will give at least MIN_PREFIX_TOKENS more than the match."""
+        """Return whether a prompt of this batch shares at least MIN_PREFIX_TOKENS more ids than the match."""
         wanted = match.num_tokens + MIN_PREFIX_TOKENS
         if wanted > self._prefixes.max_tokens or len(generation.prompt_ids) <= wanted:
             return False

@@ -45,7 +45,7 @@ def default_home() -> Path:
 class Profile(BaseModel):
     """The models that a worker keeps loaded.
 
-    A profile is also a queue, so that every message meets loaded models.
+    A profile's name is also its queue's, so that a message only reaches workers that have loaded its models.
     """
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
@@ -150,7 +150,7 @@ class Settings(BaseSettings):
         return _required(self.s3_url, "PRESSROOM_S3_URL")
 
     def profile_of(self, models: Collection[str]) -> str:
-        """Return the profile with the fewest models that has all of these; the first of equally small ones.
+        """Return the smallest profile that has all of these models; of equally small ones, the first.
 
         Raises ConfigurationError if there is none.
         """
@@ -181,7 +181,7 @@ class Settings(BaseSettings):
 
 
 def read_settings() -> Settings:
-    """Return the settings from the environment. Raises ConfigurationError that names the variables."""
+    """Read the settings from the environment. Raises a ConfigurationError that names the faulty variables."""
     try:
         return Settings()
     except ValidationError as error:
@@ -195,7 +195,7 @@ def read_settings() -> Settings:
 
 
 def _inside(place: tuple[int | str, ...]) -> str:
-    """Return where in a structured value a fault is, such as " at default.modles"."""
+    """Return the place of a fault in a structured value, such as " at default.modles"."""
     return f" at {'.'.join(map(str, place[1:]))}" if len(place) > 1 else ""
 
 

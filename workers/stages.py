@@ -1,4 +1,4 @@
-"""Closes stages: the kind plans the jobs of the next stage from what the closed one produced."""
+"""Closes finished stages, and lets the kind plan the jobs of the next stage from their outputs."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ logger = logging.getLogger(__name__)
 def close_stages(database: Engine, batch_id: UUID) -> bool:
     """Close the stages that are finished; return True if that finished the batch. Raises SQLAlchemyError.
 
-    A stage whose successor cannot be planned stays as it is and is tried again a few times, because the
-    kind's package may be missing here. After that the batch fails, with the reason.
+    A stage is not closed while its successor cannot be planned, for example because the kind's package is
+    missing here. Planning is retried a few times; then the batch fails with the reason.
     """
     try:
         return close_finished_stages(database, batch_id, _plan)
@@ -33,7 +33,7 @@ def close_stages(database: Engine, batch_id: UUID) -> bool:
 
 
 def _reason(error: Exception) -> str:
-    """Return the reason; only Pressroom's own errors are quoted, as others may contain payload text."""
+    """Return why the next stage cannot be planned, without quoting errors that may contain payload text."""
     cause = f"{error} ({error.code})" if isinstance(error, PressroomError) else type(error).__name__
     return f"the next stage cannot be planned: {cause}; see the worker's log"
 

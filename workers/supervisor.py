@@ -1,4 +1,4 @@
-"""One worker process per device: pinned, monitored, restarted when it dies, drained on request."""
+"""Runs one worker process per device: pins, monitors and restarts it, and drains it on request."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ DRAIN_POLL_SECONDS = 0.05
 """Interval between two checks of draining workers."""
 
 KILL_GRACE_SECONDS = 15.0
-"""Time beyond the drain to commit, give back and close; after it, the process is killed and the leases run
-out."""
+"""Time after the drain in which a worker may commit, give back jobs and close. Then the process is killed,
+and its leases expire."""
 
 MAX_START_CRASHES = 3
 """Crashes on a device whose workers have never been ready, after which no further start is attempted."""
@@ -52,8 +52,8 @@ MAX_START_CRASHES = 3
 LOG_TAIL_BYTES = 2_000
 
 MIN_SILENCE_SECONDS = 5.0
-"""Minimum silence before a worker is ended. The limit is two thirds of a lease, but never
-less than this. By then its leases will soon be lost."""
+"""Minimum time without a heartbeat before a worker is killed. The limit is two thirds of a lease, because the
+leases will soon be lost by then, but never less than this."""
 
 DUMP_SECONDS = 1.5
 """Time for a silent worker to write its stacks. It is then killed, unless its heartbeat has resumed.
@@ -79,9 +79,9 @@ class _Worker:
     pulse: PulseWatch
     num_deaths: int = 0
     dump_at: float | None = None
-    """When the silent worker was signalled to write its stacks."""
+    """Instant, on time.monotonic(), at which a silent worker was signalled to write its stacks."""
     stood_still: bool = False
-    """Whether the worker was killed for its silence."""
+    """Whether the worker was killed because its heartbeat was lost."""
     has_ended: bool = False
     """Whether the end of the process has been recorded."""
     has_served: bool = False
@@ -204,8 +204,8 @@ class Supervisor:
     def check(self) -> list[str]:
         """Restart workers that have died, after a growing wait; return one line about each death.
 
-        Ends workers that give no sign of life. Raises WorkerStartError when a worker reports that starting it
-        again would not help.
+        Also kills workers whose heartbeat was lost. Raises WorkerStartError when a worker reports that
+        starting it again would not help.
         """
         deaths = []
         self._kills.look(time.monotonic())
@@ -243,7 +243,10 @@ class Supervisor:
             worker.process.kill()
 
     def _note_end(self, worker: _Worker, code: int) -> tuple[Ending, int]:
-        """Record how the worker ended, as evidence about its jobs; return the ending and their number."""
+        """Record how the worker ended, as evidence about its jobs.
+
+        Returns the ending and the number of these jobs.
+        """
         worker.has_ended = True
         was_stopped = worker.pulse.is_draining or self._is_draining
         ending = ending_of(code, self._kills, was_stopped=was_stopped, stood_still=worker.stood_still)
@@ -258,8 +261,8 @@ class Supervisor:
     ) -> None:
         """Raise WorkerStartError if no worker on this device was ever ready, and none can become ready.
 
-        If one was ready before, the same failure is an outage: for example, a store that denies what it used
-        to allow.
+        If one was ready before, the same failure is treated as an outage: for example, a store now denies
+        what it used to allow.
         """
         worker.has_served |= worker.pulse.is_ready
         is_crash = ending.cause.may_be_the_jobs and code != EXIT_START_FAILED
@@ -301,7 +304,7 @@ class Supervisor:
     def stop(
         self, timeout_seconds: float | None = None, *, meanwhile: Callable[[], None] = lambda: None
     ) -> None:
-        """Drain, wait, and kill the workers that remain; leases that a killed worker held run out.
+        """Drain the workers, wait for them, and kill those that remain; the leases of killed workers expire.
 
         `meanwhile` is called repeatedly while the workers drain.
         """

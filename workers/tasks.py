@@ -16,13 +16,13 @@ MAX_SHARD_JOBS = 1000
 
 @app.task(name=RUN_SHARD, bind=True)
 def run_shard(self: Task[..., None], job_ids: list[str]) -> None:
-    """Run the jobs that are still queued."""
+    """Run those of the jobs that are still queued."""
     process.runner().run_shard(_parse(job_ids), celery_task_id=self.request.id or "")
 
 
 @app.task(name=RUN_ALONE, bind=True)
 def run_alone(self: Task[..., None], job_ids: list[str]) -> None:
-    """Run jobs that were lost with a worker, while nothing else is running."""
+    """Run jobs that were in flight when a worker was lost, while no other job is running."""
     process.runner().run_alone(_parse(job_ids), celery_task_id=self.request.id or "")
 
 

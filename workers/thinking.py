@@ -78,5 +78,5 @@ def template_settings(names: Collection[str], template: str, *, is_requested: bo
 
 
 def _quoted(template: str, words: Iterable[str]) -> str | None:
-    """Return the first of the words that the template compares something with."""
+    """Return the first of the words that the template contains in quotation marks, or None."""
     return next((word for word in words if f"'{word}'" in template or f'"{word}"' in template), None)

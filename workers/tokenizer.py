@@ -1,4 +1,4 @@
-"""The tokenizers of installed models, without torch or transformers: for chats and for rows of encoders.
+"""The tokenizers of installed models, for chats and for the input of encoders, without torch or transformers.
 
 The ids of a chat are those of transformers' `apply_chat_template(..., add_generation_prompt=True)`: the
 template runs in the same kind of sandbox with the same names (transformers/utils/chat_template_utils.py), and
@@ -36,12 +36,12 @@ CHAT_TEMPLATE = "chat_template.jinja"
 ROLES = frozenset({"system", "user", "assistant"})
 
 _TAIL_TOKENS = 16
-"""Number of tokens at the end of a prompt that show whether it leaves the model inside a thought."""
+"""Number of tokens at the end of a prompt that are searched for a mark that opens a thought."""
 
 _WIDE_DATE = re.compile(r"%[-_0^#+]*\d")
 
 NO_TEMPLATE = "{{ raise_exception('the model cannot hold a conversation') }}"
-"""Replaces the chat template of a model that classifies or embeds."""
+"""Used as the chat template of a model that classifies or embeds: it refuses every conversation."""
 
 
 class TokenizerError(ConfigurationError):
@@ -144,7 +144,7 @@ class ChatTokenizer:
         return "".join([*pieces, self.decode(tuple(rest))])
 
     def plan_thoughts(self, prompt_ids: tuple[int, ...], max_tokens: int) -> ThoughtPlan | None:
-        """Return how to tell thoughts from the answer; None if the model is not known to think."""
+        """Return the plan to separate thoughts from the answer; None if the model is not known to think."""
         if not self.thought_marks.is_own:
             return None
         is_inside = self.thought_marks.opens(self.decode_thoughts(prompt_ids[-_TAIL_TOKENS:]))
@@ -174,7 +174,7 @@ def load_tokenizer(
 ) -> ChatTokenizer:
     """Read the tokenizer of an installed model; `digests` are those of its manifest.
 
-    A chat template that has a setting for it is told whether the model should think. Raises TokenizerError,
+    If the chat template has a variable for thinking, `is_thinking_requested` sets it. Raises TokenizerError,
     MalformedFileError, NotAFileError or WeightsDigestError.
     """
     files = ModelFiles(folder, digests)
@@ -194,7 +194,7 @@ def load_tokenizer(
 
 
 def read_tokenizer(files: ModelFiles) -> Tokenizer:
-    """Return the tokenizer itself. Raises TokenizerError, MalformedFileError or NotAFileError."""
+    """Return the library's tokenizer. Raises TokenizerError, MalformedFileError or NotAFileError."""
     path = files.folder / TOKENIZER
     if not files.has(TOKENIZER):
         raise TokenizerError(
@@ -244,7 +244,7 @@ def _chat_template(files: ModelFiles, settings: dict[str, object]) -> str:
 def _end_of_text_ids(files: ModelFiles, tokenizer: Tokenizer, eos_token: str | None) -> frozenset[int]:
     """Return the end-of-text ids that any of the model's files names.
 
-    Every one counts: a superfluous id ends a text early, but with a missing one a text never ends.
+    All of them are used: a superfluous id may end a text early, but without a missing one it never ends.
     """
     ids: set[int] = set()
     for name in ("generation_config.json", "config.json"):
@@ -296,7 +296,7 @@ def _variables(chat_template: str) -> frozenset[str]:
 
 
 def _mark_ids(tokenizer: Tokenizer, marks: ThoughtMarks) -> dict[int, str]:
-    """Return the special tokens that are marks of thoughts, or parts of marks."""
+    """Return the ids and texts of special tokens that are marks of thoughts, or parts of such marks."""
     thoughts = (mark for pair in marks.pairs for mark in pair)
     every = (*thoughts, *marks.wrappers, *(CHANNEL_MARKS if marks.has_channels else ()))
     return {
@@ -340,8 +340,8 @@ def _strftime_now(form: str) -> str:
 
 
 MAX_CHARACTERS = 20_000
-"""Maximum characters of a text that are read: more than the longest row takes, which bounds the work for long
-texts."""
+"""Maximum characters that are read of a text. It is more than fit into the longest row, and bounds the work
+for very long texts."""
 
 MAX_TARGET_CHARACTERS = 200
 
@@ -407,7 +407,7 @@ def load_row_tokenizer(folder: Path, digests: Mapping[str, str] | None = None) -
 
 
 def max_positions(files: ModelFiles) -> int:
-    """Return the number of positions for tokens; RoBERTa's begin after the padding token's id."""
+    """Return the number of positions for tokens; those of RoBERTa begin after the padding token's id."""
     config = parse_json_object(files, "config.json")
     positions, padding = config.get("max_position_embeddings"), config.get("pad_token_id")
     if not isinstance(positions, int):

@@ -32,9 +32,10 @@ class WebhookFailedError(TransientError):
 
 
 def send_webhook(target: WebhookTarget, *, message_id: str, body: str, resolver: Resolve = resolve) -> None:
-    """POST a signed message: any 2xx accepts it, a redirect or 410 refuses it, anything else may pass.
+    """POST a signed message.
 
-    Raises WebhookRefusedError, WebhookFailedError, AddressRefusedError, UnreachableError.
+    A 2xx status accepts the message, a redirect or 410 refuses it, and any other status is a temporary
+    failure. Raises WebhookRefusedError, WebhookFailedError, AddressRefusedError, UnreachableError.
     """
     url = _url(target)
     name = name_of(target, url)
@@ -74,9 +75,10 @@ def _url(target: WebhookTarget) -> str:
 
 
 def _variable(target: WebhookTarget, variable: str, what: str, *, code: str) -> str:
-    """Return an environment variable.
+    """Return the value of an environment variable.
 
-    A missing one may be set by the next attempt, so that no message is lost because of it.
+    A missing variable is a temporary failure, because it may be set before the next attempt; no message is
+    lost.
     """
     value = os.environ.get(variable)
     if not value:
