@@ -78,8 +78,8 @@ def read_events(
 ) -> tuple[Event, ...]:
     """Read events from a JSONL file with the fields entity_id, kind, starts_at and ends_at.
 
-    Raises EventsInvalidError, also for an event that no alert could catch: of an entity that is not watched,
-    or of a rule that is not applied.
+    Raises EventsInvalidError, also for an event that no alert could catch because its entity is not watched
+    or its rule is not applied.
     """
     events = []
     with open_file(path) as file:
@@ -127,7 +127,7 @@ def backtest(database: Engine, monitor: Monitor, events: Sequence[Event] | None)
     """Replay all mentions of a monitor's documents and score the alerts against the events."""
     mentions = _mentions(database, monitor)
     times = [mention.published_at for each in mentions.values() for mention in each]
-    # Documents about other entities may continue while an entity is silent.
+    # The last of all documents counts, because other entities may have documents while one is silent.
     first, last = min(times, default=None), DatabaseHistory(database).last_published_at(monitor.id)
     policy = monitor.policy
     until = None if last is None else _end_of_day(last, policy)
@@ -184,7 +184,7 @@ def _score(score: Score) -> dict[str, object]:
 
 
 def lines_of(result: Backtest) -> Iterator[str]:
-    """Yield the result for people: one line per alert, then the figures."""
+    """Yield the result as lines for people: one line per alert, then the figures."""
     for entry in result.alerts:
         alert = entry.alert
         gone = "" if entry.withdrawn_at is None else f"  withdrawn {entry.withdrawn_at:%Y-%m-%d}"

@@ -1,4 +1,4 @@
-"""Leaves out documents that were analysed before, in the same way and with the same content."""
+"""Leaves out documents that were already analysed in the same way and with the same content."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ LOOKUP_DOCUMENTS = 2_000
 """Documents looked up in one statement."""
 
 MAX_RECORD_DIGESTS = 20_000
-"""Maximum documents per stream whose new record is stored, to limit memory; later runs store the rest."""
+"""Maximum number of documents per stream whose new record is stored. It limits memory; later runs store the
+rest."""
 
 
 class DocumentFilter:
@@ -35,7 +36,7 @@ class DocumentFilter:
         """Records left out unread because they occurred earlier in the stream; `num_read` does not include
         them."""
         self._shared: set[str] = set()
-        """Ids that several documents share, as far as this stream and the history show."""
+        """Ids known to be shared by several documents, from this stream or the history."""
         self._corrected: set[str] = set()
         self._new_digests: list[tuple[str, str, bytes]] = []
 
@@ -58,9 +59,9 @@ class DocumentFilter:
     def unknown(self, given: Iterable[Document | Rejected]) -> Iterator[Document | Rejected]:
         """Yield the documents that must be analysed, and all rejections.
 
-        Of the versions of a document in the stream, the latest must be the current one in the end, whatever
-        was stored before. A version later than the known one is therefore a correction. An earlier one comes
-        last, and is left out if the stream contains the known version, too.
+        After the stream, the current version of a document must be the latest one in the stream, whatever was
+        stored before. A version later than the known one is therefore yielded as a correction. The latest of
+        the earlier ones is yielded at the end, unless the stream also contains the known version.
         """
         stream = iter(given)
         earlier: dict[str, tuple[int, Document, bytes | None]] = {}
@@ -94,7 +95,7 @@ class DocumentFilter:
                 yield document
 
     def _with_first_ids(self, chunk: Sequence[Document | Rejected]) -> list[Document | Rejected]:
-        """Restore the shared id of documents that were stored under it before others shared it."""
+        """Restore the shared id of documents that were stored under this id before other documents had it."""
         shared = {item.shared_id for item in chunk if isinstance(item, Document) and item.shared_id}
         if not shared or not self._is_any_known():
             return list(chunk)
@@ -112,7 +113,7 @@ class DocumentFilter:
     def _set_apart(
         self, chunk: list[Document | Rejected], current: dict[str, DocumentVersion]
     ) -> list[Document | Rejected]:
-        """Rename changed documents whose id was shared before, as they do not correct another document."""
+        """Rename changed documents with a shared id, because they do not correct the known document."""
         changed = {
             item.id
             for item in chunk
@@ -123,7 +124,7 @@ class DocumentFilter:
         }
         if not changed:
             return chunk
-        # An earlier item of the same page is in this stream, too, and was left out unread.
+        # The known document with this link is also in this stream, where its record was left out unread.
         self._shared |= {id_ for id_ in changed if is_link(id_) and current[id_].record in self._unread}
         changed &= self._shared | self._history.shared_ids(self._monitor_id, sorted(changed))
         renamed = [
@@ -155,7 +156,7 @@ class DocumentFilter:
     def _is_any_known(self) -> bool:
         """Return whether the monitor has documents.
 
-        Queried once: most files are the first of their monitor, so there is nothing to look up.
+        The query runs once. Most files are the first of their monitor, so later look-ups are not needed.
         """
         if self._has_documents is None:
             self._has_documents = self._history.last_published_at(self._monitor_id) is not None

@@ -1,4 +1,4 @@
-"""Determines which entities and topics documents are about: by name and, where it helps, by meaning."""
+"""Determines which entities and topics documents are about, by name and, where it helps, by meaning."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class PreparedWatchlist:
     entities: Mapping[str, Entity]
     positions: Mapping[str, int]
     turn: threading.Lock = field(default_factory=threading.Lock)
-    """Lock held while a block is prepared or windows are computed. Several of these computations at once are
-    no faster under one interpreter lock, and slower where they release it often, as numpy does."""
+    """Lock held while a block is prepared or windows are computed. Because of the interpreter lock, several
+    of these computations at once are no faster, and slower where they often release it, as numpy does."""
 
 
 def prepare_watchlist(body: bytes) -> PreparedWatchlist:
@@ -52,10 +52,12 @@ def prepare_watchlist(body: bytes) -> PreparedWatchlist:
 
 
 AMBIGUOUS = "ambiguous_name"
-"""Flag for a name left unlinked: it is shared by entities or a common word, and nothing decided."""
+"""Flag for a name that was left unlinked, because several entities share it or it is a common word, and no
+evidence decided."""
 
 TOPIC_RELEVANCE = 100
-"""Relevance of a topic at a cosine of 1; a topic that no alias names has its cosine in per cent."""
+"""Relevance of a topic at a cosine of 1. The relevance of a topic that no alias names is its cosine in per
+cent."""
 
 MAX_EMBEDDED_CHARACTERS = 600
 """Maximum characters of a document to embed: its beginning shows what it is about, and the embedder reads no
@@ -85,7 +87,7 @@ def link_documents(
     embedder: str | None,
     refuse: Refuse,
 ) -> list[Analysis]:
-    """Prepare and link each document, in order; without an embedder, by names alone.
+    """Prepare and link each document, in order; without an embedder, documents are linked by names alone.
 
     A document that cannot be prepared, linked or embedded is refused without affecting the others.
     """
@@ -141,7 +143,7 @@ class _Vectors:
     entities: Mapping[str, Vector]
     topics: Mapping[str, Vector]
     refused: Mapping[int, Refusal]
-    """Refusals by place, of documents whose text the embedder cannot process."""
+    """Refusals of documents whose text the embedder cannot process, by position."""
 
 
 def _vectors(
@@ -186,7 +188,7 @@ def _vectors(
 
 
 def _topic_link(prepared: Prepared, topic: str, cosine: float) -> Link:
-    """Return a link for a topic that a document is about but does not name, with its first sentence."""
+    """Return a link to a topic that a document does not name; the passage is the first sentence."""
     begin, end = prepared.sentences[0] if prepared.sentences else (0, len(prepared.text))
     return Link(
         entity_id=topic,

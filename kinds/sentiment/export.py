@@ -39,19 +39,19 @@ from storage.resources import read_resource
 from storage.store import Store
 
 EXPORT_PAST = timedelta(days=366)
-"""Age up to which rows are exported: older ones stay in Postgres, unless the batch added documents as old."""
+"""Maximum age of exported rows. Older ones stay in Postgres, unless the batch added documents that old."""
 
 MICROSECOND = timedelta(microseconds=1)
-"""Resolution of instants. Add it to an instant to include that instant in a range, which excludes its end."""
+"""Resolution of instants. Ranges exclude their end; add this to an instant to include it in a range."""
 
 
 def export_sentiment(database: Engine, store: Store, summary: Summary, out: Path) -> SentimentFigures:
     """Write reports/, the rows as JSONL and CSV, index.html and summary.json, and return the figures.
 
-    Everything is written to a new folder that replaces an earlier export only when it is complete. Memory:
-    the watch list, the windows and alerts of a year, one page of rows. A block or report whose evidence does
-    not match is left out and listed in `summary.altered`. Raises StoreError, DiskFullError,
-    ConfigurationError (`output_unwritable`), BatchNotFoundError or MonitorNotFoundError.
+    Everything is written to a new folder that replaces an earlier export only when it is complete. The export
+    holds the watch list, the windows and alerts of a year, and one page of rows in memory. A block or report
+    whose evidence does not match is left out and listed in `summary.altered`. Raises StoreError,
+    DiskFullError, ConfigurationError (`output_unwritable`), BatchNotFoundError or MonitorNotFoundError.
     """
     settings = SentimentSettings.model_validate(batch_settings(database, summary.batch_id))
     source = ExportSource(

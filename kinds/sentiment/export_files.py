@@ -1,4 +1,5 @@
-"""The figures of a sentiment export, and its files except the page: streamed, with artifacts verified."""
+"""The figures of a sentiment export and all its files except the page; files are streamed from verified
+artifacts."""
 
 from __future__ import annotations
 
@@ -63,12 +64,12 @@ class DocumentCounts:
 
     num_documents: int = 0
     num_unlinked: int = 0
-    """Documents that name no entity of the watch list; those for which that is uncertain are only flagged."""
+    """Documents that name no entity of the watch list; if this is uncertain, a document is only flagged."""
     num_refused: int = 0
     """Documents that could not be analysed; failed.jsonl lists them."""
     num_flagged: Mapping[str, int]
     num_known: int = 0
-    """Documents that a collection read again and did not analyse again."""
+    """Documents that were read again from the sources but not analysed again."""
     first_published_at: datetime | None = None
 
     @property
@@ -101,7 +102,7 @@ class ReportEntry:
     metrics: Mapping[str, object]
 
     def link(self, suffix: str) -> str:
-        """Return the link to one of its files, relative to the page."""
+        """Return the link to the report's file with this suffix, relative to the page."""
         return f"{REPORTS}/{self.stem}.{suffix}"
 
 
@@ -295,7 +296,7 @@ def write_reports(source: ResultReader, batch_id: UUID, folder: Path) -> list[Re
 
 
 def _suffix(name: str) -> str:
-    """Return the suffix of a report's file: its format, or the whole name of the list of documents.
+    """Return the suffix of a report's file: its format or, for the list of documents, the whole name.
 
     >>> _suffix("chart.svg"), _suffix("documents.jsonl")
     ('svg', 'documents.jsonl')
@@ -304,11 +305,10 @@ def _suffix(name: str) -> str:
 
 
 def write_failures(database: Engine, batch_id: UUID, folder: Path) -> tuple[str, ...]:
-    """Write failed.jsonl: the jobs of any stage that did not succeed, and the refused documents, with the
-    reasons.
+    """Write failed.jsonl: failed jobs of all stages, and refused documents, with the reasons.
 
-    Returns the error messages of sources only. Other jobs may fail by the hundred for one reason; each source
-    has its own.
+    Returns the error messages of sources only: hundreds of other jobs may fail for one reason, whereas each
+    source fails for its own.
     """
     unread: list[str] = []
     ended = (JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.EXPIRED)
@@ -328,10 +328,9 @@ def write_failures(database: Engine, batch_id: UUID, folder: Path) -> tuple[str,
 
 
 def write_rejected(source: ResultReader, batch_id: UUID, folder: Path) -> int:
-    """Write rejected.jsonl of a batch that collected its documents itself, and return the number of
-    rejections.
+    """Write rejected.jsonl of a batch that read its sources itself; return the number of rejections.
 
-    A batch made from a file has none, because the intake has written the file's rejections.
+    A batch made from a file has none here, because the intake has written the file's rejections.
     """
     number = 0
     for result in _read(source, batch_id, "collect"):
@@ -342,7 +341,7 @@ def write_rejected(source: ResultReader, batch_id: UUID, folder: Path) -> int:
 
 
 def collected_notes(database: Engine, batch_id: UUID) -> tuple[str, ...]:
-    """Return notes about the sources of a batch that collected its documents itself."""
+    """Return notes about the sources of a batch that read its sources itself."""
     jobs = stream_stage(database, batch_id, "collect", statuses=(JobStatus.SUCCEEDED,))
     notes = (job.metrics.get("notes") for job in jobs)
     return tuple(str(note) for own in notes if isinstance(own, list) for note in own)
@@ -351,11 +350,11 @@ def collected_notes(database: Engine, batch_id: UUID) -> tuple[str, ...]:
 def _read(source: ResultReader, batch_id: UUID, stage: str) -> Iterator[Result[StageJob]]:
     """Yield the results of a stage."""
     jobs = stream_stage(source.database, batch_id, stage, statuses=(JobStatus.SUCCEEDED,))
-    return source.read(jobs, page_jobs=FETCH_THREADS // 2)  # hundreds of documents each
+    return source.read(jobs, page_jobs=FETCH_THREADS // 2)  # a block holds hundreds of documents
 
 
 def _first_published(body: bytes) -> datetime | None:
-    """Return when the first of the documents of a block was published."""
+    """Return when the earliest document of a block was published."""
     instants = (json.loads(line)["published_at"] for line in body.split(b"\n") if line)
     return min(map(datetime.fromisoformat, instants), default=None)
 

@@ -47,9 +47,9 @@ class Unsettled:
 
 
 class History(Protocol):
-    """Reads committed rows, each method on a connection of its own; any thread may call it.
+    """A port that reads committed rows. Each method uses its own connection; any thread may call it.
 
-    All times are UTC; ranges include their begin and exclude their end.
+    All times are UTC; ranges include their beginning and exclude their end.
     """
 
     def versions(self, monitor_id: UUID, ids: Sequence[str], *, analysis: str) -> dict[str, DocumentVersion]:
@@ -69,7 +69,7 @@ class History(Protocol):
         ...
 
     def now(self) -> datetime:
-        """Return the database's current time; for a record's `read_at`, call it before reading."""
+        """Return the database's current time; call it before reading to get the `read_at` of a record."""
         ...
 
     def mentions(
@@ -81,7 +81,7 @@ class History(Protocol):
     def novelties(
         self, monitor_id: UUID, entity_id: str, *, since: datetime, until: datetime
     ) -> dict[str, Novelty]:
-        """Return the novelty of an entity's mentions, by document, where its series was computed."""
+        """Return, by document, the novelty of an entity's mentions whose series was computed."""
         ...
 
     def counted(
@@ -93,10 +93,10 @@ class History(Protocol):
         until: datetime,
         min_relevance: int,
     ) -> list[CountedDocument]:
-        """Return the documents that an entity's windows of this time count, also follow-ups, unordered.
+        """Return the documents counted in an entity's windows of this time, including follow-ups, unordered.
 
-        Each has the document's digest at the same instant. A mention whose series has not been computed yet
-        is in no window, and is left out.
+        Mentions and document digests are read at the same instant. A mention whose series has not been
+        computed yet is in no window and is left out.
         """
         ...
 
@@ -189,7 +189,7 @@ class AnalysedDocuments:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordDigests:
-    """Known documents that were read from new records, by which they are recognised from now on."""
+    """Known documents that were read from new records; from now on these records identify them."""
 
     monitor_id: UUID
     records: Sequence[tuple[str, str, bytes]]
@@ -198,7 +198,7 @@ class RecordDigests:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Classifications:
-    """Answers of a classifier by digest of its input, kept so that none is computed twice."""
+    """Answers of a classifier by digest of its input, stored so that they are not computed again."""
 
     model_sha256: str
     probabilities: Sequence[tuple[bytes, float, float, float]]
@@ -218,7 +218,8 @@ class EntityHistory:
     """Time of the database just before the mentions were read."""
     since: datetime
     policy: Policy
-    """Policy that the series was computed with; the series is not stored if the monitor's has changed."""
+    """Policy that the series was computed with. If the monitor's policy has changed, the series is not
+    stored."""
     novelties: Sequence[Novelty]
     windows: Sequence[EntityWindow]
     unsettled: int | None

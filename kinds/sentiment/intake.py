@@ -1,4 +1,4 @@
-"""Turns a file of documents into jobs for blocks of them, leaving out those that were analysed before."""
+"""Turns a file of documents into jobs for blocks of documents, leaving out those analysed before."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def kind_settings(monitor: Monitor, own: Mapping[str, object], settings: Setting
 
 
 def observed_setting(connection: Connection, monitor: Monitor) -> dict[str, object]:
-    """Return the setting that tells until when all the monitor's sources were read; empty if it has none."""
+    """Return the setting `observed_until`; empty if the monitor has no sources."""
     if not monitor.sources:
         return {}
     return {"observed_until": (observed_until(connection, monitor.id) or NEVER).isoformat()}
@@ -127,7 +127,7 @@ def submit_documents(
     settings: Settings,
     on_rejected: Callable[[Rejected], None],
 ) -> tuple[Submission, IntakeCounts]:
-    """Accept the documents of a file that are not known yet as one batch of blocks, for an existing monitor.
+    """Submit the new documents of a file as one batch of blocks, for an existing monitor.
 
     Raises what `workers.producer.submit` raises; nothing is accepted in that case.
     """
@@ -150,7 +150,7 @@ def submit_documents(
 def plan_documents(
     connection: Connection, path: Path, order: DocumentsOrder, settings: Settings, counts: IntakeCounts
 ) -> IntakePlan:
-    """Plan the blocks of documents that are not known yet; `counts` is filled in while they are streamed."""
+    """Plan the blocks of documents that are not known yet; streaming the blocks fills in `counts`."""
     monitor = order.monitor
     observed = observed_setting(connection, monitor)
     own = kind_settings(monitor, {**order.settings, **observed}, settings)
@@ -185,9 +185,9 @@ def plan_documents(
 def _unknown(
     database: Engine, known: DocumentFilter, documents: Iterable[Document | Rejected]
 ) -> Iterator[Document | Rejected]:
-    """Yield documents that are not known, and store the records of those recognized by their content alone.
+    """Yield documents that are not known, and store the records of those recognised only by their content.
 
-    Such documents are recognized by their record the next time.
+    Next time such documents are recognised by their records.
     """
     yield from known.unknown(documents)
     for record_digests in known.record_digests():
@@ -217,9 +217,9 @@ def _block_job(number: int, block: Sequence[Document]) -> NewJob:
 
 
 def read_sentiment_inputs(source: IntakeSource) -> IntakePlan:
-    """Plan the batch of a file of documents for a monitor, which is created or changed as the options say.
+    """Plan the batch of a file of documents, and create or change its monitor according to the options.
 
-    The intake of the kind; see workers.intake.IntakeReader.
+    This is the intake of the kind; see workers.intake.IntakeReader.
     """
     path = source.path(DOCUMENTS)
     if path is None:
@@ -279,10 +279,10 @@ def put_monitor_of(
     model: str,
     on_note: Callable[[str], None],
 ) -> Monitor:
-    """Return the monitor that the options name, created or changed as they say, with this classifier.
+    """Return the monitor that the options name, created or changed according to them, with this classifier.
 
     `watch` is the file of its watch list; None keeps the list of an existing monitor. A monitor with sources
-    is used as it is, because only `monitor create` may change it. Raises MonitorNotFoundError or
+    is used unchanged, because only `monitor create` may change it. Raises MonitorNotFoundError or
     ConfigurationError (`monitor_stands`).
     """
     watched = None if watch is None else read_watchlist(watch)

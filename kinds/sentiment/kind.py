@@ -35,7 +35,7 @@ ENTITIES_PER_JOB = 8
 
 
 class SentimentReportKind(Kind[SentimentPayload]):
-    """Reads documents about the entities of a watch list: moods, trends, alerts and a report of each."""
+    """Analyses documents about the entities of a watch list: moods, trends, alerts and reports."""
 
     name: ClassVar[str] = "sentiment_report"
     version: ClassVar[str] = "6"
@@ -85,14 +85,14 @@ class SentimentReportKind(Kind[SentimentPayload]):
         self,
         model: str,
         settings: BaseModel,
-        stage: str,  # noqa: ARG002 - one worker for all: what a stage leaves is warm for the next
+        stage: str,  # noqa: ARG002 - workers run all stages, so they load the models of all stages
     ) -> tuple[str, ...]:
         """Return the classifier and, where they are configured, the embedding model and the summarizer."""
         own = SentimentSettings.model_validate(settings, from_attributes=True)
         return tuple(name for name in (model, own.embedder, own.summarizer) if name)
 
     def run(self, payload: SentimentPayload, context: Context) -> Result:
-        """Run a job of any stage. Raises whatever the function of its stage raises."""
+        """Run a job of any stage. Raises what the function of that stage raises."""
         settings = SentimentSettings.model_validate(context.settings)
         match payload.root:
             case CollectPayload() as source:
@@ -132,7 +132,7 @@ def _plan_windows(
             since[position] = min(instant, since.get(position, instant))
     as_of = settings.as_of
     observed_until, observed_before = None, settings.observed_until
-    if as_of is None:  # a file does not show what the sources hold
+    if as_of is None:  # a file is no evidence of what the sources contain
         observed_until, observed_before = observed_before, None
     elif context.num_failed:
         # A source that could not be read is no evidence of silence: windows are judged up to the last
@@ -157,7 +157,7 @@ def _plan_windows(
 def _plan_reports(
     context: PlanContext, settings: SentimentSettings
 ) -> Iterator[tuple[str, SentimentPayload]]:
-    """Plan at most `max_reports` reports; the windows jobs record how many were wanted in all."""
+    """Plan at most `max_reports` reports; the outputs of the windows jobs contain the total number wanted."""
     wanted = (report for _, judged in context.outputs(WindowsOutput) for report in judged.reports)
     for report in first_reports(wanted, settings.max_reports):
         payload = ReportPayload(

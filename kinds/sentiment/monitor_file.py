@@ -1,4 +1,6 @@
-"""What a monitor is made from: a TOML file, or the options of `pressroom monitor create`.
+"""The description of a monitor: a TOML file, or the options of `pressroom monitor create`.
+
+An example of the file:
 
 name = "steel"
 watch = "watchlist.toml"
@@ -65,7 +67,7 @@ class MonitorFileError(InputError):
 
 
 class MonitorFile(BaseModel):
-    """A monitor as people write it."""
+    """The description of a monitor as a user writes it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
@@ -75,7 +77,7 @@ class MonitorFile(BaseModel):
     sources: tuple[Source, ...] = Field(default=(), alias="source")
     targets: tuple[Target, ...] = Field(default=(), alias="target")
     cron: str | None = None
-    """None: the monitor runs on demand only."""
+    """Cron expression of the schedule; None if the monitor runs on demand only."""
     time_zone: str = "UTC"
     """Time zone of the schedule and, unless the policy has its own, of days and weeks."""
     catch_up: CatchUp = CatchUp.LATEST

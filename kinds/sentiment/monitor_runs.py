@@ -1,4 +1,4 @@
-"""Runs of monitors: a monitor's sources become the first jobs of a batch, on demand or by its schedule."""
+"""Runs of monitors, on demand or by schedule: each source of a monitor becomes a first job of a batch."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def start_monitor(connection: Connection, monitor: Monitor, due_at: datetime, se
 
 
 class MonitorSchedules(KindSchedules):
-    """A monitor is a schedule whose runs read the monitor's sources."""
+    """Starts, describes and removes monitors, which are schedules whose runs read sources."""
 
     create_command = "monitor create"
     id_setting = "monitor_id"
@@ -84,9 +84,9 @@ class MonitorSchedules(KindSchedules):
         return start_monitor(connection, get_monitor(connection.engine, schedule.id), due_at, settings)
 
     def describe(self, database: Engine, schedule: Schedule) -> ScheduleDescription:
-        """Describe the watch list, the policy, sources and targets, and what is unread or undelivered.
+        """Describe the watch list, policy, sources, targets, unread sources and waiting deliveries.
 
-        The parts of URLs that may be secret are left out.
+        Parts of URLs that may be secret are left out.
         """
         monitor = get_monitor(database, schedule.id)
         tried = monitors.unread_sources(database, monitor.id)
@@ -124,9 +124,9 @@ class MonitorSchedules(KindSchedules):
     def remove(self, connection: Connection, schedule: Schedule) -> None:
         """Delete the monitor with its documents, mentions, windows, alerts, mutes and deliveries.
 
-        Classifications stay, because they belong to texts and models. Raises RunUnderWayError.
+        Classifications are kept, because they belong to texts and models. Raises RunUnderWayError.
         """
-        lock_records(connection, schedule.id)  # before the row's lock, as those who write records
+        lock_records(connection, schedule.id)  # before the row, in the same order as writers of records
         super().remove(connection, schedule)
 
 

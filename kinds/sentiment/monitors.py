@@ -30,7 +30,7 @@ def make_monitor(
 ) -> tuple[Monitor, bool]:
     """Store the watch list, the monitor and its schedule; return the monitor, and whether it is new.
 
-    A monitor of the same name is changed; its times are kept if the file has none. Raises WatchlistError,
+    A monitor of the same name is changed; its schedule is kept if the file has none. Raises WatchlistError,
     and ConfigurationError or InputError for a monitor that no worker could run; then nothing is changed.
     """
     watched = read_watchlist(file.watch)
@@ -81,6 +81,6 @@ def monitor_run(name: str, settings: Settings, device: str, out: Path, database:
 
 
 def _start_now(monitor: Monitor, settings: Settings, database: Engine) -> UUID:
-    """Queue a run of the monitor now, whatever its schedule says."""
+    """Queue a run of the monitor now, regardless of its schedule."""
     with database.begin() as connection:
         return start_monitor(connection, monitor, datetime.now(UTC), settings)

@@ -14,11 +14,11 @@ from kinds.sentiment.series.time_windows import WindowSize
 from workers.settings import DEFAULT_EMBEDDER, DEFAULT_MODEL
 
 NONE = "none"
-"""Value in place of a model's name that means no model."""
+"""Value that users give instead of a model's name to use no model."""
 
 
 def _words(value: object) -> object:
-    """Split a text such as "day,week", as the option --set gives it."""
+    """Split a text such as "day,week", which is how the option --set passes a list."""
     return tuple(word.strip() for word in value.split(",")) if isinstance(value, str) else value
 
 

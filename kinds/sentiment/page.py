@@ -1,7 +1,7 @@
-"""The page of a sentiment batch: what changed, which documents are behind it, and links; it loads nothing.
+"""The page of a sentiment batch, which shows changes, the documents behind them, and links to reports.
 
-Its texts come from documents that anybody may have written. The template escapes them, and the page's policy
-allows no scripts.
+The page loads no other files. Its texts come from documents that anybody may have written, so the template
+escapes them, and the page's content security policy allows no scripts.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from kinds.sentiment.store.documents import MentionRecord, find_mentions
 from pressroom.pages import Page
 
 MAX_PAGE_ALERTS = 60
-"""Maximum alerts on the page, the newest; alerts.jsonl has all."""
+"""Maximum number of alerts on the page, which shows the newest; alerts.jsonl contains all."""
 
 MAX_ALERT_DOCUMENTS = 3
-"""Maximum quoted documents per alert; its report has more."""
+"""Maximum number of documents quoted per alert; the alert's report quotes more."""
 
 RECENT = timedelta(days=14)
-"""Age of alerts that move an entity to the top of the table."""
+"""Maximum age of alerts that move their entity to the top of the table."""
 
 SPARK_WINDOWS = 26
-"""Windows in the small line of the score: half a year of weeks."""
+"""Maximum number of windows in the small line chart of an entity's score: half a year of weeks."""
 
 PAGE = Page(
     package="kinds.sentiment",
@@ -42,7 +42,7 @@ PAGE = Page(
 )
 
 _GRACE = timedelta(days=1)
-"""Time by which the last document may precede the end of a window that counts as over."""
+"""A window counts as over if the last document precedes its end by at most this time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +77,7 @@ class PageEntity:
 
     entity: Entity
     window: EntityWindow | None
-    """The entity's window that the table shows; None if it has none."""
+    """The entity's window that the table shows; None if the entity has no such window."""
     num_recent_alerts: int
     num_alerts: int
     spark: str
@@ -87,7 +87,7 @@ class PageEntity:
 
     @property
     def weight_of_change(self) -> float:
-        """Weight of the change relative to what chance causes with so many documents."""
+        """Size of the change relative to the chance variation for this number of documents."""
         if self.window is None or self.window.change is None:
             return 0.0
         return float(abs(self.window.change) * self.window.num_documents**0.5)
@@ -118,8 +118,10 @@ def render_sentiment_page(database: Engine, source: PageSource) -> str:
 
 
 def table_size(source: PageSource) -> WindowSize:
-    """Return the size of the windows in the table: weeks if the policy has them, since an entity typically
-    has only two documents a day."""
+    """Return the size of the windows in the table.
+
+    It is the week if the policy has weeks, because an entity typically has only two documents a day.
+    """
     sizes = source.export.settings.policy.windows
     return WindowSize.WEEK if WindowSize.WEEK in sizes else sizes[-1]
 
@@ -129,7 +131,7 @@ def _zone(source: PageSource) -> ZoneInfo:
 
 
 def _shown_start(source: PageSource, size: WindowSize) -> datetime | None:
-    """Return the start of the window that the table shows: the last finished one, or else the newest."""
+    """Return the start of the window that the table shows: the last finished one, otherwise the newest."""
     starts = {
         window.starts_at
         for entity in source.export.watchlist.entities

@@ -15,19 +15,20 @@ from kinds.sentiment.series.policy import Policy
 from kinds.sentiment.series.time_windows import WindowSize
 
 ANALYSIS_VERSION = "4"
-"""Version of the analysis. Raise it when documents lead to different mentions, windows or alerts, so that all
-are analysed again; raise the kind's version with it, and alone if only reports change."""
+"""Version of the analysis. Raise it, together with the kind's version, when documents lead to different
+mentions, windows or alerts, so that all are analysed again. If only reports change, raise the kind's version
+alone."""
 
 
 MOODS = ("negative", "neutral", "positive")
-"""Labels that a classifier of the mood towards an entity must have."""
+"""Labels that the classifier of the mood towards an entity must have."""
 
 ReportsOf = Literal["latest", "all", "alerts", "none"]
 """Windows that a batch writes reports about; see `SentimentSettings.reports`."""
 
 
 class CollectPayload(BaseModel):
-    """Read one source of a monitor."""
+    """The payload of a job that reads one source of a monitor."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -36,7 +37,10 @@ class CollectPayload(BaseModel):
 
 
 class DocumentsPayload(BaseModel):
-    """Analyse a block of documents: given here, or stored as a resource by a job that collected them."""
+    """The payload of a job that analyses a block of documents.
+
+    The documents are in the payload, or in a resource that a `collect` job has stored.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -46,7 +50,7 @@ class DocumentsPayload(BaseModel):
 
 
 class WindowsPayload(BaseModel):
-    """Bring the series of some neighbouring entities of the watch list up to date."""
+    """The payload of a job that updates the series of consecutive entities of the watch list."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -55,18 +59,18 @@ class WindowsPayload(BaseModel):
     stop: int = Field(ge=1, le=2**31)
     """Positions in the watch list, `stop` excluded."""
     since: Mapping[int, AwareDatetime] = Field(default_factory=dict)
-    """By position, the earliest document of this batch that was added, changed or removed, or the end of the
-    windows that were judged with all sources read, if that is earlier."""
+    """By position, the time of the earliest document that this batch added, changed or removed, or the time
+    up to which windows were judged with all sources read, if that is earlier."""
     as_of: AwareDatetime | None
-    """Windows are judged up to this instant, or as far as they were judged before. None for a file: up to the
-    end of the known documents."""
+    """Windows are judged up to this instant, or up to a later one if earlier batches reached it. None for a
+    file, whose windows are judged up to the end of the known documents."""
     observed_until: AwareDatetime | None = None
-    """Windows that end later than this, and than the due time of any run that read all sources, raise no
-    silence alert; None if this run has read all sources."""
+    """Windows that end after this instant, and after the due time of every run that read all sources, raise
+    no silence alert. None if this run has read all sources."""
 
 
 class ReportPayload(BaseModel):
-    """Write the report of one entity in one window."""
+    """The payload of a job that writes the report of one entity in one window."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -76,8 +80,9 @@ class ReportPayload(BaseModel):
     size: WindowSize
     starts_at: AwareDatetime
     known_until: AwareDatetime | None = None
-    """A window that ends later is unfinished: the time when the run was due, or that of the last document
-    read. For a file it is unknown whether its last day is over. None: the window is over."""
+    """Instant up to which the window is known: when the run was due, or the time of the last document read.
+    A window that ends later is unfinished. The last window of a file is, too, because the file does not show
+    whether its last day is over. None if the window is over."""
 
 
 AnyPayload = CollectPayload | DocumentsPayload | WindowsPayload | ReportPayload
@@ -99,17 +104,18 @@ class SentimentSettings(BaseModel):
     num_entities: int = Field(ge=1, le=2**31)
     policy: Policy = Policy()
     as_of: AwareDatetime | None = None
-    """When a monitor's run was due; windows are judged up to this instant. None for a file: up to the end of
-    the last document's window or, if the monitor has sources, as far as their runs have reached."""
+    """When a monitor's run was due; windows are judged up to this instant. None for a file, whose windows are
+    judged up to the end of the last document's window or, if the monitor has sources, as far as its runs
+    have reached."""
     observed_until: AwareDatetime | None = None
     """When the latest run that read all sources was due; None if the monitor has no sources."""
     analysis: str = ""
     """Digest of everything besides the document that an analysis depends on. A document that was analysed
     under the same digest is not analysed again."""
     embedder: str | None = None
-    """Embedding model that finds topics by meaning; None finds them by their aliases alone."""
+    """Embedding model that finds topics by meaning; None if they are found by their aliases alone."""
     summarizer: str | None = None
-    """Language model of the summaries; None states the facts in plain sentences."""
+    """Language model of the summaries; None if plain sentences are written by rule."""
     reports: ReportsOf = "latest"
     """Windows that get a report. `alerts`: each window with a new alert. `latest`: also the latest window
     with documents of each entity. `all`: also each window of the judged size with documents that this batch
@@ -117,8 +123,9 @@ class SentimentSettings(BaseModel):
     therefore not reported again if only a text was corrected, or if an earlier batch has computed it but was
     cancelled before its reports or left the report out by `max_reports`."""
     max_reports: int = Field(default=500, ge=0, le=1_000_000)
-    """Maximum reports of a batch, because a first run over years of documents would write thousands about the
-    past. New alerts come first, then the newest windows; wanted.num_left_out counts the reports left out."""
+    """Maximum number of reports of a batch, because a first run over years of documents would write thousands
+    about the past. Windows with new alerts come first, then the newest windows; report_plan.num_left_out
+    counts the reports left out."""
 
 
 class _Output(BaseModel):
@@ -158,13 +165,13 @@ class ReportPlan(_Output):
     has_alert: bool
     """Whether the window has a new alert."""
     known_until: AwareDatetime | None
-    """Windows that end later are unfinished."""
+    """Instant up to which the window is known, see ReportPayload.known_until."""
 
 
 class WindowsOutput(_Output):
     """Reports to be written about some entities."""
 
     reports: tuple[ReportPlan, ...]
-    """The first of the reports, as many as the batch may write."""
+    """The first reports to be written, at most as many as the batch may write."""
     num_reports_wanted: int
-    """Number of all reports, including those left out."""
+    """Number of all reports that were wanted, including those left out."""

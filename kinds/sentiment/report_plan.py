@@ -1,4 +1,4 @@
-"""Selects the windows that a batch writes reports about, and their order if it may not write all."""
+"""Selects the windows that a batch writes reports about, and which come first if not all may be written."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kinds.sentiment.series.policy import Policy
 from kinds.sentiment.series.time_windows import EntityWindow, WindowSize
 
 FAR = timedelta(days=7)
-"""Time after now within which all windows begin: documents more than a day ahead are refused."""
+"""Time from now before which all windows begin, because documents dated over a day ahead are refused."""
 
 
 def plan_reports(
@@ -25,9 +25,9 @@ def plan_reports(
     settings: SentimentSettings,
     context: Context,
 ) -> list[ReportPlan]:
-    """Return the reports to write about an entity by `settings.reports`.
+    """Return the reports to be written about an entity according to `settings.reports`.
 
-    Windows with new alerts are included unless it is `none`.
+    Windows with new alerts are included unless the setting is `none`.
     """
     if settings.reports == "none":
         return []
@@ -60,7 +60,7 @@ def plan_reports(
 def first_reports(reports: Iterable[ReportPlan], max_reports: int) -> list[ReportPlan]:
     """Return the reports to be written: those with new alerts first, then the newest windows.
 
-    Reports of the same time are in the order of the watch list.
+    Reports about the same time are in the order of the watch list.
     """
     in_order = sorted(reports, key=lambda report: report.entity)
     in_order.sort(key=lambda report: (report.has_alert, report.starts_at), reverse=True)

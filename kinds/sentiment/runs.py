@@ -1,5 +1,4 @@
-"""Runs a file of documents through a monitor, either up to the reports or replayed as if it had arrived
-live."""
+"""Runs a file of documents through a monitor, up to the reports or as a replay of live arrival."""
 
 from __future__ import annotations
 
@@ -42,9 +41,9 @@ class FileRun:
     """Options of a command that runs a file of documents."""
 
     file: Path | None
-    """None resumes the batch `batch_id`."""
+    """File of documents; None to resume the batch `batch_id`."""
     watch: Path | None
-    """File of the watch list; None uses that of the monitor."""
+    """File of the watch list; None to use that of the monitor."""
     model: str
     """Classifier of the documents."""
     options: SentimentOptions
@@ -118,14 +117,14 @@ def run_file(
 def replay_file(
     run: FileRun, events: Sequence[Event] | None, settings: Settings
 ) -> RunResult[Backtest | None]:
-    """Analyse the new documents of the file, then replay all of them.
+    """Analyse the new documents of the file, then replay all its documents.
 
     The result has no backtest if some documents are still to be analysed.
     """
 
     def replayed(database: Engine, _store: Store, summary: Summary, _out: Path) -> Backtest | None:
         if summary.report.counts.open:
-            return None  # interrupted: what is missing would look like silence
+            return None  # interrupted: missing documents would look like silence
         return backtest(database, monitors.find_monitor(database, run.options.monitor or ""), events)
 
     run.check_file()
@@ -134,9 +133,9 @@ def replay_file(
 
 
 def backtest_name(*parts: object) -> str:
-    """Return the name of a monitor that is separate from live history.
+    """Return the name of a monitor for a backtest, which keeps it apart from live history.
 
-    The name is the same for the same files and values, so that known documents are not analysed again.
+    The name depends only on the files and values, so that known documents are not analysed again.
     """
     digest = hashlib.sha256()
     for part in parts:

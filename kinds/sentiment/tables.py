@@ -22,7 +22,7 @@ class MonitorRow(Base):
     __tablename__ = "monitors"
 
     id: Mapped[UUID] = mapped_column(ForeignKey("schedules.id", ondelete="CASCADE"), primary_key=True)
-    """Id of the monitor's schedule, which has its tenant, name, settings and classifier."""
+    """Id of the schedule, which holds the monitor's tenant, name, settings and classifier."""
     watchlist_sha256: Mapped[str]
     """Digest of the resource that holds the watch list as JSON."""
     num_entities: Mapped[int]
@@ -134,7 +134,7 @@ class UnsettledRow(Base):
     since: Mapped[datetime]
     """Time of the earliest mention that was added, changed or removed."""
     number: Mapped[int] = mapped_column(BigInteger, server_default=text("nextval('unsettled_number')"))
-    """Number of the last change, new with each one: a series read before that change does not settle it."""
+    """Number of the last change, different for each; a series read before that change does not settle it."""
 
 
 class AlertRow(Base):
@@ -199,13 +199,14 @@ class DeliveryRow(Base):
     notified: Mapped[Notification | None] = mapped_column(text_enum(Notification, "notified"))
     """State that the target was last notified of; None if there was no notification as far as is known."""
     turn: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
-    """Increases when the alert is withdrawn or raised again; then no message of an earlier turn is begun."""
+    """Number that increases when the alert is withdrawn or raised again; no message of an earlier turn is
+    sent from then on."""
     turned_at: Mapped[datetime | None]
-    """When the turn last increased."""
+    """When `turn` last increased."""
 
 
 class ClassificationRow(Base):
-    """Probabilities that a model has given to an input, stored so that they are not computed again."""
+    """Probabilities that a model has assigned to an input, stored so that they are not computed again."""
 
     __tablename__ = "classifications"
 

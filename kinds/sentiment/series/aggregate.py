@@ -24,17 +24,17 @@ _MIN_TREND_WINDOWS = 3
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Numbers of windows that a window of some size is compared with."""
+    """How many windows of the past a window of one size is compared with."""
 
     trend: int
     """Windows that the trend covers, including the window itself."""
     baseline: int
     gap: int
-    """Windows between the baseline and the window, so that what has just begun does not count as the past."""
+    """Windows between the baseline and the window, so that a recent change is not part of the baseline."""
 
     @property
     def past(self) -> int:
-        """Number of windows before a window that its figures depend on."""
+        """Number of earlier windows that the figures of a window depend on."""
         return max(self.trend - 1, self.baseline + self.gap)
 
 
@@ -114,7 +114,7 @@ def _mean(score: Int64s, weight: Int64s) -> Floats:
 def _trend(counts: Counts, length: int) -> Floats:
     """Return the weighted least-squares slope of the score per window over the last `length` windows.
 
-    NaN where too few of them have documents.
+    The slope is NaN where too few of these windows have documents.
     """
     slopes = np.full(len(counts), np.nan)
     if len(counts) < length:
@@ -130,7 +130,10 @@ def _trend(counts: Counts, length: int) -> Floats:
 
 
 def _baseline(counts: Counts, comparison: Comparison) -> tuple[Floats, Floats]:
-    """Return the weighted mean score and the documents per window in each window's past; NaN without one."""
+    """Return the weighted mean score and the documents per window of each window's baseline.
+
+    Both are NaN where there is no baseline.
+    """
     indices = np.arange(len(counts))
     high = np.maximum(indices - comparison.gap, 0)
     low = np.clip(high - comparison.baseline, counts.known_from if counts.known_from > 0 else 0, None)

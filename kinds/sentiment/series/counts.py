@@ -1,4 +1,4 @@
-"""An entity's mentions as arrays, read only as far back as needed, and their sums over windows without gaps.
+"""An entity's mentions as arrays, read only as far back as needed, and their sums over consecutive windows.
 
 All sums are integers, so that a sum over windows does not depend on the order in which they were read, and a
 result computed from a part of the past equals, to the last bit, the one computed from the whole.
@@ -22,7 +22,7 @@ Int64s = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
 Read = Callable[[datetime], Sequence[Mention]]
-"""Returns one entity's mentions that were published at the instant or later, in any order."""
+"""A function that returns one entity's mentions published at or after an instant, in any order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Columns:
     mentions: Sequence[Mention]
     epoch_us: Int64s
     number: Int64s
-    """Position in the chain of mentions that report the same, from 1."""
+    """Position in the chain of mentions that report the same news, counted from 1."""
     first_place: Int64s
     """Index of the chain's first mention."""
     first: Bools
@@ -47,7 +47,7 @@ class Columns:
 
 
 class Readings:
-    """One entity's columns, read as far back as they have been needed so far."""
+    """One entity's columns; mentions are read again from further back when earlier ones are needed."""
 
     def __init__(self, read: Read, *, min_relevance: int) -> None:
         self._read = read
@@ -56,7 +56,7 @@ class Readings:
         self._columns: Columns | None = None
 
     def since(self, instant: datetime) -> Columns:
-        """Return columns that are exact for mentions at `instant` or later; earlier ones must not be used."""
+        """Return columns that are exact for mentions at or after `instant`; do not use earlier mentions."""
         if self._columns is None or self._since is None or instant < self._since:
             self._since, self._columns = instant, self._columns_of(self._read(instant - HISTORY))
         return self._columns
@@ -84,7 +84,7 @@ class Readings:
 
 
 def memory_reader(mentions: Iterable[Mention]) -> Read:
-    """Return a Read over mentions that are all in memory."""
+    """Return a `Read` that selects from mentions in memory."""
     in_memory = list(mentions)
     return lambda since: [mention for mention in in_memory if mention.published_at >= since]
 
@@ -96,7 +96,7 @@ def epoch_us_of(instant: datetime) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Sums of one entity over n consecutive windows, of which the last may not have ended."""
+    """Sums of one entity over n consecutive windows; the last window may be unfinished."""
 
     size: WindowSize
     starts: Sequence[datetime]
@@ -129,10 +129,10 @@ def count_windows(
     counted_from: datetime,
     stored: Sequence[WindowSums],
 ) -> Counts:
-    """Return the windows from that of `begin` to the last one that begins before `until`.
+    """Return the counts of the windows from the one that contains `begin` to the last one before `until`.
 
-    Mentions are counted from `counted_from`, the start of a window, on; the windows before it come from
-    `stored`.
+    `counted_from` is the start of a window. From there on mentions are counted; the sums of earlier windows
+    come from `stored`.
     """
     starts = window_starts(size, zone, begin, until)
     ends_at = shifted(size, zone, starts[-1], 1)
@@ -167,7 +167,10 @@ def count_windows(
 
 
 def sums_of(documents: Sequence[CountedDocument], starts_at: datetime) -> WindowSums:
-    """Return the sums of the window at `starts_at` with these documents; `count_windows` gives the same."""
+    """Return the sums over the documents of the window that starts at `starts_at`.
+
+    `count_windows` computes the same sums.
+    """
     first = [document for document in documents if document.novelty == 1]
     weights = [max(document.relevance, 1) for document in first]
     labels = [document.label for document in first]

@@ -1,16 +1,16 @@
 """Turns tests of single windows into alerts, one for each event that a person wants to know about.
 
-A rule fires at every window whose p-value lies below its threshold. An alert is raised at the first of these
-after the rule has not fired for the cool-down: while a silence or a bad mood goes on, it is not reported
-again. This depends only on the windows of the cool-down, not on earlier alerts, so late documents change
-alerts in a bounded stretch only.
+A rule fires at every window whose p-value lies below its threshold. A firing raises an alert only if the rule
+has not fired during the cool-down before it, so a silence or bad mood that goes on is not reported again.
+Whether an alert is raised depends only on the windows of the cool-down, not on earlier alerts. Late documents
+therefore change alerts only within a bounded period.
 
 The thresholds divide a monitor's budget of false alarms per week, which the rules share equally. A rule
-judges every entity at the end of every window; were the tests independent, the expected number of false
+judges every entity at the end of every window. If each firing raised an alert, the expected number of false
 alarms per week would be entities x windows x threshold (Bonferroni's count, which also holds for dependent
 tests, because expectations add). Neighbouring tests of long runs share most of their documents and are
-covered by a single alert, so a rule needs to account for fewer tests: TESTS_PER_WINDOW, set from the
-simulations of benchmarks/alerts.py so that the measured rate stays below the budget.
+covered by a single alert, so a rule needs to account for fewer tests. Their number, TESTS_PER_WINDOW, is set
+from the simulations of benchmarks/alerts.py so that the measured rate stays below the budget.
 
 To add a rule, add a member of AlertRule, a function in volume_rules.py, mood_rules.py or a module of its own,
 its line in JUDGES, its tests, and its quiet and planted feeds in benchmarks/alerts.py.
@@ -34,10 +34,10 @@ from kinds.sentiment.series.verdicts import SCALES, Int64s, Scale, Verdicts
 from kinds.sentiment.series.volume_rules import judge_silence, judge_surge
 
 Judge = Callable[[Counts, Int64s, Int64s, Scale], Verdicts]
-"""A function that judges by a rule.
+"""A function that judges windows by one rule.
 
-It takes the counts, each window's cell of the week, the indices to judge, and the lengths. `Scale.past`
-windows must lie before each index. A verdict does not depend on anything later."""
+It takes the counts, each window's cell of the week, the indices to judge, and the lengths. At least
+`Scale.past` windows must lie before each index. A verdict does not depend on windows after its own."""
 
 JUDGES: dict[AlertRule, Judge] = {
     AlertRule.SURGE: judge_surge,
@@ -55,7 +55,7 @@ TESTS_PER_WINDOW: dict[AlertRule, float] = {
 
 
 def thresholds(policy: Policy, num_entities: int) -> dict[AlertRule, float]:
-    """Return for each rule of the policy the p-value below which a window raises an alert.
+    """Return, for each rule of the policy, the p-value below which the rule fires.
 
     Raises ValueError for fewer than one entity.
     """
@@ -67,7 +67,7 @@ def thresholds(policy: Policy, num_entities: int) -> dict[AlertRule, float]:
 
 
 MAX_DOCUMENTS = 8
-"""Maximum number of documents that an alert cites; few enough that a person reads them all."""
+"""Maximum number of documents that an alert cites: few enough for a person to read them all."""
 
 _WEEKEND = 5
 _SUNDAY = 6
@@ -75,7 +75,7 @@ _HALF_DAY = timedelta(hours=12)
 
 
 def first_window(policy: Policy, since: datetime) -> datetime:
-    """Return the start of the earliest window that alerts from `since` on depend on."""
+    """Return the start of the earliest window that is needed to compute the alerts from `since` on."""
     size, zone = policy.alert_window, ZoneInfo(policy.time_zone)
     quiet_since = window_of(size, zone, since) - timedelta(hours=policy.cool_down_hours)
     return shifted(size, zone, window_of(size, zone, quiet_since), -SCALES[size].past - 1)
@@ -91,7 +91,7 @@ def detect_alerts(
     policy: Policy,
     num_entities: int,
 ) -> list[Alert]:
-    """Return the alerts of windows from `since` on that have ended by `as_of`, by time and rule.
+    """Return the alerts of windows from `since` on that have ended by `as_of`, sorted by time and rule.
 
     `counts` are windows of `policy.alert_window` that begin at `first_window(policy, since)` or earlier.
     """
@@ -121,7 +121,7 @@ def detect_alerts(
 
 
 def observed_alerts(alerts: Iterable[Alert], until: datetime, policy: Policy) -> tuple[Alert, ...]:
-    """Return the alerts without silences of windows that end after `until`, the end of observation."""
+    """Return all alerts except silence alerts of windows that end after `until`, the end of observation."""
     zone = ZoneInfo(policy.time_zone)
     return tuple(
         alert
@@ -133,7 +133,10 @@ def observed_alerts(alerts: Iterable[Alert], until: datetime, policy: Policy) ->
 def firings(
     counts: Counts, at: NDArray[np.int64], policy: Policy, num_entities: int
 ) -> Iterator[tuple[AlertRule, float, Verdicts, list[int]]]:
-    """Yield each rule of the policy with its threshold, verdicts on the windows `at` and places of alerts."""
+    """Yield each rule of the policy with its threshold, its verdicts and the positions that raise alerts.
+
+    The verdicts are on the windows at the indices `at`; the positions are those in `at`.
+    """
     if not len(at):
         return
     starts_us = np.array([epoch_us_of(counts.starts[index]) for index in at], np.int64)
@@ -151,7 +154,7 @@ def firings(
 
 
 def quiet_windows(counts: Counts, policy: Policy) -> NDArray[np.bool_]:
-    """Return which windows are quiet: the exchange has no full session, though that weekday usually has one.
+    """Return whether each window is quiet: it has no full session, though that weekday usually has one.
 
     A week is quiet if fewer than half of its usual sessions take place. Raises CalendarError.
     """
@@ -174,7 +177,7 @@ def quiet_windows(counts: Counts, policy: Policy) -> NDArray[np.bool_]:
 def _with_quiet_days(
     cells: NDArray[np.int64], quiet: NDArray[np.bool_], counts: Counts, zone: ZoneInfo
 ) -> NDArray[np.int64]:
-    """Return the cells with quiet days treated as Sundays, and their hours as hours of a weekend."""
+    """Return the cells, with quiet days treated as Sundays and quiet hours as weekend hours."""
     if counts.size is WindowSize.HOUR:
         hours = np.array([start.astimezone(zone).hour for start in counts.starts], np.int64)
         return np.where(quiet, hours + 24, cells)
@@ -184,7 +187,7 @@ def _with_quiet_days(
 
 
 def _onsets(fires: NDArray[np.bool_], starts_us: NDArray[np.int64], cool_down_hours: float) -> list[int]:
-    """Return the firing windows that no other firing precedes within the cool-down.
+    """Return the positions of the firings that no other firing precedes within the cool-down.
 
     A cool-down shorter than a window counts as one window; otherwise an ongoing event would be reported again
     in every window.
@@ -197,10 +200,10 @@ def _onsets(fires: NDArray[np.bool_], starts_us: NDArray[np.int64], cool_down_ho
 
 
 def _cells(counts: Counts, zone: ZoneInfo) -> NDArray[np.int64]:
-    """Return for each window its cell, shared by windows at the same time of the week.
+    """Return the cell of each window; windows at the same time of the week share a cell.
 
-    Days are grouped by weekday. Hours are grouped by hour of a working day or of a weekend, since each of 168
-    cells would hold too little data.
+    Days are grouped by weekday. Hours are grouped by hour of a working day or of a weekend, because each of
+    168 cells would hold too little data.
     """
     if counts.size is WindowSize.WEEK:
         return np.zeros(len(counts), np.int64)
@@ -213,7 +216,8 @@ def _cells(counts: Counts, zone: ZoneInfo) -> NDArray[np.int64]:
 def _drivers(rule: AlertRule, readings: Readings, counts: Counts, index: int, run: int) -> tuple[str, ...]:
     """Return the ids of the first reports behind the verdict.
 
-    These are the documents of the run that contribute most; for a silence, the last documents before it.
+    These are the documents of the run that contribute most; for a silence, the latest documents before the
+    end of the window.
     """
     ends_at = counts.starts[index + 1] if index + 1 < len(counts) else counts.ends_at
     first = index - run + 1

@@ -3,12 +3,13 @@
 Three properties ensure that a set of documents gives the same series, to the last bit, however it is cut into
 batches, provided that everything stored from `EntitySeries.since` on is replaced each time:
 
-- causal: no window, number in a chain or alert depends on a mention published after its window;
-- bounded: none depends on a mention published more than `past_needed` before `since`;
-- extending: windows reach to `as_of`, so that a batch without documents of an entity can find it silent.
+- causal: no window, position in a chain or alert depends on a mention published after its window;
+- bounded: none of them depends on a mention published more than `past_needed` before `since`;
+- extending: windows reach to `as_of`, so that a batch can detect the silence of an entity for which it has
+  no documents.
 
-The past is needed only as sums, which are integers and part of the stored windows. A series that grows
-at its end therefore reads only the mentions of HISTORY and those that an alert cites.
+The past is needed only as sums, which are integers and stored with the windows. A series that is extended at
+its end therefore reads only the mentions within HISTORY and those that an alert cites.
 """
 
 from __future__ import annotations
@@ -43,20 +44,20 @@ class EntitySeries:
 
 
 def begin_of(policy: Policy, since: datetime) -> datetime:
-    """Return the earliest start among the windows, of all sizes of the policy, that contain `since`."""
+    """Return the start of the earliest of the windows that contain `since`, one of each size in use."""
     zone = ZoneInfo(policy.time_zone)
     return min(window_of(size, zone, since) for size in {*policy.windows, policy.alert_window})
 
 
 def windows_needed(policy: Policy, begin: datetime) -> datetime:
-    """Return the start of the earliest window that results from `begin` on depend on."""
+    """Return the start of the earliest window that is needed to compute results from `begin` on."""
     return min(*(_compared_from(size, policy, begin) for size in policy.windows), first_window(policy, begin))
 
 
 def past_needed(policy: Policy) -> timedelta:
-    """Return how long before `since` mentions must be read where no windows are stored.
+    """Return how far before `since` mentions must be read if no windows are stored.
 
-    Eight days are added: windows of a week may begin up to seven days earlier, and clocks may change.
+    Eight days are added, because windows of a week may begin up to seven days earlier and clocks may change.
     """
     instant = datetime.fromisoformat("2026-01-05T00:00:00+00:00")
     return instant - (windows_needed(policy, begin_of(policy, instant)) - HISTORY) + timedelta(days=8)
@@ -76,11 +77,11 @@ def compute_series(
     """Return the series of one entity from the windows that contain `since` on.
 
     `read` must reach back at least `past_needed(policy)` before `since`; earlier mentions make no difference.
-    `first_at` is when the entity's first mention ever was published. `since` is the earlier of two instants:
-    the first at which a mention was added, changed or removed, and the start of the entity's last stored
-    window; from `first_at` on, everything is computed. `stored` holds all windows stored from
-    `windows_needed` to `begin_of` of `since`; further ones make no difference. If it is None, these windows
-    are counted from mentions.
+    `first_at` is the time of publication of the entity's first mention. `since` is the earlier of two
+    instants: the first at which a mention was added, changed or removed, and the start of the entity's last
+    stored window. With `since` at `first_at`, the whole series is computed. `stored` holds all windows stored
+    from `windows_needed` to `begin_of` of `since`; other windows in it make no difference. If it is None,
+    these windows are counted from mentions.
     """
     begin, replaced_from = begin_of(policy, max(since, first_at)), begin_of(policy, since)
     zone = ZoneInfo(policy.time_zone)
@@ -111,7 +112,7 @@ def compute_series(
         for size in policy.windows:
             compared = counts(size, _compared_from(size, policy, begin))
             windows += entity_windows(entity_id, compared, begin=COMPARISONS[size].past, named=named)
-    # Before `first_at` there are no mentions, so whatever was stored there is removed.
+    # Before `first_at` there are no mentions, so everything stored there is removed.
     return EntitySeries(
         since=replaced_from,
         novelties=_novelties(entity_id, columns, begin),

@@ -16,7 +16,7 @@ class Mention:
     document_id: str
     entity_id: str
     published_at: datetime
-    """UTC."""
+    """Time of publication in UTC."""
     relevance: int
     """How much the document is about the entity, 0 to 100."""
     topic: str | None
@@ -34,13 +34,13 @@ class Mention:
 
     @property
     def score(self) -> float:
-        """In [-1, 1]: P(positive) - P(negative)."""
+        """Score in [-1, 1]: P(positive) - P(negative)."""
         return self.p_positive - self.p_negative
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Novelty:
-    """Position of a mention in the chain of documents that report the same about the entity."""
+    """Position of a mention in the chain of documents that report the same news about the entity."""
 
     document_id: str
     entity_id: str
@@ -58,7 +58,7 @@ class CountedDocument:
     sha256: str
     """Digest of its content, see jobs.documents.document.document_digest."""
     published_at: datetime
-    """UTC."""
+    """Time of publication in UTC."""
     relevance: int
     p_negative: float
     p_neutral: float
@@ -69,11 +69,11 @@ class CountedDocument:
 
     @property
     def score(self) -> float:
-        """In [-1, 1]: P(positive) - P(negative)."""
+        """Score in [-1, 1]: P(positive) - P(negative)."""
         return self.p_positive - self.p_negative
 
     @property
     def label(self) -> int:
-        """Most likely class: 0 negative, 1 neutral, 2 positive; the first of equals."""
+        """Most likely class: 0 negative, 1 neutral, 2 positive; on a tie, the one with the lowest number."""
         probabilities = (self.p_negative, self.p_neutral, self.p_positive)
         return probabilities.index(max(probabilities))

@@ -1,4 +1,4 @@
-"""The rules of mood, slide and reversal: mean scores against those of the entity's own past.
+"""The rules slide and reversal, which compare mean scores with those of the entity's own past.
 
 Documents of a day, and days of a week, resemble each other, which makes a mean less certain. The mean of a
 run is compared with the mean of the past; both are weighted by relevance. The variance of a document's score
@@ -33,11 +33,12 @@ PRIOR_DEGREES = 8.0
 PRIOR_EFFECT = 1.25
 """Design effect of a quiet feed with a little autocorrelation."""
 WANDER = 0.1
-"""Standard deviation of a mood that wanders for weeks, in units of the score, which blocks are too short to
-measure. It is added to each comparison of two means, because a busy entity's mean is otherwise so certain
-that every drift counts as a turn. The smallest of 0, 0.1 and 0.15 that keeps such feeds near the budget."""
+"""Standard deviation, in units of the score, of a mood that wanders for weeks; blocks are too short to
+measure it. It is added to each comparison of two means, because a busy entity's mean is otherwise so certain
+that every drift counts as a reversal. It is the smallest of 0, 0.1 and 0.15 that keeps the false alarms of
+such feeds near the budget."""
 MIN_DOCUMENTS = 12
-"""Minimum documents in the past."""
+"""Minimum number of documents in the past."""
 MIN_WINDOWS = 6
 """Minimum number of past windows that contain documents."""
 
@@ -74,7 +75,10 @@ class Noise:
 
 
 def scores(counts: Counts, at: Int64s, length: int, gap: int = 0) -> Scores:
-    """Return the `length` windows that end `gap` before each index of `at`; unknown windows are empty."""
+    """Return the sums of the `length` windows that end `gap` windows before each index of `at`.
+
+    Windows before the first known one count as empty.
+    """
     known = trailing(np.arange(len(counts)), at, length, gap) >= counts.known_from
     return Scores(
         weight=trailing(counts.weight, at, length, gap),
@@ -88,7 +92,7 @@ def scores(counts: Counts, at: Int64s, length: int, gap: int = 0) -> Scores:
 def noise(past: Scores, residual: Floats, scale: Scale, num_fitted: int) -> Noise:
     """Return the noise of a fit with `num_fitted` parameters.
 
-    `residual`, shape (T, D), holds the sums of weight times deviation that the fit leaves.
+    `residual`, shape (T, D), holds the sums of weight times deviation from the fit.
     """
     windows = np.count_nonzero(past.weight > 0, axis=1)
     blocks = residual.reshape(len(residual), -1, scale.mood_block)
@@ -113,18 +117,19 @@ MIN_RAMP_DOCUMENTS = 8
 _NUM_STEPS = 7
 """Number of sudden falls that the hinge is compared with: one after each eighth of the ramp."""
 _MARGIN = 0.9
-"""Minimum ratio of what the hinge explains to what the best step does. Of seven steps one will fit the noise
-of a true slide, so a tenth less is accepted; of a true step the hinge explains a quarter less."""
+"""Minimum ratio of the sum of squares that the hinge explains to the one that the best step explains. One of
+the seven steps fits the noise of a true slide, so a tenth less is accepted; for a true step, the hinge
+explains a quarter less."""
 
 
 def judge_slide(counts: Counts, _cells: Int64s, at: Int64s, scale: Scale) -> Verdicts:
-    """Slide: the mood has been getting worse, slowly.
+    """Judge slides, in which the mood gets worse slowly.
 
     Test: weighted least squares of the windows' scores on a hinge that is level over the past and falls over
-    the last `slide_ramp` windows (four weeks, for days); one-sided t of its slope. It fires only if the hinge
-    explains the scores about as well as a sudden fall anywhere in the ramp does, or better: such a fall is a
-    surge or a reversal. The condition only removes alerts; the p-value is that of the slope. Observed and
-    expected are the fitted scores at the end of the ramp and before it.
+    the last `slide_ramp` windows (four weeks, for days); one-sided t of its slope. The rule fires only if the
+    hinge explains the scores better than a sudden fall anywhere in the ramp, or about as well, because such a
+    fall is a surge or a reversal. The condition only removes alerts; the p-value is that of the slope.
+    Observed and expected are the fitted scores at the end of the ramp and before it.
     """
     length, ramp = scale.mood_baseline, scale.slide_ramp
     whole = scores(counts, at, length)
@@ -158,7 +163,7 @@ def _fit(whole: Scores, shape: Floats) -> tuple[Floats, Floats]:
 
 
 def _explained(whole: Scores, shape: Floats) -> Floats:
-    """Return by how much a fit of the shape lowers the weighted sum of squares, shape (T,)."""
+    """Return the reduction of the weighted sum of squares by a fit of the shape, shape (T,)."""
     slope, centred = _fit(whole, shape)
     return np.asarray(slope**2 * (whole.weight * centred**2).sum(1))
 
@@ -179,16 +184,17 @@ def _enough(whole: Scores, ramp: int, scale: Scale) -> Bools:
 
 MIN_RUN_DOCUMENTS = 4
 MIN_DISTANCE = 0.05
-"""Minimum distance of either mean from 0, because a mood close to neutral has no side to turn from."""
+"""Minimum distance of either mean from 0, because a nearly neutral mood is on neither side."""
 
 
 def judge_reversal(counts: Counts, _cells: Int64s, at: Int64s, scale: Scale) -> Verdicts:
-    """Reversal: the mood has turned to the other side of its past, and stays there.
+    """Judge reversals, in which the mood changes sign and keeps the new sign.
 
     Test: Welch-like two-sample t of the run's mean score against that of the mood baseline before it,
-    two-sided, with the past's variance for both. It fires only when the two means have opposite signs, and
-    all three thirds of the run lie on the new side: a burst of a few days does not turn a good month. Runs of
-    one, two and four weeks are tested. Observed and expected are the mean scores of the run and of the past.
+    two-sided, with the past's variance for both. The rule fires only if the two means have opposite signs and
+    all three thirds of the run have the new sign, so that a burst of a few days does not reverse a good
+    month. Runs of one, two and four weeks are tested. Observed and expected are the mean scores of the run
+    and of the past.
     """
     return most_significant([_judge_reversal_run(counts, at, scale, run) for run in scale.reversal_runs])
 

@@ -1,11 +1,11 @@
-"""Finds documents that repeat what an earlier one has reported about the entity.
+"""Finds documents that repeat what an earlier document has reported about the entity.
 
 A follow-up is a mention that has a near-duplicate within the seven days before it. Its number counts those
-near-duplicates and its first_id names the earliest of them, as the linked counts of news feeds do (their
-longest history is seven days, too). A text that reports the opposite is not a follow-up, however similar it
-is: "profit rises" and "profit falls" share nearly all their words. Chains are not closed transitively: a
-mention's novelty depends only on the mentions of HISTORY before it, so a series can be recomputed from any
-instant on.
+near-duplicates, and its first_id names the earliest of them. The linked counts of news feeds work in the same
+way and also reach back at most seven days. A text that reports the opposite is not a follow-up, however
+similar it is: "profit rises" and "profit falls" share nearly all their words. Chains are not closed
+transitively: a mention's novelty depends only on the mentions within HISTORY before it, so a series can be
+recomputed from any instant on.
 """
 
 from __future__ import annotations
@@ -21,36 +21,37 @@ from kinds.sentiment.series.mention import NUM_PERMUTATIONS, Mention
 HORIZON = timedelta(days=7)
 """Maximum time between a document and an earlier near-duplicate of it."""
 HISTORY = 2 * HORIZON
-"""How much of the past determines a mention's novelty: its own block of seven days and the one before."""
+"""Length of the past that determines a mention's novelty: its own block of seven days and the one before."""
 
 MIN_MATCHES = 44
-"""Minimum equal hash values of a near-duplicate. 44 of 64 is an estimated Jaccard similarity of 0.69. The
-standard error there is 0.06, so unrelated documents (below 0.3) are six errors away, and a copy with a
-changed byline or tail (above 0.8) two. It is the lowest count for which the bands below miss no pair: 20
-differing values cannot touch all 21 bands."""
+"""Minimum number of hash values that near-duplicates share. 44 of 64 is an estimated Jaccard similarity of
+0.69. The standard error there is 0.06, so unrelated documents (below 0.3) are six standard errors away, and a
+copy with a changed byline or ending (above 0.8) is two away. It is the lowest count for which the bands below
+miss no pair: 20 differing values cannot touch all 21 bands."""
 _NUM_BANDS, _BAND_ROWS = 21, 3
 _MAX_COMPARED = 32
-"""Maximum earlier groups of a band that a group is compared with, which bounds the work on a flood of texts
-that share a template. Copies with the same signature form one group and are not limited."""
+"""Maximum number of earlier groups that a group is compared with in each band. It bounds the work on a flood
+of texts that share a template. Copies with the same signature form one group and are not limited."""
 _OPPOSITE = 2
 """Distance between the labels negative and positive."""
 _CHUNK = 1 << 15
 _ODD = np.uint64(0x9E3779B97F4A7C15)
-"""Mixes the three values of a band into 64 bits; a collision costs only a needless comparison."""
+"""Odd multiplier that mixes the three values of a band into 64 bits. A collision costs only a needless
+comparison."""
 
 Int64s = NDArray[np.int64]
 
 
 def by_time(mentions: Sequence[Mention]) -> list[Mention]:
-    """Return the mentions sorted by time, then id: the order in which novelty is counted."""
+    """Return the mentions sorted by time, then id, which is the order in which novelty is determined."""
     return sorted(mentions, key=lambda mention: (mention.published_at, mention.document_id))
 
 
 def number_chains(epoch_us: Int64s, signatures: Sequence[bytes], labels: Int64s) -> tuple[Int64s, Int64s]:
-    """Return the number and the index of the first document for each of N ordered mentions.
+    """Return, for each of N ordered mentions, its number and the index of the first document of its chain.
 
     `epoch_us` is ascending; `labels` are the most likely classes: 0 negative, 1 neutral, 2 positive. Raises
-    ValueError for a signature of another length.
+    ValueError for a signature of the wrong length.
     """
     if any(len(signature) != 4 * NUM_PERMUTATIONS for signature in signatures):
         raise ValueError(f"a signature is {NUM_PERMUTATIONS} little-endian 32-bit integers")
@@ -70,8 +71,8 @@ def number_chains(epoch_us: Int64s, signatures: Sequence[bytes], labels: Int64s)
 def _groups(hashes: NDArray[np.uint32], blocks: Int64s, labels: Int64s) -> tuple[Int64s, Int64s]:
     """Group mentions of one block with equal signatures and labels.
 
-    Returns each mention's group and each group's first mention. Groups are numbered by their first mention,
-    so that their order does not depend on later ones.
+    Returns each mention's group and each group's first mention. Groups are numbered in the order of their
+    first mentions, so that their order does not depend on later mentions.
     """
     kinds = np.stack([blocks, labels], axis=1).astype("<i8").view("<u4")
     rows = np.concatenate([kinds, hashes], axis=1)
@@ -84,7 +85,7 @@ def _groups(hashes: NDArray[np.uint32], blocks: Int64s, labels: Int64s) -> tuple
 
 
 def _near_pairs(hashes: NDArray[np.uint32], blocks: Int64s) -> Int64s:
-    """Return pairs (earlier group, later group) with at least MIN_MATCHES equal values, shape (P, 2).
+    """Return pairs (earlier group, later group) that share at least MIN_MATCHES values, shape (P, 2).
 
     The groups of a pair are in the same block or in consecutive ones.
     """
@@ -100,8 +101,8 @@ def _near_pairs(hashes: NDArray[np.uint32], blocks: Int64s) -> Int64s:
         in_bucket = np.argsort(keys, kind="stable")
         keys = keys[in_bucket]
         places = np.arange(num_groups)
-        # Block 0 has no predecessor; the stride leaves a free key there, so that no bucket reaches into
-        # another.
+        # Block 0 has no predecessor. The stride keeps the key before it unused, so that a search for the
+        # preceding block never enters another bucket.
         begin = np.maximum(np.searchsorted(keys, keys - 1), places - _MAX_COMPARED)
         lengths = places - begin
         later = np.repeat(places, lengths)
@@ -120,10 +121,10 @@ def _verified(hashes: NDArray[np.uint32], earlier: Int64s, later: Int64s) -> Int
 
 
 def _count(group_of: Int64s, num_groups: int, pairs: Int64s, oldest: Int64s) -> tuple[Int64s, Int64s]:
-    """Return for each mention its number and its first mention.
+    """Return the number and the first mention of each mention.
 
-    The number is 1 plus the members of near groups in [oldest, itself); the first mention is the earliest of
-    them.
+    The number is 1 plus the number of members of near groups in [oldest, mention). The first mention is the
+    earliest of these members, or the mention itself if there are none.
     """
     num_mentions = len(group_of)
     members = np.sort(group_of * num_mentions + np.arange(num_mentions))

@@ -1,4 +1,4 @@
-"""The policy of a monitor: windows, rules, the number of false alarms that it may raise, and the alerts."""
+"""The policy of a monitor (its windows, rules and budget of false alarms), and the alerts of its rules."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class AlertRule(StrEnum):
     SURGE = "surge"
     """More negative documents than the entity's past explains."""
     SLIDE = "slide"
-    """The mood has been getting worse, slowly."""
+    """The mood has slowly been getting worse."""
     SILENCE = "silence"
     """Far fewer documents than usual."""
     REVERSAL = "reversal"
-    """The mood has turned to the other side of its past."""
+    """The mood has turned from positive to negative or the reverse."""
 
 
 class Policy(BaseModel):
@@ -32,7 +32,7 @@ class Policy(BaseModel):
 
     windows: tuple[WindowSize, ...] = (WindowSize.DAY, WindowSize.WEEK)
     time_zone: str = "UTC"
-    """Time zone that decides where a day begins, as an IANA name."""
+    """Time zone that determines when a day begins, as an IANA name."""
     calendar: str | None = None
     """Calendar of an exchange (trading_days.py): days without a full session raise no silence alert."""
     rules: tuple[AlertRule, ...] = tuple(AlertRule)
@@ -42,8 +42,8 @@ class Policy(BaseModel):
     false_alarms_per_week: float = Field(default=0.5, gt=0, le=100)
     """Budget of the whole monitor, over all entities and rules."""
     cool_down_hours: float = Field(default=72.0, ge=0, le=10_000)
-    """Hours, and at least one window, without the rule firing for the entity before it may raise another
-    alert. With 0, every window in which a rule fires raises an alert."""
+    """Hours (and at least one window) for which a rule must not have fired for an entity before it raises
+    another alert. With 0, every window in which a rule fires raises an alert."""
     min_relevance: int = Field(default=20, ge=0, le=100)
     """Mentions with a lower relevance are stored but not counted."""
 
@@ -69,7 +69,7 @@ class Policy(BaseModel):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alert:
-    """One rule that fired for one entity at the end of one window."""
+    """An alert: one rule fired for one entity at the end of one window."""
 
     entity_id: str
     rule: AlertRule
@@ -82,9 +82,9 @@ class Alert:
     """The test's share of the budget; the alert was raised because p_value fell below it."""
     observed: float
     expected: float
-    """Value that the test expected. Like `observed`, it is a score or a number of documents."""
+    """Value expected by the test; like `observed`, a score or a number of documents."""
     document_ids: tuple[str, ...]
-    """Documents that contribute most, the strongest first; for a silence, the last ones before it."""
+    """Documents that contribute most, the strongest first; for a silence, the latest ones, newest first."""
 
     @property
     def key(self) -> str:

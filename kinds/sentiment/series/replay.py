@@ -1,13 +1,13 @@
 """Replays a dated set of documents day by day, as if live, and scores the alerts against known events.
 
-At the end of each day in the policy's time zone, the series is the one that the documents received by then
-give. Since a series is causal (entity_series.py), it need not be computed every day: only documents that
-arrive after their own day change earlier results, so one computation serves all days between two days with
-late documents.
+At the end of each day in the policy's time zone, the series covers the documents received by then. Because a
+series is causal (entity_series.py), it need not be computed every day: only documents that arrive after their
+own day change earlier results, so one computation is enough for all days between two days with late
+documents.
 
 An alert belongs to an event of its entity if it was raised after the event began and no later than GRACE
-after it ended. It is false if it belongs to no event. It catches those of its events whose kind is its rule,
-or that have no kind.
+after it ended. An alert that belongs to no event is false. An alert catches an event that it belongs to if
+the event's kind is the alert's rule, or if the event has no kind.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from kinds.sentiment.series.time_windows import WindowSize, shifted, window_star
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayedAlert:
-    """An alert as its reader would have received it."""
+    """An alert, with the times at which its reader would have seen it raised and withdrawn."""
 
     alert: Alert
     raised_at: datetime
     """End of the day on which the alert was first found."""
     withdrawn_at: datetime | None = None
-    """End of the day on which late documents no longer supported the alert."""
+    """End of the day on which late documents caused the alert to be withdrawn."""
 
 
 def replay(
@@ -49,9 +49,9 @@ def replay(
 ) -> list[ReplayedAlert]:
     """Return alerts in the order in which they would have been raised, then by entity and rule.
 
-    `mentions` holds those of each entity, in any order. The replay ends with the last day that has ended by
-    `until` or, without it, with the day of the last document. `received_at` holds, by document id, when
-    documents arrived that came later than their publication.
+    `mentions` holds each entity's mentions, in any order. The replay ends with the last day that has ended by
+    `until` or, without it, with the day of the last document. `received_at` holds, by document id, the time
+    of arrival of documents that arrived after their publication.
     """
     published = [mention.published_at for each in mentions.values() for mention in each]
     if not published:
@@ -68,7 +68,7 @@ def replay(
 
 @dataclass(frozen=True, slots=True)
 class _Arrival:
-    """A mention and the first step at which it is visible; late if that is not the end of its own day."""
+    """A mention and the first step at which it is visible; it is late if that step is not its own day's."""
 
     mention: Mention
     step: int
@@ -124,8 +124,8 @@ def _replay_entity(
 
 
 GRACE = timedelta(days=7)
-"""Time after an event in which its alerts may still be raised: a window is judged when it has ended, and its
-tests look back."""
+"""Time after an event during which its alerts may still be raised, because a window is judged only when it
+has ended, and its tests also cover earlier windows."""
 
 
 class Event(BaseModel):
@@ -135,12 +135,15 @@ class Event(BaseModel):
 
     entity_id: str
     kind: AlertRule | None = None
-    """Rule whose alerts catch the event; with None, alerts of any rule do."""
+    """Rule whose alerts catch the event; None if the alerts of any rule do."""
     starts_at: AwareDatetime
     ends_at: AwareDatetime
 
     def is_outside(self, first: datetime | None, last: datetime | None) -> bool:
-        """Return whether the event lies wholly before the first document or after the last; True if none."""
+        """Return whether the event lies wholly before the first document or after the last.
+
+        Returns True if there are no documents.
+        """
         return first is None or last is None or self.ends_at < first or self.starts_at > last
 
     def covers(self, entry: ReplayedAlert) -> bool:
@@ -155,7 +158,7 @@ class Event(BaseModel):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventOutcome:
-    """Which alerts an event led to."""
+    """The alerts that an event led to."""
 
     event: Event
     alert_key: str | None
@@ -200,7 +203,7 @@ class Score:
 def score_alerts(replayed: Sequence[ReplayedAlert], events: Sequence[Event], *, num_weeks: float) -> Score:
     """Score the replayed alerts; withdrawn ones count as raised.
 
-    `num_weeks` is how long the monitor watched, see `watched_weeks`.
+    `num_weeks` is the number of weeks that the monitor watched, see `watched_weeks`.
     """
     outcomes = tuple(_outcome(event, replayed) for event in events)
     caught = [outcome for outcome in outcomes if outcome.alert_key is not None]
@@ -231,7 +234,7 @@ def score_alerts(replayed: Sequence[ReplayedAlert], events: Sequence[Event], *, 
 
 
 def watched_weeks(first: datetime, until: datetime) -> float:
-    """Return the weeks that rules can judge: all but the first four after the first document."""
+    """Return the number of weeks that rules can judge: all but the first four after the first document."""
     return max((until - first - timedelta(weeks=4)) / timedelta(weeks=1), 0.0)
 
 

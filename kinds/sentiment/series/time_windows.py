@@ -1,8 +1,8 @@
-"""Windows of time: where they begin in a time zone, and what they aggregate of an entity's documents.
+"""Time windows: when they begin in a time zone, and their aggregates of an entity's documents.
 
 All instants are UTC. Days begin at local midnight and have 23 or 25 hours when clocks change; weeks begin
-on Monday. Hours are always 60 minutes long and begin on the minute on which the zone's own hours do (India:
-:30).
+on Monday. Hours are always 60 minutes long and begin with the hours of the zone (in India, at half past the
+hour in UTC).
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from enum import StrEnum
 from zoneinfo import ZoneInfo
 
 SCORE_UNIT = 1e-9
-"""Unit to which scores are rounded: a thousandth of the last digit that is printed of a probability."""
+"""Unit to which scores are rounded: a thousandth of the last printed digit of a probability."""
 
 
 class WindowSize(StrEnum):
-    """Length of a window. Days and weeks (from Monday) are those of the monitor's time zone."""
+    """Length of a window. Days, and weeks from Monday, are those of the monitor's time zone."""
 
     HOUR = "hour"
     DAY = "day"
@@ -26,7 +26,7 @@ class WindowSize(StrEnum):
 
 _HOUR = timedelta(hours=1)
 _REFERENCE = datetime(2026, 1, 1, tzinfo=UTC)
-"""The instant at which a zone's offset is read; with a fixed one, historic changes of the offset leave no
+"""The instant at which a zone's offset is read. It is fixed, so that historic changes of the offset cause no
 hour of 30 minutes."""
 
 
@@ -40,7 +40,7 @@ def window_of(size: WindowSize, zone: ZoneInfo, instant: datetime) -> datetime:
 
 
 def shifted(size: WindowSize, zone: ZoneInfo, start: datetime, num_windows: int) -> datetime:
-    """Return the start of the window that is `num_windows` after (if negative, before) the one at `start`."""
+    """Return the start of the window `num_windows` after the one at `start`; before it if negative."""
     if size is WindowSize.HOUR:
         return start + num_windows * _HOUR
     days = num_windows * (7 if size is WindowSize.WEEK else 1)
@@ -48,7 +48,7 @@ def shifted(size: WindowSize, zone: ZoneInfo, start: datetime, num_windows: int)
 
 
 def window_starts(size: WindowSize, zone: ZoneInfo, first: datetime, until: datetime) -> list[datetime]:
-    """Return the starts of the windows from that of `first` to the last one that begins before `until`."""
+    """Return the starts of the windows from the one that contains `first` to the last one before `until`."""
     starts, start = [], window_of(size, zone, first)
     if size is WindowSize.HOUR:
         while start < until:
@@ -68,23 +68,23 @@ def _first_day(size: WindowSize, day: date) -> date:
 
 
 def _midnight(day: date, zone: ZoneInfo) -> datetime:
-    """Return the first instant of the day: where clocks skip midnight, that of the change (PEP 495)."""
+    """Return the first instant of the day; where clocks skip midnight, the time of the change (PEP 495)."""
     return datetime.combine(day, time(), zone).astimezone(UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WindowSums:
-    """Sums over the first reports in a window, as exact integers: the basis of later windows and alerts."""
+    """Sums over the first reports in a window, as exact integers; later windows and alerts depend on them."""
 
     starts_at: datetime
-    """UTC."""
+    """Start of the window in UTC."""
     num_documents: int
     num_followups: int
-    """Documents that repeat an earlier one, which are counted here and nowhere else."""
+    """Number of documents that repeat an earlier one; they are counted in no other field."""
     num_positive: int
     num_neutral: int
     num_negative: int
-    """Documents by their most likely class."""
+    """Number of documents by their most likely class."""
     weight: int
     """Sum of the documents' relevance, at least 1 for each."""
     weight_squared: int
@@ -94,7 +94,7 @@ class WindowSums:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EntityWindow(WindowSums):
-    """One entity in one window."""
+    """The figures of one entity in one window."""
 
     entity_id: str
     size: WindowSize
@@ -107,7 +107,7 @@ class EntityWindow(WindowSums):
     trend: float | None
     """Slope of the score per window over the last windows, including this one; see aggregate.py."""
     baseline_score: float | None
-    """Weighted mean score of the earlier windows, which are the entity's own past."""
+    """Weighted mean score of the entity's own past, which is its earlier windows."""
     baseline_volume: float | None
     """Documents per window in the entity's own past."""
     change: float | None

@@ -1,4 +1,4 @@
-"""Days on which an exchange trades: little is published on the others, so they raise no silence alerts.
+"""Days on which an exchange trades; little is published on other days, so these raise no silence alerts.
 
 The calendars are those of the package exchange-calendars, named by ISO 10383 (XNYS, XLON) or by an alias
 (NYSE). The package is imported only where a calendar is named.
@@ -54,7 +54,7 @@ class TradingDays:
         return day not in self.sessions or day in self.early_closes
 
     def is_quiet_at(self, instant: datetime) -> bool:
-        """Return whether an hour is quiet: any hour of a quiet day, or one after the close of a short day."""
+        """Return whether the instant is quiet: on a quiet day and, if there is a session, after its close."""
         day = instant.astimezone(self.zone).date()
         closes_at = self.early_closes.get(day)
         return self.is_quiet_day(day) and (closes_at is None or instant >= closes_at)
@@ -98,7 +98,7 @@ def trading_days(name: str) -> TradingDays:
 
 
 def with_calendar(policy: Policy, calendar: str | None, *, has_zone: bool) -> Policy:
-    """Return the policy with the calendar, and in the exchange's time zone unless a time zone was chosen."""
+    """Return the policy with the calendar, in the exchange's time zone unless a time zone was chosen."""
     changed: dict[str, object] = {"calendar": calendar}
     if calendar is not None and not has_zone and policy.calendar != calendar:
         changed["time_zone"] = str(trading_days(calendar).zone)

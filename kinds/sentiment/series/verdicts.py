@@ -12,15 +12,16 @@ from kinds.sentiment.series.time_windows import WindowSize
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scale:
-    """Lengths that the rules use, in windows. A run is the tested windows, the last of which is judged."""
+    """Lengths in windows that the rules use. A run consists of the tested windows; its last one is judged."""
 
     windows_per_week: int
     baseline: int
     """Length of the past that the volume of a run is compared with; a multiple of each of `blocks`."""
     min_baseline: int
-    """Minimum known past; with less, no rule judges."""
+    """Minimum length of the known past; with less, no rule fires."""
     blocks: tuple[int, ...]
-    """Lengths for measuring the dispersion of volumes; the shortest not below the run's length is used."""
+    """Lengths for measuring the dispersion of volumes; the shortest that is at least as long as the run is
+    used."""
     surge_runs: tuple[int, ...]
     silence_runs: tuple[int, ...]
     mood_baseline: int
@@ -29,11 +30,11 @@ class Scale:
     """Length over which the autocorrelation of scores is measured; divides mood_baseline."""
     reversal_runs: tuple[int, ...]
     slide_ramp: int
-    """Length of a slide; its past lies before it, within the same mood_baseline."""
+    """Length of a slide; the past of the slide is the rest of `mood_baseline`, before it."""
 
     @property
     def past(self) -> int:
-        """Number of windows before the judged one that a verdict depends on."""
+        """Number of windows that a verdict depends on, before the judged one."""
         volume = self.baseline + max(*self.surge_runs, *self.silence_runs)
         return max(volume, self.mood_baseline + max(self.reversal_runs))
 
@@ -87,7 +88,8 @@ class Verdicts:
     """Arrays with one element per judged window."""
 
     p_value: Floats
-    """p-value if nothing has changed; 1 with too little past or where the rule's conditions do not hold."""
+    """p-value under the hypothesis that nothing has changed; 1 where there is too little past or where the
+    rule's conditions do not hold."""
     statistic: Floats
     observed: Floats
     expected: Floats
@@ -101,10 +103,9 @@ def masked(p_value: Floats, holds: Bools) -> Floats:
 
 
 def most_significant(verdicts: list[Verdicts]) -> Verdicts:
-    """Return the verdicts of the run with the smallest p-value, multiplied by the number of runs
-    (Bonferroni).
+    """Return, for each window, the verdict of the run with the smallest p-value; the first run wins a tie.
 
-    The first of equal runs is chosen.
+    The p-value is multiplied by the number of runs (Bonferroni).
     """
     p_values = np.stack([verdict.p_value for verdict in verdicts])
     best = np.argmin(p_values, axis=0)
@@ -124,6 +125,6 @@ def most_significant(verdicts: list[Verdicts]) -> Verdicts:
 
 
 def trailing(values: NDArray[np.int64], at: Int64s, length: int, gap: int = 0) -> Int64s:
-    """Return for each index of `at` (T) the `length` values that end `gap` before it, shape (T, length)."""
+    """Return the `length` values that end `gap` windows before each index of `at` (T), shape (T, length)."""
     stretches: Int64s = values[(at - gap)[:, None] + np.arange(1 - length, 1)]
     return stretches

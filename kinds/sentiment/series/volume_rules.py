@@ -1,11 +1,11 @@
-"""The rules of volume, surge and silence: documents of a run of windows against a forecast from its past.
+"""The rules surge and silence, which compare the volume of a run of windows with a forecast from its past.
 
 The forecast has a mean and a variance. The past gives a rate for each cell of the week (weekdays for days;
 hours of working days and of weekends for hours). Each rate is shrunk towards the overall rate by the weight
-of two documents, so that a few quiet Saturdays do not become a certainty. Documents come in bursts: the
-variance is the mean times a dispersion, measured on blocks as long as the run, so that correlation between
-windows is included. The forecast with measured dispersion is that of outbreak detection (Farrington et
-al. 1996, JRSS A 159, 547; Noufaily et al. 2013, Stat. Med. 32, 1206).
+of two documents, so that a few quiet Saturdays do not yield an overconfident rate. Documents come in bursts:
+the variance is the mean times a dispersion, measured on blocks as long as the run, so that correlation
+between windows is included. The forecast with measured dispersion is that of outbreak detection (Farrington
+et al. 1996, JRSS A 159, 547; Noufaily et al. 2013, Stat. Med. 32, 1206).
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from kinds.sentiment.series.verdicts import (
 _CELL_DOCUMENTS = 2.0
 """Weight, in documents, of the overall rate that a cell's rate is shrunk towards."""
 _WIDENING = 1.5
-"""Standard errors by which the dispersion is widened: an underestimate raises false alarms, and there are few
-blocks to estimate it from. The first of 1, 1.5 and 2 whose surges stay near their share of the budget on busy
-feeds with bursts and moods."""
+"""Standard errors by which the dispersion is widened, because an underestimate raises false alarms and there
+are few blocks to estimate it from. It is the first of 1, 1.5 and 2 at which surges stay near their share of
+the budget on busy feeds with bursts and moods."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,7 @@ def _sums_before(columns: Int64s | Bools) -> Int64s:
 
 
 def _dispersion(past: Int64s, expected: Floats, block: int) -> Floats:
-    """Return the variance over the mean of block sums, at least 1, widened by 1.5 of its standard errors.
+    """Return the ratio of variance to mean of block sums, at least 1, widened by 1.5 standard errors.
 
     A standard error is sqrt(2 / (blocks - 1)) of the value. The ratio of sums is used rather than Pearson's
     sum of ratios, which would be dominated by quiet cells, whose expectation is near 0.
@@ -126,7 +126,7 @@ def _dispersion(past: Int64s, expected: Floats, block: int) -> Floats:
 
 
 SURGE_MIN_NEGATIVE = 3
-"""Minimum negative documents: one or two are no surge, however quiet the past."""
+"""Minimum number of negative documents: one or two are no surge, however quiet the past was."""
 SURGE_MIN_PAST_DOCUMENTS = 10
 _MAX_SHARE_P = 0.05
 """Level at which the share of negatives must exceed that of the past (binomial, upper tail), because a busy
@@ -134,7 +134,7 @@ day with the usual mixture is no surge. The condition only removes alerts, so th
 
 
 def judge_surge(counts: Counts, cells: Int64s, at: Int64s, scale: Scale) -> Verdicts:
-    """Surge: more negative documents than the past explains, beyond a rise in the number of all documents.
+    """Judge surges: more negative documents than the past and a rise in all documents explain.
 
     Test: the number of negative first reports of a run against the negative binomial forecast (upper tail).
     Runs of one window and of three are tested, to find both a day's burst and a bad stretch; the smaller
@@ -163,17 +163,17 @@ def _judge_surge_run(counts: Counts, cells: Int64s, at: Int64s, scale: Scale, ru
 
 SILENCE_MIN_PAST_DOCUMENTS = 8
 SILENCE_MAX_SHARE = 0.25
-"""Maximum share of the expected documents in a silence; a merely slow month has more."""
+"""Maximum ratio of observed to expected documents in a silence; in a merely slow month it is higher."""
 
 
 def judge_silence(counts: Counts, cells: Int64s, at: Int64s, scale: Scale) -> Verdicts:
-    """Silence: far fewer documents than usual, for so long that the entity's past does not explain it.
+    """Judge silences: far fewer documents than usual, for so long that the entity's past does not explain it.
 
     Test: the number of first reports of a run against the negative binomial forecast (lower tail), which
     takes the day of the week into account: a company that nobody writes about on Sundays is not silent on a
-    Sunday. Runs from one window to four weeks are tested, because how long a silence must be depends on how
-    often the entity is written about; the smallest p-value is multiplied by their number. The past ends where
-    the run begins. Observed and expected are numbers of documents in the run.
+    Sunday. Runs from one window to four weeks are tested, because the length that makes a silence significant
+    depends on how often the entity is written about. The smallest p-value is multiplied by the number of
+    runs. The past ends where the run begins. Observed and expected are numbers of documents in the run.
     """
     return most_significant([_judge_silence_run(counts, cells, at, scale, run) for run in scale.silence_runs])
 
