@@ -1,4 +1,4 @@
-"""A batch: the jobs that a producer submits together, run stage by stage and counted by state."""
+"""A batch: jobs that a producer submits together and that run stage by stage."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ class BatchStatus(StrEnum):
     """State of a batch."""
 
     RUNNING = "running"
-    """Accepted; some of its jobs are not final yet."""
+    """The batch was accepted, and some of its jobs are not final yet."""
     FINISHED = "finished"
-    """Every job of its last stage is final, whatever the outcomes."""
+    """Every job of the last stage is final, whether it succeeded or not."""
     CANCELLED = "cancelled"
-    """A user cancelled it; results that were finished before are kept."""
+    """A user cancelled the batch. Results that existed before are kept."""
     FAILED = "failed"
-    """A stage could not be planned in any of the attempts; results that were finished before are kept."""
+    """A stage could not be planned in any of the attempts. Results that existed before are kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +35,7 @@ class JobCounts:
     cancelled: int = 0
     expired: int = 0
     rejected: int = 0
-    """Lines that were refused at intake. They are not jobs and do not count towards the total."""
+    """Number of lines that were refused at intake. They are not jobs and do not count towards the total."""
 
     @property
     def total(self) -> int:
@@ -59,7 +59,7 @@ class JobCounts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParkedJob:
-    """A job that is no longer sent, because its worker was lost too often for an unknown reason."""
+    """A job that is no longer sent, because its workers were lost too often for unknown reasons."""
 
     job_id: UUID
     custom_id: str
@@ -86,7 +86,7 @@ class BatchStatusReport:
     kind: str
     model: str
     profile: str
-    """Profile of the open stage: the name of its queue, and of the workers that consume it."""
+    """Profile of the open stage. Its queue and the workers that consume it have the same name."""
     status: BatchStatus
     counts: JobCounts
     usage: Usage
@@ -97,21 +97,21 @@ class BatchStatusReport:
     top_errors: tuple[tuple[str, int], ...]
     """The most frequent error codes of failed jobs, with their counts."""
     waiting_reason: str | None
-    """Why nothing runs although jobs are queued; None otherwise."""
+    """Why no job is running although jobs are queued; None if that is not the case."""
     num_parked: int = 0
-    """Number of queued jobs that are not sent until a user releases them."""
+    """Number of parked jobs, which stay queued but are not sent until a user retries them."""
     parked: tuple[ParkedJob, ...] = ()
     """The first of the parked jobs, with their evidence."""
 
     @property
     def goes_on(self) -> bool:
-        """Whether work remains that does not wait for a user, as parked jobs do."""
+        """Whether the batch is running and not all its open jobs are parked."""
         is_stuck = 0 < self.num_parked == self.counts.open
         return self.status is BatchStatus.RUNNING and not is_stuck
 
     @property
     def working_seconds(self) -> float:
-        """Seconds from the first claim to the last commit; 0 before there is a commit."""
+        """Time in seconds from the first claim to the last commit; 0 before the first commit."""
         if self.first_claim_at is None or self.last_commit_at is None:
             return 0.0
         return max(0.0, (self.last_commit_at - self.first_claim_at).total_seconds())
@@ -119,7 +119,7 @@ class BatchStatusReport:
 
 @dataclass(frozen=True, slots=True)
 class NewStage:
-    """A stage of a new batch, and the queue that its jobs go to."""
+    """A stage of a new batch, with the queue for its jobs."""
 
     name: str
     profile: str
@@ -133,26 +133,27 @@ class NewBatch:
     kind: str
     kind_version: str
     name: str
-    """Name for people, usually that of the input file."""
+    """Name for display, usually that of the input file."""
     model: str
     settings: dict[str, object]
     seed: int = 0
     stages: tuple[NewStage, ...]
-    """At least one stage, in the order in which they run."""
+    """Stages in the order in which they run; at least one."""
     tenant: str = "default"
     """Tenant that owns the batch. Tenants share the workers evenly, whatever the sizes of their batches."""
     priority: int = 0
-    """Priority from -100 to 100; higher goes first."""
+    """Priority from -100 to 100. Batches with a higher priority are dispatched first."""
     schedule_id: UUID | None = None
-    """Schedule that the batch is a run of, on time or by hand. A schedule has at most one unfinished run."""
+    """Schedule that this batch is a run of, whether it started automatically or by hand. A schedule has at
+    most one unfinished run."""
     idempotency_key: str | None = None
-    """Key that makes submission idempotent: the same key from the same tenant returns the first batch instead
-    of creating a second one."""
+    """Key that makes submission idempotent: a second submission by the same tenant with the same key returns
+    the first batch and creates none."""
     deadline_seconds: float | None = None
-    """Seconds from acceptance after which unfinished jobs expire."""
+    """Time in seconds from acceptance after which unfinished jobs expire."""
     max_attempts: int = 3
 
     @property
     def profiles(self) -> tuple[str, ...]:
-        """Profiles that the batch needs workers for, without duplicates, in the order of its stages."""
+        """Profiles of the stages, in their order and without duplicates. Each needs a worker."""
         return tuple(dict.fromkeys(stage.profile for stage in self.stages))

@@ -1,4 +1,4 @@
-"""Figures of a classifier on labelled texts: accuracy, F1, confusion, calibration error."""
+"""Metrics of a classifier on labelled texts: accuracy, F1, confusion matrix and calibration error."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 NUM_BINS = 15
-"""Number of confidence bins of the calibration error, as in Guo et al. 2017, section 4."""
+"""Number of confidence bins for the calibration error, as in Guo et al. 2017, section 4."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassFigures:
-    """Figures of a classifier for one class."""
+    """Metrics of a classifier for one class."""
 
     precision: float
     recall: float
@@ -25,7 +25,7 @@ class ClassFigures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassificationFigures:
-    """Figures of a classifier for all texts of a file."""
+    """Metrics of a classifier over all texts of a file."""
 
     num_examples: int
     accuracy: float
@@ -36,21 +36,21 @@ class ClassificationFigures:
     log_loss: float
     classes: dict[str, ClassFigures]
     confusion: tuple[tuple[int, ...], ...]
-    """Counts by label (row) and by the class with the highest probability (column), both in the order of
-    `classes`."""
+    """Numbers of texts by label (row) and by the class with the highest probability (column), both in the
+    order of `classes`."""
 
 
 def classification_figures(
     labels: NDArray[np.int64], probabilities: NDArray[np.float64], names: Sequence[str]
 ) -> ClassificationFigures:
-    """Return the figures of probabilities (N, C) for labels (N,), which are indices of the C names; N >= 1.
+    """Return the metrics of probabilities (N, C) for labels (N,), which are indices of the C names; N >= 1.
 
     >>> sure = np.eye(3)[[0, 1, 2, 2]]
     >>> figures = classification_figures(np.array([0, 1, 2, 0]), sure, ("a", "b", "c"))
     >>> figures.accuracy, figures.confusion[0]
     (0.75, (1, 0, 1))
     """
-    # Not at the top: the import takes a second, and every command imports this module.
+    # This is imported here because it takes a second, and every command imports this module.
     from sklearn.metrics import confusion_matrix, log_loss, precision_recall_fscore_support
 
     predicted = probabilities.argmax(axis=1)
@@ -98,6 +98,6 @@ def calibration_error(labels: NDArray[np.int64], probabilities: NDArray[np.float
 
 
 def _normalised(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Divide rows by their sum, because scikit-learn warns about fp32 rows that are a millionth off 1."""
+    """Divide each row by its sum, because scikit-learn warns about fp32 rows with a sum not exactly 1."""
     rows: NDArray[np.float64] = probabilities / probabilities.sum(axis=1, keepdims=True)
     return rows

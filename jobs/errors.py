@@ -1,4 +1,4 @@
-"""Every error that Pressroom raises on purpose, and what a retry may do about it."""
+"""Base classes of the errors that Pressroom raises on purpose. They decide whether a job is retried."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 class PressroomError(Exception):
     """Base class of the errors that Pressroom raises on purpose.
 
-    The message says what, where and what to do. `code` is stable: scripts and tests match on it.
+    The message says what is wrong, where, and what to do. `code` is stable, so that scripts can rely on it.
     """
 
     code = "pressroom_error"
@@ -21,13 +21,13 @@ class PressroomError(Exception):
 
 
 class PermanentError(PressroomError):
-    """Trying again cannot help: the job fails at once."""
+    """An error that a retry cannot resolve, so the job fails at once."""
 
     code = "permanent"
 
 
 class TransientError(PressroomError):
-    """Trying again may help: the job is retried with backoff until its attempts are used up."""
+    """An error that a retry may resolve. The job is retried with backoff until its attempts are used up."""
 
     code = "transient"
 
@@ -39,13 +39,13 @@ class ConfigurationError(PressroomError):
 
 
 class DiskFullError(ConfigurationError):
-    """There is too little free space for what was about to be written."""
+    """There is too little free space for the data to be written."""
 
     code = "disk_full"
 
 
 class InputError(PermanentError):
-    """A line, a field or a file that the user gave cannot be used."""
+    """A line, a field or a file from the user cannot be used."""
 
     code = "input_invalid"
 
@@ -76,15 +76,15 @@ class EngineError(TransientError):
 
 
 class EngineLostError(EngineError):
-    """The engine was closed or lost its device under the request, which is not charged for it."""
+    """The engine was closed or lost its device during the request. The job gets no failure for it."""
 
     code = "engine_lost"
 
 
 def place_of(error: BaseException) -> str:
-    """Return where an error was raised, such as " (kind.py, line 12)", or nothing if that is unknown.
+    """Return where an error was raised, such as " (kind.py, line 12)", or "" if that is unknown.
 
-    The text of the error is left out, because it may be that of a payload, which only logs may contain.
+    The error's message is left out, because it may contain text of a payload.
     """
     frames = traceback.extract_tb(error.__traceback__)
     return f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""

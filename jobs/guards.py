@@ -1,7 +1,7 @@
-"""Checks of every incoming text: control tokens, secrets, instructions to the model, invalid Unicode.
+"""Checks every incoming text for control tokens, secrets, instructions to the model and invalid Unicode.
 
-These are pure functions over strings. Control tokens and secrets refuse a line; suspected injections only
-flag it.
+These are pure functions over strings. A line with a control token or a secret is refused; one with a
+suspected injection is only flagged.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ CONTROL_TOKENS: tuple[str, ...] = (
     "<<SYS>>",
     "<</SYS>>",
 )
-"""Turn markers of widespread chat formats (ChatML, Llama, Gemma, Mistral, Phi, Zephyr). Models trained on
-mixed data obey them even if they are not special tokens there, and no prose contains them. Tags that do occur
-in prose (`<s>`) count only for models whose tokenizer has them."""
+"""Turn markers of common chat formats (ChatML, Llama, Gemma, Mistral, Phi, Zephyr). A model trained on mixed
+data obeys them even if its tokenizer does not have them as special tokens, and no prose contains them. Tags
+that do occur in prose (`<s>`) count only for models whose tokenizer has them."""
 
 _SECRETS: tuple[tuple[str, tuple[str, ...], re.Pattern[str]], ...] = (
     (
@@ -57,8 +57,9 @@ _SECRETS: tuple[tuple[str, tuple[str, ...], re.Pattern[str]], ...] = (
     ("a Slack token", ("xox",), re.compile(r"\bxox[abposr]-[A-Za-z0-9-]{10}")),
     ("a Hugging Face token", ("hf_",), re.compile(r"\bhf_[A-Za-z0-9]{30,}+\b")),
 )
-"""Patterns of secrets by the prefixes that their issuers chose to make leaks detectable, each with literals
-of which every match contains one. Entropy heuristics would flag ordinary prose."""
+"""Kinds of secrets, each with its name, literals and a pattern. The patterns rely on prefixes that issuers
+chose to make leaks detectable, and every match contains at least one of the literals. Entropy heuristics
+would flag ordinary prose."""
 
 _INJECTIONS: tuple[re.Pattern[str], ...] = (
     re.compile(
@@ -77,8 +78,8 @@ _INJECTIONS: tuple[re.Pattern[str], ...] = (
     re.compile(r"\byou are (?:now|no longer)\b.{0,40}\b(?:assistant|AI|model|mode|DAN|bot)\b", re.IGNORECASE),
     re.compile(r"^[^\S\n]*(?:system|assistant)[^\S\n]*:", re.IGNORECASE | re.MULTILINE),
 )
-"""Phrases that address the model instead of the reader. They only flag a text, because a text about prompts
-is legitimate."""
+"""Phrases that address the model instead of the reader. A text with one is only flagged, because a text about
+prompts may quote them."""
 
 INJECTION_SUSPECTED = "injection_suspected"
 
@@ -93,7 +94,7 @@ def find_control_token(text: str, control_tokens: Iterable[str] = CONTROL_TOKENS
 
 
 def find_hidden_secret(text: str) -> str | None:
-    """Find a secret as find_secret does, even if JSON escapes hide it.
+    """Find a secret like find_secret, even if JSON escapes hide it.
 
     >>> find_hidden_secret('{"\\\\u0041KIAABCDEFGHIJKLMNOP')
     'an AWS access key'
@@ -103,10 +104,10 @@ def find_hidden_secret(text: str) -> str | None:
 
 
 def may_be_shown(text: str) -> bool:
-    """Return whether a message may quote a text: it contains no secret, password or URL with one.
+    """Return whether a message may quote a text, because it contains no secret, password or URL with one.
 
-    It must not contain one in the escapes of JSON, HTML, percent signs or Base64 either, nor in full-width or
-    half-width forms, nor split by invisible characters.
+    This also finds secrets that are hidden by the escapes of JSON, HTML or URLs, by Base64, by full-width or
+    half-width characters, or by invisible characters.
 
     >>> may_be_shown("Bread"), may_be_shown('{"pass\\\\u0077ord": "x'), may_be_shown("pass%77ord&#61;x")
     (True, False, False)
@@ -122,7 +123,8 @@ def may_be_shown(text: str) -> bool:
 
 
 _MAX_READINGS = 3
-"""Number of passes; each removes one layer of every kind of escape. JSON within JSON is escaped twice."""
+"""Number of passes, each of which removes one level of every kind of escape. JSON within JSON is escaped
+twice."""
 
 
 def _plainer(text: str) -> str:
@@ -139,11 +141,11 @@ def _plainer(text: str) -> str:
 
 
 def _plain_form(character: str) -> str:
-    """Return the character's NFKC form; empty for an invisible one, such as a soft hyphen."""
+    """Return the NFKC form of a character, or "" for an invisible one, such as a soft hyphen."""
     if unicodedata.category(character) == "Cf" or character in _UNSEEN:
         return ""
     form = unicodedata.normalize("NFKC", character)
-    return form if len(form) <= 2 else character  # one form has 18 letters and would lengthen a text as much
+    return form if len(form) <= 2 else character  # a form may have 18 letters, which would lengthen texts
 
 
 def _unescaped(escape: re.Match[str]) -> str:
@@ -162,30 +164,30 @@ _ESCAPE = re.compile(r"\\(?:u([0-9A-Fa-f]{4})|(.))", re.DOTALL)
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]{16,}+={0,2}")
 _URL_SAFE = str.maketrans("-_", "+/")
 _UNSEEN = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0").union(map(chr, range(0xFE00, 0xFE10)))
-"""Fillers and variation selectors, which Unicode does not class as format characters."""
+"""Invisible characters that Unicode does not class as format characters: fillers and variation selectors."""
 
 _CREDENTIAL = re.compile(
     r"(?:passw(?:or)?[dt]|passphrase|kennwort|wachtwoord|contraseña|mot de passe|senha|пароль|密码|パスワード"
     r"|secret|token|credential|authorization|(?:api|access|private)[ _-]?key"
     r"|(?<![a-z])(?:pwd|pass))s?[\"']{0,2}(?:\s{0,5}[:=]"
-    # A word with a digit in it behind the name, with no sign between: "the password is hunter2"
+    # A word with a digit after the name, without a colon or equals sign in between: "the password is hunter2"
     r"|(?:\s{1,5}(?:is|was|ist|est|es)\b)?\s{1,5}[\"']?(?=[^\s0-9]{0,40}[0-9])(?=[^\sA-Za-z]{0,40}[A-Za-z])[^\s]{6})"
     r"|\bbearer\s{1,5}[A-Za-z0-9._~+/-]{16}|\beyJ[A-Za-z0-9_-]{16}"
     r"|://[^\s/:@]{0,100}:[^\s/@]{1,200}@",
     re.IGNORECASE,
 )
-"""Names that settings files give to confidential values. A row is not refused for one, but it is not shown
-either."""
+"""Matches names that settings files give to confidential values, and the beginning of the value. A row that
+contains a match is not refused, but no message quotes it."""
 
 
 def find_secret(text: str) -> str | None:
-    """Return in words what kind of secret the text contains, never the secret itself.
+    """Return what kind of secret the text contains, in words, or None. The secret itself is not returned.
 
     >>> find_secret("use AKIAABCDEFGHIJKLMNOP for the bucket")
     'an AWS access key'
     """
     for name, needles, pattern in _SECRETS:
-        for needle in needles:  # called for millions of texts; a literal is found faster than a pattern
+        for needle in needles:  # literals are found faster than patterns, and this runs for millions of texts
             if needle in text:
                 if pattern.search(text):
                     return name
@@ -205,7 +207,9 @@ def is_injection_suspected(text: str) -> bool:
 
 
 def invalid_unicode_at(text: str) -> int | None:
-    """Return the index of the first NUL or lone surrogate, which neither Postgres nor UTF-8 can hold.
+    """Return the index of the first NUL or lone surrogate, or None.
+
+    Postgres cannot store a NUL, and UTF-8 cannot represent a lone surrogate.
 
     >>> invalid_unicode_at("a\\x00"), invalid_unicode_at("\\ud800"), invalid_unicode_at("ok")
     (1, 0, None)

@@ -1,4 +1,4 @@
-"""Requests to models and their answers, free of tensors, tokenizers and engines."""
+"""Requests to models and their answers, as types that do not depend on tensors, tokenizers or engines."""
 
 from __future__ import annotations
 
@@ -36,28 +36,30 @@ class Sampling:
     max_new_tokens: int
     """Maximum number of tokens to generate; at least 1."""
     temperature: float = 0.0
-    """With 0 the most likely token is taken; above 0 the logits are divided by it and a token is drawn."""
+    """Sampling temperature. 0 always takes the most likely token; otherwise, logits are divided by the
+    temperature before a token is drawn."""
     top_p: float = 1.0
-    """Nucleus sampling: tokens are drawn from the smallest set whose probability reaches this; 1 keeps
-    all."""
+    """Nucleus sampling: tokens are drawn from the smallest set whose total probability reaches this value; 1
+    keeps all tokens."""
     top_k: int = 0
-    """Tokens are drawn from the k most likely ones only; 0 keeps all."""
+    """Number of most likely tokens from which one is drawn; 0 keeps all tokens."""
     repetition_penalty: float = 1.0
-    """Keskar et al. 2019, section 4.1: logits of tokens seen in prompt or output are divided (if positive)
-    or multiplied (if negative) by it; 1 is off."""
+    """Repetition penalty of Keskar et al. 2019, section 4.1: logits of tokens in the prompt or the output are
+    divided by it if positive, and multiplied by it if negative; 1 changes nothing."""
     seed: int = 0
-    """Seed of the request's own random generator: the same request draws the same tokens in any batch."""
+    """Seed of the request's own random generator, so that the same request draws the same tokens in any
+    batch."""
     stop: tuple[str, ...] = ()
     """Strings that end generation. The string itself is not part of the text."""
     ignore_end_of_text: bool = False
-    """Whether to generate up to max_new_tokens past the end-of-text token, for benchmarks."""
+    """Whether to continue after the end-of-text token, up to max_new_tokens; for benchmarks."""
 
 
 class FinishReason(StrEnum):
-    """Why the text ended."""
+    """Why generation ended."""
 
     STOP = "stop"
-    """The model ended the text, or a stop string was met."""
+    """The model ended the text, or generated a stop string."""
     LENGTH = "length"
     """max_new_tokens was reached."""
 
@@ -68,7 +70,7 @@ class Usage:
 
     prompt_tokens: int = 0
     cached_tokens: int = 0
-    """Number of prompt_tokens whose keys and values were reused rather than computed again."""
+    """Number of prompt tokens whose keys and values were reused and not computed again."""
     new_tokens: int = 0
 
     def __add__(self, other: Usage) -> Usage:
@@ -85,14 +87,14 @@ class Completion:
 
     text: str
     token_ids: tuple[int, ...]
-    """The new tokens, including end-of-text if the model generated it."""
+    """Ids of the new tokens, including end-of-text if the model generated it."""
     finish_reason: FinishReason
     usage: Usage
     num_near_ties: int = 0
-    """Greedy steps in which the two best logits were closer than the precision of the engine's arithmetic. In
-    such a step, another batch shape may choose the other token."""
+    """Number of greedy steps in which the two highest logits differed by less than the precision of the
+    engine's arithmetic. In such a step, another batch shape may lead to the other token."""
     stop_string: str | None = field(default=None)
-    """The stop string that ended the text, if one did."""
+    """Stop string that ended the text; None if none did."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,17 +103,17 @@ class TextPair:
 
     text: str
     target: str = ""
-    """Target of the question, as the text names it; empty asks about the text as a whole."""
+    """Target as the text names it; empty to classify the text as a whole."""
 
 
 class ModelTaskError(PermanentError):
-    """A model was asked to do a task that it was not made for."""
+    """A request is for a task that the model cannot do."""
 
     code = "model_task_mismatch"
 
 
 class OtherLabelsError(PermanentError):
-    """A classifier's labels differ from those that a kind of content needs."""
+    """A classifier's labels differ from those that the caller needs."""
 
     code = "model_labels_mismatch"
 
@@ -124,7 +126,7 @@ class OtherLabelsError(PermanentError):
 
 @dataclass(frozen=True, slots=True)
 class LabelProbabilities:
-    """A classifier's answer for one text: a probability for each of its labels, which sum to 1.
+    """A classifier's answer for one text: a probability for each of its labels. They sum to 1.
 
     >>> answer = LabelProbabilities(("spam", "ham"), (0.25, 0.75))
     >>> answer["ham"], answer.of(("ham", "spam"))
@@ -132,7 +134,7 @@ class LabelProbabilities:
     """
 
     labels: tuple[str, ...]
-    """Labels in the order of the model's outputs; the same object in all answers of a call."""
+    """Labels in the order of the model's outputs. All answers of a call share this object."""
     values: tuple[float, ...]
 
     def __getitem__(self, label: str) -> float:
@@ -142,8 +144,11 @@ class LabelProbabilities:
         return self.values[self.labels.index(label)]
 
     def of(self, labels: tuple[str, ...]) -> tuple[float, ...]:
-        """Return the probabilities in the order of these labels. Raises OtherLabelsError for any others."""
-        if self.labels == labels:  # true of most models: no reordering is needed
+        """Return the probabilities in the order of these labels.
+
+        Raises OtherLabelsError if the classifier has other labels.
+        """
+        if self.labels == labels:  # true of most models, which need no reordering
             return self.values
         check_labels(self.labels, labels)
         return tuple(self.values[self.labels.index(label)] for label in labels)
@@ -156,40 +161,40 @@ def check_labels(has: Sequence[str], needs: Sequence[str], *, model: str = "") -
 
 
 class Inference(Protocol):
-    """The port through which a kind reaches its worker's models; any thread may call it.
+    """The port through which a kind calls the models of its worker. Any thread may call it.
 
     `model` selects a loaded model other than the batch's own. Each method raises ModelTaskError for a model
-    of another task, DeadlineError or EngineError.
+    that is made for another task, DeadlineError or EngineError.
     """
 
     def generate(self, prompt: Prompt, sampling: Sampling, *, model: str | None = None) -> Completion:
-        """Generate a text; block until it is complete. Also raises PromptTooLongError."""
+        """Generate a text, and block until it is complete. Also raises PromptTooLongError."""
         ...
 
     def classify(
         self, pairs: Sequence[TextPair], *, model: str | None = None, calibrated: bool = True
     ) -> tuple[LabelProbabilities, ...]:
-        """Return one answer per pair, in order. A text that is too long is judged by its beginning.
+        """Return one answer per pair, in order. Of a text that is too long, only the beginning is used.
 
-        With `calibrated`, the calibration stored with the model is applied, if there is one; all calls of a
-        job use the same calibration, even if it changes meanwhile. Without, the probabilities are those of
-        the model itself.
+        With `calibrated`, the calibration stored with the model is applied, if there is one. All calls of a
+        job use the same calibration, even if it is replaced in the meantime. Without `calibrated`, the
+        probabilities are those of the model itself.
         """
         ...
 
     def model_sha256(self, *, model: str | None = None) -> str:
-        """Return a digest of everything but the question that a classifier's calibrated answers depend on."""
+        """Return a digest of all that determines a classifier's calibrated answers, except the texts."""
         ...
 
     def embed(self, texts: Sequence[str], *, model: str | None = None) -> tuple[tuple[float, ...], ...]:
-        """Return a vector of norm 1 for each text, in order."""
+        """Return an embedding of norm 1 for each text, in order."""
         ...
 
 
 def embedded(
     texts: Sequence[str], inference: Inference, *, model: str | None
 ) -> list[tuple[float, ...] | Refusal]:
-    """Return a vector for each text, in order; a text that cannot be embedded becomes a Refusal."""
+    """Return an embedding for each text, in order, or a Refusal for a text that cannot be embedded."""
     vectors = apart(texts, lambda some: inference.embed(some, model=model))
     return [
         vector if isinstance(vector, Refusal) or math.isfinite(sum(vector)) else _NO_NUMBER
@@ -200,7 +205,7 @@ def embedded(
 def classified(
     pairs: Sequence[TextPair], inference: Inference, *, calibrated: bool = True
 ) -> list[LabelProbabilities | Refusal]:
-    """Return probabilities for each pair, in order; a pair that cannot be classified becomes a Refusal."""
+    """Return probabilities for each pair, in order, or a Refusal for a pair that cannot be classified."""
     answers = apart(pairs, lambda some: inference.classify(some, calibrated=calibrated))
     return [
         answer if isinstance(answer, Refusal) or math.isfinite(sum(answer.values)) else _NO_NUMBER

@@ -1,4 +1,4 @@
-"""Checks the result of a job, and serialises its output for later stages, a pydantic model."""
+"""Checks the results of jobs, and serialises their outputs, which are pydantic models, for later stages."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ OutputT = TypeVar("OutputT", bound=BaseModel)
 
 
 class OutputUnfitError(PermanentError):
-    """The output of a job is not what its stage declares, or not what a later stage reads."""
+    """The output of a job is not of the type that its stage declares or that a later stage expects."""
 
     code = "output_unfit"
 
@@ -27,9 +27,9 @@ class ResultUnstorableError(PermanentError):
 
 
 def check_result(kind: Kind[Any], result: object) -> Result:
-    """Return what `run` returned if it can be stored.
+    """Return the result of a kind's `run` if it can be stored.
 
-    Raises ResultUnstorableError, whose message contains nothing of the result.
+    Raises ResultUnstorableError, whose message quotes nothing from the result.
     """
     problem = None
     if not isinstance(result, Result):
@@ -60,7 +60,7 @@ def _is_artifact(artifact: object) -> bool:
 
 
 def dump_output(kind: Kind[Any], stage: str, output: BaseModel | None) -> str | None:
-    """Return the output of a job as JSON; None for a stage without output. Raises OutputUnfitError."""
+    """Return the output of a job as JSON, or None for a stage without outputs. Raises OutputUnfitError."""
     output_type = _output_type(kind, stage)
     if output_type is None and output is None:
         return None
@@ -80,7 +80,7 @@ def dump_output(kind: Kind[Any], stage: str, output: BaseModel | None) -> str | 
 
 
 def parse_output(text: str | None, output_type: type[OutputT], *, stage: str, custom_id: str) -> OutputT:
-    """Parse the output of a job. Raises OutputUnfitError, whose message contains nothing of the output."""
+    """Parse the output of a job. Raises OutputUnfitError, whose message quotes nothing from the output."""
     if text is None:
         raise OutputUnfitError(
             f"the job {custom_id!r} of the stage {stage} has no output of the type {_name(output_type)}: "
@@ -97,7 +97,7 @@ def parse_output(text: str | None, output_type: type[OutputT], *, stage: str, cu
 
 
 def _faults(error: ValidationError, output_type: type[BaseModel]) -> str:
-    """Return which fields are wrong and how, without keys and values, which may be payload text."""
+    """Describe which fields are wrong and how, without keys and values, which may contain payload text."""
     faults: dict[str, None] = {}
     for detail in error.errors(include_url=False, include_context=False, include_input=False):
         field = next((part for part in detail["loc"] if part in output_type.model_fields), "it")

@@ -1,4 +1,4 @@
-"""Prompt templates: Jinja2, versioned, sandboxed; a template's blocks are the turns of its conversation."""
+"""Versioned prompt templates in sandboxed Jinja2. Each block of a template is a turn of the conversation."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from jobs.templates import (
 
 _WHITE_SPACE = re.compile(r"\s+")
 _FILTERS = ("capitalize", "default", "first", "join", "last", "length", "list", "lower", "trim", "upper")
-"""Filters that are useful in a prompt."""
+"""Jinja2's filters that templates may use: those that are useful in a prompt."""
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _FILE_NAME = re.compile(r"[a-z0-9][a-z0-9_]*-[a-z0-9]+\.jinja")
@@ -52,7 +52,10 @@ class TemplateUnboundedError(TemplateUnsafeError):
 
 
 class _PromptEnvironment(BoundedEnvironment):
-    """An environment without products of texts, methods of values and functions, and with few filters."""
+    """A Jinja2 environment with few filters.
+
+    Its templates can neither multiply texts nor call functions or methods of values.
+    """
 
     def __init__(self) -> None:
         super().__init__(
@@ -83,7 +86,7 @@ class PromptTemplate:
     """A compiled template. Any thread may render it."""
 
     identity: Template
-    """Name, version and the digest of the source, for provenance."""
+    """Name and version of the template and the digest of its source, for provenance."""
     _blocks: Mapping[str, Callable[[Context], object]] = field(repr=False)
     _template: jinja2.Template = field(repr=False)
 
@@ -103,7 +106,7 @@ class PromptTemplate:
         return block in self._blocks
 
     def render(self, block: str, variables: Mapping[str, object]) -> str:
-        """Return the text of a block, stripped. Raises TemplateError, TemplateUnsafeError."""
+        """Return the text of a block, stripped. Raises TemplateError or TemplateUnsafeError."""
         name = self.identity.name
         if block not in self._blocks:
             raise TemplateError(f"template {name} has no block {block!r}: add {{% block {block} %}}")
@@ -127,7 +130,7 @@ def _error_class(error: Exception) -> type[TemplateError]:
 
 @cache
 def load_template(package: str, name: str, version: str) -> PromptTemplate:
-    """Load a template from the folder of a kind, by package, name and version. Raises TemplateError."""
+    """Load a template of a kind by its package, name and version. Raises TemplateError."""
     file_name = f"{name}-{version}.jinja"
     resource = files(package) / file_name
     if not (_NAME.fullmatch(name) and _NAME.fullmatch(version) and resource.is_file()):
@@ -142,10 +145,10 @@ def load_template(package: str, name: str, version: str) -> PromptTemplate:
 
 
 def as_data(text: str) -> str:
-    """Return a value on one line, and in quotation marks if it seems to give instructions to the model.
+    """Return a text on one line, and in quotation marks if it seems to give instructions to the model.
 
-    The value cannot contain quotation marks itself. Ordinary values are not quoted, because small models
-    write about a phrase that is quoted ("The term ...").
+    Quotation marks in the text are replaced, so that it cannot end the quotation. Ordinary texts are not
+    quoted, because small models tend to write about a quoted phrase as such ("The term ...").
 
     >>> as_data('the "best"\\n\\nbread')
     "the 'best' bread"

@@ -1,4 +1,4 @@
-"""When a schedule is due, in its time zone, and what happens at each due time."""
+"""Computes the due times of a schedule in its time zone, and decides what happens at each of them."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class TimeZoneUnknownError(CronError):
 
 @dataclass(frozen=True, slots=True)
 class Cron:
-    """A cron expression of five fields (minute, hour, day, month, weekday), or six with the second first.
+    """A cron expression with five fields (minute, hour, day, month, weekday), or six with seconds first.
 
-    When the clock changes, five fields behave as in Debian's cron. An expression that names an hour runs once
-    a day: at the end of the jump if the hour is skipped, and the first time if it occurs twice. An expression
-    that begins with a star (`*/30 * * * *`) continues by elapsed time.
+    When the clocks change, expressions with five fields behave as in Debian's cron. An expression that names
+    an hour is due once a day: right after the change if the hour is skipped, and at the first occurrence if
+    the hour occurs twice. An expression that begins with a star (`*/30 * * * *`) continues by elapsed time.
 
     >>> ticks = Cron("30 2 * * *", "Europe/Berlin").due(after=datetime(2026, 3, 28, 12, tzinfo=UTC))
     >>> [f"{next(ticks):%d %H:%M}" for _ in range(2)]
@@ -56,16 +56,16 @@ class Cron:
             ) from error
 
     def due(self, *, after: datetime) -> Iterator[datetime]:
-        """Yield due times later than the instant, in order, in UTC, until none follows within 50 years."""
+        """Yield the due times after the instant, in order, in UTC, until none follows within 50 years."""
         latest = after
         for local in CronSim(self.expression, after.astimezone(ZoneInfo(self.time_zone))):
             due_at = local.astimezone(UTC)
-            if due_at > latest:  # the library takes a local time that occurs twice for its first occurrence
+            if due_at > latest:  # of a local time that occurs twice, the library yields the first one again
                 latest = due_at
                 yield due_at
 
     def due_between(self, after: datetime, until: datetime, *, at_most: int) -> list[datetime]:
-        """Return at most `at_most` due times that are later than `after` and not later than `until`."""
+        """Return the due times after `after` and up to `until`, at most `at_most` of them."""
         first = islice(self.due(after=after), at_most)
         return list(takewhile(lambda due_at: due_at <= until, first))
 
@@ -78,24 +78,24 @@ class CatchUp(StrEnum):
     """Policy for due times that passed while no scheduler was running."""
 
     LATEST = "latest"
-    """The latest one runs; the others are skipped."""
+    """Run the latest due time, and skip the others."""
     ALL = "all"
-    """All of them run, one after the other; a run waits for the end of the previous one."""
+    """Run all due times, each when the previous run has finished."""
     NONE = "none"
-    """None of them runs; the schedule continues with the next due time."""
+    """Skip all due times, and continue with the next one."""
 
 
 class RunOutcome(StrEnum):
     """Outcome of a due time."""
 
     STARTED = "started"
-    """Its batch was created."""
+    """The batch for this due time was created."""
     OVERLAPPED = "overlapped"
-    """It was skipped, because the previous run, or a manual one, was not finished."""
+    """The due time was skipped, because the previous run, or one started by hand, was not finished."""
     SKIPPED = "skipped"
-    """It passed while no scheduler was running, and was skipped by the catch-up policy."""
+    """The due time passed while no scheduler was running, and the catch-up policy skipped it."""
     FAILED = "failed"
-    """Its batch could not be created."""
+    """The batch for this due time could not be created."""
 
 
 def settle(
@@ -106,10 +106,11 @@ def settle(
     is_busy: bool,
     more_follow: bool = False,
 ) -> list[tuple[datetime, RunOutcome]]:
-    """Decide the outcomes of due times that have passed, oldest first; those without an outcome wait.
+    """Decide the outcomes of due times that have passed, given oldest first.
 
-    `is_busy` says that the previous run is not finished, `more_follow` that later due times have passed too.
-    STARTED comes last and at most once, so that no two runs overlap.
+    Due times without an outcome in the result stay unsettled. `is_busy` means that the previous run has not
+    finished, `more_follow` that later due times have passed too. Only the last outcome can be STARTED, so
+    runs do not overlap.
     """
     if catch_up is CatchUp.ALL:
         return [(due[0], RunOutcome.STARTED)] if due and not is_busy else []

@@ -1,4 +1,4 @@
-"""Makes foreign text safe to show: on a terminal, in a log, in Markdown, in a spreadsheet."""
+"""Makes text from outside safe to show on a terminal, in a log, in Markdown and in a spreadsheet."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
 MAX_SHOWN_CHARACTERS = 2000
-"""Maximum length of a shown line."""
+"""Maximum number of characters of a line that is shown."""
 
 _JOINERS = "\u200c\u200d"
 """Invisible characters that scripts and emoji need, and that have no effect on the terminal."""
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""Beginnings of cells that a spreadsheet treats as formulas."""
+"""First characters of cells that a spreadsheet treats as formulas."""
 
 _HTML = re.compile(r"<(?=[A-Za-z/!?])")
 
@@ -24,7 +24,7 @@ def printable(text: str) -> str:
     r"""Escape a text so that it is one line and cannot act on a terminal or change the writing direction.
 
     Control characters, format characters such as bidirectional overrides, line separators and lone
-    surrogates are escaped as in JSON and YAML; letters of all scripts and spaces of all widths stay.
+    surrogates are escaped as in JSON and YAML. Letters of all scripts and spaces of all widths are kept.
 
     >>> printable("a\x1b[31m\x9b\u202eb\n"), printable("Brot – 新聞 \u00a0")
     ('a\\u001b[31m\\u009b\\u202eb\\u000a', 'Brot – 新聞 \xa0')
@@ -36,7 +36,7 @@ def printable(text: str) -> str:
 
 
 def shown(text: str, *, max_characters: int = MAX_SHOWN_CHARACTERS) -> str:
-    """Escape a text as `printable` does, and cut it if it is long.
+    """Escape a text like `printable`, and cut it if it is longer than `max_characters`.
 
     >>> shown("x" * 1_700_000, max_characters=3)
     'xxx... (1,700,000 characters)'
@@ -47,7 +47,7 @@ def shown(text: str, *, max_characters: int = MAX_SHOWN_CHARACTERS) -> str:
 
 
 def shown_lines(text: str, *, max_lines: int = 60) -> str:
-    r"""Escape the lines of a message, and indent all but the first, so that none looks like another message.
+    r"""Escape the lines of a message, and indent all but the first, so that none looks like a new message.
 
     >>> shown_lines("error: no file 'a\nerror: all is lost'")
     "error: no file 'a\n  error: all is lost'"
@@ -66,7 +66,7 @@ def json_text(
     is_compact: bool = False,
     default: Callable[[object], object] = str,
 ) -> str:
-    r"""Return a value as printable JSON in UTF-8, on one line unless it is indented.
+    r"""Return a value as JSON without unprintable characters, on one line unless `indent` is given.
 
     >>> json_text({"title": "a\u0080b\u2028"})
     '{"title": "a\\u0080b\\u2028"}'
@@ -77,7 +77,7 @@ def json_text(
 
 
 def inline_markdown(text: str) -> str:
-    r"""Escape a line of Markdown so that HTML in it is text.
+    r"""Escape a line of Markdown so that HTML in it is shown as text.
 
     >>> inline_markdown("<script>1 < 2</script>\x80")
     '&lt;script>1 < 2&lt;/script>\\u0080'
@@ -86,14 +86,14 @@ def inline_markdown(text: str) -> str:
 
 
 def printable_lines(text: str) -> str:
-    """Escape a text as `printable` does, except line ends and tabs; the value of JSON does not change."""
+    """Escape a text like `printable`, but keep line ends and tabs. This does not change the value of JSON."""
     if text.isprintable():
         return text
     return "\n".join("\t".join(map(printable, line.split("\t"))) for line in text.split("\n"))
 
 
 def page_text(value: object) -> object:
-    r"""Prepare a value for a page, before HTML is escaped: the `finalize` of its Jinja environment.
+    r"""Prepare a value for a page, before HTML is escaped; the `finalize` function of Jinja environments.
 
     >>> page_text("a\u202eb\n"), page_text(1)
     ('a\\u202eb\n', 1)
@@ -102,7 +102,7 @@ def page_text(value: object) -> object:
 
 
 def csv_cell(value: object) -> object:
-    """Quote a cell that a spreadsheet would treat as a formula (OWASP, CSV injection); numbers stay numbers.
+    """Quote a cell that a spreadsheet would treat as a formula (OWASP, CSV injection). Numbers are kept.
 
     >>> csv_cell("=1+1"), csv_cell(-0.5), csv_cell("plain"), csv_cell(None)
     ("'=1+1", -0.5, 'plain', '')
@@ -113,7 +113,7 @@ def csv_cell(value: object) -> object:
 
 
 def shown_fields(fields: Mapping[str, object]) -> str:
-    """Format the fields of a log record as " name=value", each on one line."""
+    """Format the fields of a log record as " name=value", all on one line."""
     return "".join(f" {name}={shown(str(value), max_characters=500)}" for name, value in fields.items())
 
 
@@ -122,13 +122,13 @@ def _is_shown(character: str) -> bool:
 
 
 def _escape(character: str) -> str:
-    r"""Escape a character as JSON does: by two escapes if it lies above U+FFFF."""
+    r"""Escape a character as in JSON, with two escapes if it is above U+FFFF."""
     units = character.encode("utf-16-be", "surrogatepass")
     return "".join(f"\\u{units[at]:02x}{units[at + 1]:02x}" for at in range(0, len(units), 2))
 
 
 def utc_text(at: datetime | None) -> str | None:
-    """Return the instant in UTC in the form of JSON outputs; None for None.
+    """Return the instant in UTC in the form that JSON outputs use, or None for None.
 
     >>> utc_text(datetime(2026, 3, 1, 6, tzinfo=UTC))
     '2026-03-01T06:00:00Z'

@@ -1,8 +1,8 @@
 """Detects the language of a text, and handles language tags.
 
 It uses lingua 2.1 (n-gram models, offline). All its 75 languages in low-accuracy mode (trigrams only) load in
-0.4 s and take 65 MB; the full models load in 5.6 s and take 900 MB, and differ only for texts of less than
-about 120 characters.
+0.4 s and take 65 MB. The full models load in 5.6 s and take 900 MB, and their results differ only for texts
+of less than about 120 characters.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ _TAG = re.compile(
     r"(?P<language>[a-z]{2,3})(?P<script>-[a-z]{4})?(?P<region>-(?:[a-z]{2}|\d{3}))?(?P<variants>(?:-[a-z0-9]{5,8})*)",
     re.IGNORECASE,
 )
-"""RFC 5646, section 2.1, without extensions, private use and the reserved languages of 4 to 8 letters."""
+"""Matches a language tag as in RFC 5646, section 2.1, but without extensions, private use and the reserved
+languages of 4 to 8 letters."""
 
 _LOCK = Lock()
 
@@ -46,7 +47,7 @@ def normal_tag(tag: str) -> str:
 
 
 def language_name(tag: str) -> str:
-    """Return the English name of a tag's language; the tag itself if lingua does not know it.
+    """Return the English name of a tag's language, or the tag itself if lingua does not know the language.
 
     >>> language_name("pt-BR"), language_name("tlh")
     ('Portuguese', 'tlh')
@@ -59,7 +60,7 @@ def language_name(tag: str) -> str:
 
 
 def detect_language(text: str) -> str | None:
-    """Return the ISO 639-1 code of the most likely language; None for a text without words. Thread-safe.
+    """Return the ISO 639-1 code of the most likely language, or None for a text without words. Thread-safe.
 
     >>> detect_language("Le pain demande de la farine, de l'eau, du sel et surtout beaucoup de temps.")
     'fr'
@@ -71,9 +72,9 @@ def detect_language(text: str) -> str | None:
 
 
 def language_confidence(text: str, code: str) -> float:
-    """Return the probability that the text is in the language of an ISO 639-1 code. Thread-safe.
+    """Return the probability that the text is in the language with this ISO 639-1 code. Thread-safe.
 
-    It is 0 for a text without three consecutive letters, because the models consist of trigrams.
+    The probability is 0 for a text without three consecutive letters, because the models consist of trigrams.
 
     >>> language_confidence("bread needs time", "en") > 0.9, language_confidence("pane e tempo", "en") < 0.1
     (True, True)

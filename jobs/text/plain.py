@@ -1,6 +1,6 @@
-"""Foreign text as plain text: without markup, character references and invisible characters.
+"""Converts text from outside to plain text, without markup, character references or invisible characters.
 
-The running time grows with the length of a text, whatever it contains.
+The running time is proportional to the length of a text, no matter what it contains.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import nh3
 
 _REFERENCE = re.compile(r"&#(?:(?P<decimal>[0-9]++)|[xX](?P<hex>[0-9a-fA-F]++));?")
 _MAX_DIGITS = 7
-"""U+10FFFF is 1114111, or 10FFFF; HTML replaces larger numbers by U+FFFD (HTML, section 13.2.5.80)."""
+"""Maximum number of digits of a character reference: U+10FFFF is 1114111 or 10FFFF. HTML replaces larger
+numbers by U+FFFD (HTML, section 13.2.5.80)."""
 _REPLACEMENT = "\ufffd"
 
 
@@ -37,14 +38,14 @@ def _bounded(match: re.Match[str]) -> str:
 
 _TAG_START = re.compile(r"<[A-Za-z/!?]")
 _MAX_TAGS = 2_000
-"""Maximum number of tags that are parsed together. The parser searches all open elements, so that its running
-time grows with the square of their number."""
+"""Maximum number of tags that are parsed together. The parser searches all open elements, so its running time
+grows with the square of their number."""
 
 
 def without_markup(text: str) -> str:
-    """Return HTML without its tags and scripts, in which `<` and `&` are still escaped.
+    """Remove tags and scripts from HTML. In the result, `<` and `&` are still escaped.
 
-    A text with thousands of tags is parsed in pieces; a script that is cut by this becomes text.
+    A text with thousands of tags is parsed in pieces. If this splits a script, its second part becomes text.
 
     >>> without_markup("<b>Bread</b> &amp; <script>x()</script>butter")
     'Bread &amp; butter'
@@ -63,7 +64,8 @@ _TAG = re.compile(
     r"|tfoot|th|thead|time|title|tr|u|ul|video)(?=[\s/>])[^<>]{0,2000}>|<!--|<!doctype|<\?xml|<script",
     re.IGNORECASE,
 )
-"""Definite markup. "P<E ratio" and "<3" are not, and a parser would swallow the text after them."""
+"""Matches what is certainly markup. "P<E ratio" and "<3" are not, and a parser would drop the text after
+them."""
 
 _BREAK = re.compile(
     r"</?(?:address|article|aside|blockquote|dd|div|dl|dt|figcaption|figure|footer|h[1-6]|header|hr|li|main|ol|p|pre"
@@ -74,12 +76,13 @@ _LESS_THAN = re.compile(r"<(?![A-Za-z/!?])")
 _INVISIBLE = re.compile(
     "[\x01-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\xad\u061c\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]"
 )
-"""Control and format characters, which may hide an alias ("Ac\u00adme") or change the writing direction."""
+"""Control and format characters, which may hide a name ("Ac\u00adme") or change the writing direction."""
 
 _PARAGRAPHS = re.compile(r"(?<!\s)\s*\n\s*\n\s*|[\u2029]")
 _SPACE = re.compile(r"\s+")
 _MAX_ROUNDS = 3
-"""Maximum number of passes. Feeds escape HTML once, careless ones twice."""
+"""Maximum number of passes, each of which removes one level of escaping. Feeds escape HTML once, careless
+ones twice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +96,7 @@ class CleanText:
 
 def clean_text(text: str) -> CleanText:
     """Remove markup and invisible characters from a text, and normalise its white space.
+
     >>> clean_text("<p>Acme&nbsp;beats</p><p>Shares <b>rise</b> &amp; fall</p><script>x()</script>").text
     'Acme beats\\n\\nShares rise & fall'
     """
@@ -112,7 +116,7 @@ def _without_html(text: str) -> tuple[str, bool]:
     for _ in range(_MAX_ROUNDS):
         if _TAG.search(text):
             is_html = True
-            # nh3 joins the words of neighbouring paragraphs, so their ends are marked first.
+            # nh3 would join the words of neighbouring paragraphs, so paragraph breaks are inserted first.
             text = without_markup(_LESS_THAN.sub("&lt;", _BREAK.sub("\n\n", text)))
         plain = unescape(text)
         if plain == text:
@@ -122,7 +126,7 @@ def _without_html(text: str) -> tuple[str, bool]:
 
 
 MAX_POST_CHARACTERS = 20_000
-"""Maximum length that is used of a post: far more than any classifier reads."""
+"""Length at which a post is cut: far more than any classifier reads."""
 
 _LINK = re.compile(r"(?:https?://|www\.)\S+", re.IGNORECASE)
 _PLACEHOLDER = re.compile(r"\b(?:AT_USER|URL)\b|<(?:user|url)>")
@@ -133,9 +137,9 @@ _ELLIPSIS = re.compile(r"…|\.{2,}")
 
 
 def normalise(text: str) -> str:
-    """Return a short post in the one spelling that classifiers are trained on; idempotent and cheap.
+    """Normalise a post to the form that classifiers are trained on. Normalising twice changes nothing.
 
-    Links are removed, `$AAPL`, `#oil` and `@user` become plain words, HTML entities become characters.
+    Links are removed, `$AAPL`, `#oil` and `@user` become plain words, and HTML entities become characters.
 
     >>> normalise("$AAPL beats &amp; raises... https://t.co/x  #stocks")
     'AAPL beats & raises stocks'

@@ -1,4 +1,4 @@
-"""Prose: its sentences and words, found by rules, and how long, repetitive and relevant it is."""
+"""Splits prose into sentences and words by rules, and measures its length, repetition and relevance."""
 
 from __future__ import annotations
 
@@ -55,15 +55,17 @@ _ABBREVIATIONS = frozenset(
 """Abbreviations whose full stop does not end a sentence, in lower case and without the last full stop."""
 
 _END = re.compile(r"""(?<![.!?…])[.!?…]++["'”’»)\]]*+(?=\s|$)|[。！？]++[」』”]*+""")
-"""A run of full stops is matched only at its first one; otherwise it would be read once for each of them."""
+"""Matches what may end a sentence. A run of full stops is matched only at its first one, because it would
+otherwise be read once for each of them."""
 _WORD = re.compile(r"[^\W_]++(?:['’.\-][^\W_]++)*+")
 _NEAR = 100
-"""Number of characters on either side that decide whether a sentence ends. It bounds the running time."""
+"""Number of characters before and after a full stop that decide whether a sentence ends there. The limit
+bounds the running time."""
 _CLOSED = re.compile(r"""[.!?…。！？]["'”’»)\]*_」』]*+$""")
 
 
 def split_sentences(text: str) -> list[str]:
-    """Split a paragraph into its sentences; joined with spaces, they are the paragraph again.
+    """Split a paragraph into its sentences. Joined with spaces, they form the paragraph again.
 
     >>> split_sentences('Dr. Lee ran 3.5 km. "Well done!" he said. It rained')
     ['Dr. Lee ran 3.5 km.', '"Well done!" he said.', 'It rained']
@@ -72,7 +74,7 @@ def split_sentences(text: str) -> list[str]:
 
 
 def sentence_spans(text: str) -> list[tuple[int, int]]:
-    """Return start and end of each sentence of a paragraph, without surrounding spaces.
+    """Return the start and the end of each sentence of a paragraph, without surrounding spaces.
 
     >>> sentence_spans(" It rained. Again")
     [(1, 11), (12, 17)]
@@ -126,14 +128,15 @@ def _ends_sentence(text: str, start: int, end: re.Match[str]) -> bool:
 
 
 _STEM_CHARACTERS = 5
-"""Length of a stem: crude stemming for any language, in which "tomatoes" and "tomato" are the same."""
+"""Number of characters to which words are cut. This simple stemming works in any language, and makes
+"tomatoes" and "tomato" equal."""
 _MIN_CHARACTERS = 4
-"""Minimum length of a content word. Shorter ones are mostly articles and prepositions, in every language that
-is written with spaces."""
+"""Minimum length of a content word. Shorter words are mostly articles and prepositions in languages that are
+written with spaces."""
 
 
 def names_any(text: str, references: Iterable[str]) -> bool:
-    """Return whether the text shares a content word with the references; True if those have none.
+    """Return whether the text shares a content word with the references. True if they contain none.
 
     >>> names_any("Tomatoes love sun.", ["a ripe tomato"]), names_any("People do tasks.", ["bread"])
     (True, False)
@@ -151,7 +154,7 @@ LENGTH_TOLERANCE = 0.4
 
 
 def relative_length_error(num_words: int, requested_words: int) -> float:
-    """Return the signed relative error, (actual - requested) / requested.
+    """Return the signed relative error of a text's length: (actual - requested) / requested.
 
     >>> relative_length_error(80, 100)
     -0.2
@@ -162,7 +165,7 @@ def relative_length_error(num_words: int, requested_words: int) -> float:
 
 
 def is_within_length(num_words: int, requested_words: int) -> bool:
-    """Return whether the length is within LENGTH_TOLERANCE of the requested one.
+    """Return whether a text's length is within LENGTH_TOLERANCE of the requested length.
 
     >>> is_within_length(140, 100), is_within_length(59, 100)
     (True, False)
@@ -171,8 +174,8 @@ def is_within_length(num_words: int, requested_words: int) -> bool:
 
 
 MAX_REPETITION = 0.1
-"""Maximum of seq_rep_n with n = 4 for a text that is not repetitive. Chosen from the example texts: below it
-no loop was noticed, above it a sentence or a list occurred twice (docs/experiments.md)."""
+"""Maximum of seq_rep_n with n = 4 for a text that is not repetitive. It was chosen from the example texts: no
+text below it had a loop, and each text above it repeated a sentence or a list (docs/experiments.md)."""
 
 
 def seq_rep_n(tokens: Sequence[str], n: int = 4) -> float:

@@ -1,6 +1,6 @@
 """Repairs the output of a model: chat noise, markup, repeated sentences, a cut-off ending.
 
-These are pure functions. Each reports what it changed, because readers of the text should know.
+These are pure functions. They report what they changed, because readers of the text should know.
 """
 
 from __future__ import annotations
@@ -16,17 +16,18 @@ from jobs.text.prose import is_complete, split_sentences, words
 from jobs.text.thoughts import DEFAULT_MARKS
 
 MAX_RESEMBLANCE = 0.7
-"""Resemblance above which two sentences say the same: the share of common words in their word sets (Jaccard;
-"resemblance" of Broder 1997, section 2). Chosen from the example texts, where rewordings in a loop have 0.7
-to 1, and different sentences less than 0.5."""
+"""Resemblance above which two sentences count as the same: the Jaccard similarity of their word sets
+("resemblance" in Broder 1997, section 2). It was chosen from the example texts, where rewordings in a loop
+have 0.7 to 1, and different sentences less than 0.5."""
 
 MIN_WORDS_TO_COMPARE = 4
-"""Minimum number of words for comparing sentences. Shorter ones ("It works.") may occur in similar forms, and
-are dropped only if they are equal."""
+"""Minimum number of words for comparing sentences by resemblance. Different shorter sentences ("It works.")
+are often similar, so they are dropped only if their words are equal."""
 
 MAX_COMPARED = 500
-"""Maximum number of earlier sentences with a common rare word that a sentence is compared with. Normal texts
-have fewer. In a text made to be slow, those that share the most rare words are compared."""
+"""Maximum number of earlier sentences that a sentence is compared with, among those that share a rare word
+with it. Normal texts have fewer. In a text that was made to slow down the comparison, those that share the
+most rare words are compared."""
 
 _TAG = re.compile(r"<[A-Za-z!/?][^>]*>?")
 _LINK = re.compile(r"!?\[([^\[\]]*+)\]\((?:[^()\n]{1,2000}+|\([^()\n]{0,200}+\)){0,10}+\)")
@@ -50,8 +51,7 @@ _CHATTER = re.compile(
     r"|^(?:in an? [\w -]{3,40} tone, )?explain\b|^write (?:a|an|the|in)\b",
     re.IGNORECASE,
 )
-"""Sentences that address the person who requested the text, or are about the text, instead of addressing the
-reader."""
+"""Matches sentences that address the person who requested the text, or that are about the text itself."""
 
 _LABEL = re.compile(
     r"^\s*\**(?:title|topic|introduction|intro|conclusion|body|article|paragraph \d+|summary|answer|a|q)"
@@ -67,28 +67,29 @@ _NUMBERED = re.compile(r"^\s*+(\d{1,2}+)[.)]\s++(?=\S)")
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A model's answer after repair."""
+    """A model's answer after repair, with what was removed from it."""
 
     blocks: tuple[str, ...] = ()
     """Paragraphs, list items and `##` headings; may be empty."""
     heading: str | None = None
-    """The heading at the beginning of the text, which was removed from it."""
+    """Heading that was removed from the beginning of the text, if any."""
     cut_sentence: str | None = None
-    """The last sentence, which was removed because it is incomplete."""
+    """Incomplete last sentence that was removed, if any."""
     num_noise: int = 0
-    """Number of sentences removed because they were about the text, or addressed the person who requested
-    it."""
+    """Number of sentences that were removed because they were about the text, or addressed the person who
+    requested it."""
     is_html_sanitised: bool = False
-    """Whether there was markup, which was removed."""
+    """Whether markup was removed."""
 
 
 def clean(text: str) -> Piece:
-    """Repair one answer, with the steps in the order in which each finds what it needs.
+    """Repair one answer of a model.
 
     >>> clean("Sure! Here is the article:\\n\\nBread needs time. It also nee").blocks
     ('Bread needs time.',)
     """
-    # Thoughts come first: their marks are tags, and without the tags their words would remain.
+    # Thoughts are removed before HTML. Their marks are tags, and if only the tags were removed, the thoughts
+    # would remain as text.
     text, _ = DEFAULT_MARKS.answer(text)
     text, is_html_sanitised = strip_html(text)
     blocks, num_noise = _without_noise(_blocks(_LINK.sub(r"\1", text.replace("\r\n", "\n"))))
@@ -126,7 +127,7 @@ def without_repeats(blocks: Iterable[str]) -> tuple[list[str], int]:
 
 
 def as_markdown(blocks: Iterable[str]) -> str:
-    """Return blocks as Markdown, with blank lines between them except between items of a list.
+    """Return the blocks as Markdown, with a blank line between them except between items of a list.
 
     >>> as_markdown(["Two things:", "- time", "- salt", "No more."])
     'Two things:\\n\\n- time\\n- salt\\n\\nNo more.'
@@ -142,14 +143,14 @@ def as_markdown(blocks: Iterable[str]) -> str:
 
 
 def strip_html(text: str) -> tuple[str, bool]:
-    """Remove all HTML, including the content of scripts; return whether there was any.
+    """Remove all HTML, including the content of scripts; return the text, and whether there was any HTML.
 
     >>> strip_html('Fish <b>&amp; chips</b><script>run(1)</script> cost < 9')
     ('Fish & chips cost < 9', True)
     """
     if not _TAG.search(text):
         return text, False
-    # nh3 returns HTML, so entities are unescaped. That may uncover escaped tags, hence the repetition.
+    # nh3 returns HTML, so entities are unescaped. This may reveal escaped tags, so the steps are repeated.
     for _ in range(_MAX_HTML_ROUNDS):
         text = unescape(without_markup(text))
         if not _TAG.search(text):
@@ -212,14 +213,14 @@ def _heading_text(match: re.Match[str]) -> str:
 
 
 def _without_stray_quotes(block: str) -> str:
-    """Remove an unpaired quotation mark at either end of a paragraph, which is noise of the model."""
+    """Remove an unpaired quotation mark at either end of a paragraph. Models sometimes add one."""
     if block.count('"') % 2 == 1:
         block = block[1:] if block.startswith('"') else block.removesuffix('"')
     return block.strip()
 
 
 def _mend_ending(blocks: list[str]) -> tuple[list[str], str | None]:
-    """Remove the last sentence if it is cut off, even if nothing remains."""
+    """Remove the last sentence if it is incomplete, even if nothing remains; return the blocks and it."""
     if not blocks or blocks[-1].startswith("#") or is_complete(blocks[-1]):
         return blocks, None
     *head, last = blocks
@@ -228,18 +229,18 @@ def _mend_ending(blocks: list[str]) -> tuple[list[str], str | None]:
 
 
 class _Earlier:
-    """Word sets of the sentences kept so far, indexed by their rarest words.
+    """An index of the sentences kept so far, as sets of words, by their rarest words.
 
-    Two sets that share more than a given part of their union share one of the rarest words of each ("prefix
-    filtering", Bayardo et al. 2007), and neither has many rarer ones ("positional filtering", Xiao et al.
-    2008). A set is therefore compared with few others instead of with all.
+    Two sets that share more than a given part of their union share a word that is among the rarest of both
+    ("prefix filtering", Bayardo et al. 2007), and neither has many words that are rarer than this one
+    ("positional filtering", Xiao et al. 2008). A set is therefore compared with a few others, not with all.
     """
 
     def __init__(self, frequencies: Mapping[str, int]) -> None:
         self._frequencies = frequencies
         self._seen: set[frozenset[str]] = set()
         self._places: dict[str, dict[tuple[int, int], deque[frozenset[str]]]] = {}
-        """For each word, the sets that contain it, by their size and their number of rarer words."""
+        """For each word, the sets that contain it, by their size and by their number of rarer words."""
 
     def add(self, key: frozenset[str]) -> None:
         self._seen.add(key)
@@ -250,7 +251,7 @@ class _Earlier:
             places.setdefault((len(key), num_rarer), deque(maxlen=MAX_COMPARED)).append(key)
 
     def has_repeat(self, key: frozenset[str]) -> bool:
-        """Return whether a set that equals or resembles this one was added."""
+        """Return whether a set was added before that equals or resembles this one."""
         if key in self._seen:
             return True
         if len(key) < MIN_WORDS_TO_COMPARE:
@@ -264,17 +265,20 @@ class _Earlier:
         return any(_is_over(len(key & other), len(key), len(other)) for other in others)
 
     def _that_may_resemble(self, word: str, size: int, num_rarer: int) -> Iterator[frozenset[str]]:
-        """Yield sets with this word that may resemble one of this size, if it is the rarest common word."""
+        """Yield the sets that may resemble one of this size if `word` is the rarest word in both.
+
+        The latter set has `num_rarer` words that are rarer.
+        """
         for (other_size, other_rarer), keys in self._places.get(word, {}).items():
             if _is_over(min(size - num_rarer, other_size - other_rarer), size, other_size):
                 yield from keys
 
     def _rarest(self, key: frozenset[str]) -> list[str]:
-        """Return the rarest words of the set: one more than a resembling set may lack."""
+        """Return the rarest words of the set, so many that a similar set contains at least one of them."""
         ordered = sorted(key, key=lambda word: (self._frequencies[word], word))
         return ordered[: len(key) - int(MAX_RESEMBLANCE * len(key))]
 
 
 def _is_over(num_shared: int, size: int, other_size: int) -> bool:
-    """Return whether sets of these sizes with so many common words say the same."""
+    """Return whether two sets of these sizes with `num_shared` common words exceed MAX_RESEMBLANCE."""
     return num_shared > MAX_RESEMBLANCE * (size + other_size - num_shared)

@@ -1,7 +1,7 @@
-"""Thoughts of language models: how model families mark them, and the answer without them.
+"""Finds the thoughts of language models in their output, and the answer without them.
 
-These are pure functions over strings. The model's own chat template and tokens take precedence. A table has
-the marks of families that do not show them there, or use a form of their own.
+These are pure functions over strings. The marks of a model are read from its chat template and tokens. Tables
+list the marks of model families that do not contain them there, or that use an unusual form.
 """
 
 from __future__ import annotations
@@ -19,24 +19,26 @@ _BEGIN_WORDS = frozenset({"begin", "start", "open", "prefix", "of"})
 _END_WORDS = frozenset({"end", "stop", "close", "suffix"})
 
 _MARK = re.compile(r"[<\[◁][|｜]?/?([A-Za-z][A-Za-z0-9_▁:]{1,40})[|｜]?[>\]▷]")
-"""Pattern of everything that could be a mark: <think>, </seed:think>, [THINK], ◁/think▷, <|END_THINKING|>."""
+"""Matches everything that could be a mark: <think>, </seed:think>, [THINK], ◁/think▷, <|END_THINKING|>."""
 
 _OTHER_FORMS = (
     ("<|channel>thought", "<channel|>"),  # Gemma 4
     ("<unused94>thought", "<unused95>"),  # MedGemma
     ("Here is my thought process:", "Here is my response:"),  # Granite 3.2, in plain words
 )
-"""Pairs that no rule finds. They apply to a model whose template or tokens contain either of the two."""
+"""Pairs of marks that the general pattern does not match. A pair applies to a model whose template or tokens
+contain either of the two marks."""
 
 _QUOTES = frozenset("`'\"‘’“”«»")
 
 _MAX_INDENT = 80
-"""Maximum number of blanks before a mark that begins a line. Without the bound, a long line would be read
-once for each mark."""
+"""Maximum number of spaces before a mark at the beginning of a line. Without this limit, a long line would be
+read once for each mark."""
 
 _CHANNEL, _MESSAGE, _START = "<|channel|>", "<|message|>", "<|start|>"
 _CHANNEL_MARK = re.compile(r"<\|(channel|message|start|end|return|call)\|>")
-"""Marks of gpt-oss's Harmony format: <|channel|>analysis<|message|>...<|end|>, and later <|channel|>final."""
+"""Matches the marks of gpt-oss's Harmony format, in which <|channel|>analysis<|message|>...<|end|> precedes
+<|channel|>final."""
 
 CHANNEL_MARKS = tuple(f"<|{name}|>" for name in ("channel", "message", "start", "end", "return", "call"))
 
@@ -60,14 +62,15 @@ class ThoughtMarks:
     wrappers: tuple[str, ...] = ()
     """Marks around the answer that are not part of it."""
     has_channels: bool = False
-    """Whether thoughts and answer are messages on different channels; the answer is on the one named
+    """Whether thoughts and answer are messages on different channels. The channel of the answer is named
     `final`."""
     is_own: bool = False
-    """Whether the model's template or tokens contain these marks. If not, a text may merely name the tag
-    `<think>`, so quoted marks do not count, nor does a beginning within a line that no end follows."""
+    """Whether the model's template or tokens contain these marks. If not, a text may merely mention the tag
+    `<think>`. Quoted marks are therefore ignored, and so is an opening mark within a line if no closing mark
+    follows."""
 
     def opens(self, text: str) -> bool:
-        """Return whether a prompt ends with the beginning of a thought, which the model then continues.
+        """Return whether a prompt ends with an opened thought, which the model then continues.
 
         >>> DEFAULT_MARKS.opens("<|assistant|><think>\\n"), DEFAULT_MARKS.opens("<think></think>")
         (True, False)
@@ -79,7 +82,7 @@ class ThoughtMarks:
         return end.endswith(tuple(begin for begin, _ in self.pairs))
 
     def read(self, text: str, *, is_inside: bool = False) -> AnswerSpans:
-        """Find the answer in a text, which starts inside a thought if `is_inside` is set.
+        """Find the answer in a text. `is_inside` means that the text starts inside a thought.
 
         >>> DEFAULT_MARKS.read("<think>plan</think>Text").spans
         ((19, 23),)
@@ -94,7 +97,7 @@ class ThoughtMarks:
         marks = self._counting_marks(text, is_inside=is_inside)
         for place, mark, is_end in marks:
             if is_end and not is_inside:
-                spans.clear()  # this thought began in the prompt, or without a mark
+                spans.clear()  # this thought began in the prompt, or without an opening mark
             elif not is_end and not is_inside:
                 spans.append((begin, place))
             is_inside = not is_end
@@ -104,7 +107,10 @@ class ThoughtMarks:
         return AnswerSpans(tuple(span for span in spans if span[0] < span[1]), is_inside)
 
     def _counting_marks(self, text: str, *, is_inside: bool) -> list[tuple[int, str, bool]]:
-        """Return position and text of each mark, and whether it is an end, without marks only mentioned."""
+        """Return the position and the text of each mark, and whether it is a closing mark.
+
+        Marks that the text merely mentions are left out.
+        """
         ends = {end for _, end in self.pairs}
         marks = [(place, mark, mark in ends) for place, mark in _occurrences(text, self.pairs)]
         if self.is_own or is_inside:
@@ -138,7 +144,7 @@ class ThoughtMarks:
 
 
 def find_marks(template: str, tokens: Iterable[str]) -> ThoughtMarks:
-    """Return the marks in a chat template and the tokenizer's added tokens, or else DEFAULT_MARKS.
+    """Return the marks in the chat template and the tokenizer's added tokens, or else DEFAULT_MARKS.
 
     >>> find_marks("{% if enable_thinking %}<think>{% endif %}", []).pairs
     (('<think>', '</think>'),)
@@ -158,7 +164,7 @@ def find_marks(template: str, tokens: Iterable[str]) -> ThoughtMarks:
 
 
 def _name(mark: str) -> str:
-    """Return the name of a mark, without the parts that distinguish its beginning from its end.
+    """Return the name in a mark, without the parts that distinguish opening and closing marks.
 
     >>> _name("<|begin_of_thought|>"), _name("</seed:think>"), _name("[THINK]")
     ('thought', 'think', 'think')
@@ -174,7 +180,7 @@ def _is_end(mark: str) -> bool:
 
 
 def _pairs(marks: Iterable[str]) -> list[tuple[str, str]]:
-    """Pair beginnings with their ends; a missing half is derived from the form of the other."""
+    """Pair opening with closing marks; a missing one is derived from the form of the other."""
     known = {mark: pair for pair in DEFAULT_MARKS.pairs for mark in pair}
     begins: dict[tuple[str, str], str] = {}
     ends: dict[tuple[str, str], str] = {}
@@ -196,7 +202,10 @@ def _pairs(marks: Iterable[str]) -> list[tuple[str, str]]:
 
 
 def _occurrences(text: str, pairs: tuple[tuple[str, str], ...]) -> Iterator[tuple[int, str]]:
-    """Yield the positions of all marks in order, ignoring case; where several begin, the longest."""
+    """Yield the position and the text of every mark, in order, ignoring case.
+
+    If several marks begin at the same position, only the longest is yielded.
+    """
     marks = {mark.lower(): mark for pair in pairs for mark in pair}
     if any(sign in text for sign in {mark[0] for mark in marks.values()}):
         pattern = "|".join(map(re.escape, sorted(marks, key=len, reverse=True)))
@@ -217,7 +226,7 @@ def _begins_line(text: str, place: int) -> bool:
 def _read_channels(text: str, *, is_inside: bool) -> AnswerSpans:
     """Find the answer in a text with channels.
 
-    Messages on a channel other than `final` are thoughts, and so is a header that has not ended.
+    Messages on a channel other than `final` count as thoughts, and so does an unfinished header.
     """
     spans: list[tuple[int, int]] = []
     channel: str | None = "analysis" if is_inside else None
@@ -271,4 +280,4 @@ DEFAULT_MARKS = ThoughtMarks(
         "<|end_of_solution|>",
     ),
 )
-"""Marks for a model whose template and tokens have none: it may have been fine-tuned to think."""
+"""Marks for a model whose template and tokens contain none. It may have been fine-tuned to think."""
