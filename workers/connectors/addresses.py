@@ -1,7 +1,7 @@
 """Rules for which addresses may be called: by default none of this machine, its network or its cloud.
 
-A name is resolved once and the connection goes to the address that was checked, so that a name that resolves
-differently the second time (DNS rebinding) gains nothing.
+A name is resolved once, and the connection goes to the address that was checked. A name that would resolve
+differently the second time (DNS rebinding) therefore cannot evade the check.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from jobs.sources import SourceRefusedError, WebPlace
 Address = IPv4Address | IPv6Address
 
 Resolve = Callable[[str, int], list[str]]
-"""Maps host and port to addresses as text. Raises OSError."""
+"""Function that resolves a host and port to addresses as text. Raises OSError."""
 
 MAX_ADDRESSES = 4
-"""Maximum addresses that are tried in turn for one request."""
+"""Maximum number of addresses that are tried in turn for one request."""
 
 METADATA = frozenset(
     IPv4Address(text) for text in ("169.254.169.254", "100.100.100.200", "168.63.129.16", "192.0.0.192")
@@ -49,8 +49,8 @@ _LOCAL_TRANSLATION = ipaddress.ip_network("64:ff9b:1::/48")
 """
 
 _PREFIX_LENGTHS = (32, 40, 48, 56, 64)
-"""Prefix lengths of translators other than 96. The IPv4 address follows the prefix, around bits 64 to 71 (RFC
-6052, 2.2)."""
+"""Prefix lengths of NAT64 translators other than 96. The IPv4 address follows the prefix, but skips bits 64
+to 71 (RFC 6052, 2.2)."""
 
 _ISATAP = (0x00005EFE, 0x02005EFE)
 """Values of the third 32 bits of an address whose last 32 bits are an IPv4 address, under any prefix (RFC
@@ -78,9 +78,10 @@ class Destination:
 
 
 def resolve(host: str, port: int) -> list[str]:
-    """Ask the system's resolver.
+    """Return the addresses of a host according to the system's resolver.
 
-    Like the C library, it also reads 2130706433 and 0177.0.0.1, so that the check sees the address.
+    Like the C library, it accepts notations such as 2130706433 and 0177.0.0.1, so that the check sees the
+    address that they mean.
     """
     infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(info[4][0]) for info in infos))
@@ -91,16 +92,15 @@ class AddressGuard:
     """The check of every address that is called for one place, such as a source or a webhook."""
 
     what: str
-    """Kind of place ("feed", "webhook"), with which the codes of errors begin."""
+    """Kind of place, such as "feed" or "webhook"; error codes begin with it."""
     name: str
-    """The name of the place in messages, since its URL may contain a key."""
+    """Name of the place in messages, which do not show its URL because it may contain a key."""
     allow_private: bool
-    """Whether the place may have an address of this machine or its network."""
+    """Whether the place may be on this machine or its network."""
     resolver: Resolve = resolve
 
     def find_destination(self, text: str) -> Destination:
-        """Check a URL.
-
+        """Check a URL, and return it with the addresses of its host.
         Raises AddressRefusedError: `<what>_private_address`, `<what>_url_invalid`; and UnreachableError.
         """
         try:
@@ -116,7 +116,7 @@ class AddressGuard:
         return Destination(url, self.addresses(host, port))
 
     def addresses(self, host: str, port: int) -> tuple[Address, ...]:
-        """Return the addresses of a host, all of which may be called.
+        """Return the addresses of a host after checking that all of them may be called.
 
         Raises AddressRefusedError (`<what>_private_address`) and UnreachableError (`<what>_unreachable`).
         """
@@ -138,7 +138,7 @@ class AddressGuard:
         return addresses
 
     def address_texts(self, host: str, port: int) -> list[str]:
-        """Return what `addresses` does as text, for clients that connect themselves."""
+        """Return the result of `addresses` as text, for clients that open connections themselves."""
         return [str(address) for address in self.addresses(host, port)]
 
     def _invalid(self, reason: str) -> AddressRefusedError:
@@ -154,7 +154,7 @@ def _is_site_local(address: Address) -> bool:
 
 
 def is_public(address: Address) -> bool:
-    """Return whether an address is public; an embedded IPv4 address counts in place of the IPv6 address.
+    """Return whether an address is public; if it embeds an IPv4 address, that one is checked instead.
 
     >>> is_public(ipaddress.ip_address("93.184.215.14")), is_public(ipaddress.ip_address("::ffff:10.0.0.1"))
     (True, False)
@@ -173,7 +173,7 @@ def is_never_called(address: Address) -> bool:
     """
     if any(address in network for network in METADATA_NETWORKS):
         return True
-    # Any network may have its own NAT64 prefix: no host has an address that ends in a metadata address.
+    # Any network may have its own NAT64 prefix, so a metadata address is refused behind every prefix.
     translated = _translated(address)
     if any(each in METADATA for each in translated):
         return True
@@ -183,7 +183,7 @@ def is_never_called(address: Address) -> bool:
 
 
 def _translated(address: Address) -> list[IPv4Address]:
-    """Return the IPv4 addresses to which translators could map the address, by the length of their prefix."""
+    """Return the IPv4 addresses to which translators with each prefix length would map the address."""
     value = int(address)
     last = [IPv4Address(value & 0xFFFFFFFF)]
     if isinstance(address, IPv4Address):
@@ -224,9 +224,9 @@ def shown(url: str) -> str:
 
 
 def name_of(place: WebPlace, url: str) -> str:
-    """Return how messages name a URL that is called for a place.
+    """Return the name by which messages refer to a place's URL.
 
-    A URL from a variable is named by the variable and its host, because its path may be the key.
+    For a URL from a variable, it consists of the variable and the host, because the path may contain a key.
 
     >>> name_of(WebPlace(url_variable="NEWS_URL"), "https://me:pw@example.com:8443/key/feed?key=1")
     'NEWS_URL (https://example.com:8443)'
@@ -242,9 +242,9 @@ def name_of(place: WebPlace, url: str) -> str:
 
 
 def required_variable(name: str) -> str:
-    """Return an environment variable of this worker.
+    """Return the value of an environment variable of this worker.
 
-    Raises SourceRefusedError that names the variable, never its value.
+    Raises SourceRefusedError if it is not set.
     """
     value = os.environ.get(name)
     if not value:

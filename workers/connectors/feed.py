@@ -17,11 +17,11 @@ from workers.connectors.addresses import AddressGuard, Resolve, name_of, require
 from workers.connectors.http import exchange, read_body
 
 MAX_REDIRECTS = 5
-"""Maximum redirects. Two or three are usual, for feeds that moved, from http to https, and by a content
-network."""
+"""Maximum number of redirects. Two or three are usual: to the new address of a feed that has moved, from http
+to https, and to a content delivery network."""
 
 TOTAL_SECONDS = 60.0
-"""Time limit for one hop, including its body."""
+"""Time limit of each request in seconds, including its body; a redirect begins a new request."""
 
 ACCEPT = "application/rss+xml, application/atom+xml, application/xml;q=0.9, text/xml;q=0.9, */*;q=0.1"
 
@@ -43,10 +43,10 @@ def read_feed_source(
     known: KnownRecords | None = None,
     on_note: OnNote | None = None,
 ) -> Iterator[Document | Rejected]:
-    """Yield documents of the feed as it is now.
+    """Yield the documents that the feed currently contains.
 
-    Raises SourceDownError, SourceRefusedError, FileRejectedError. Errors of addresses and of the body are
-    passed on as they are: `feed_private_address`, `body_too_large`.
+    Raises SourceDownError, SourceRefusedError and FileRejectedError, and also the errors of addresses and of
+    bodies, such as `feed_private_address` and `body_too_large`.
     """
     url = _url(source)
     name = name_of(source, url)
@@ -54,7 +54,7 @@ def read_feed_source(
 
 
 def fetch_feed(source: FeedSource, *, resolver: Resolve = resolve) -> bytes:
-    """Return the feed's bytes; every hop of a redirect is checked like the first URL."""
+    """Return the feed's bytes; the URL of every redirect is checked like the first one."""
     return _fetch(source, _url(source), resolver)
 
 
@@ -86,7 +86,7 @@ def _fetch(source: FeedSource, first: str, resolver: Resolve) -> bytes:
 
 
 def _has_end(body: bytes) -> bool:
-    """Return whether the root element of a feed is closed; comments of a cache may follow.
+    """Return whether the root element of a feed is closed; comments, such as those of a cache, may follow.
 
     >>> _has_end(b"<rss><channel/></rss><!-- cached -->"), _has_end(b"<rss><channel/>")
     (True, False)

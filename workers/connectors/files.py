@@ -1,4 +1,4 @@
-"""Files and folders on the worker's machine, and objects below a prefix of a store."""
+"""Reads documents from files and folders on the worker's machine, and from objects in a store."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ def read_file_source(
     known: KnownRecords | None = None,
     on_note: OnNote | None = None,
 ) -> Iterator[Document | Rejected]:
-    """Yield documents of the file, or of every document file of the folder, by name.
+    """Yield the documents of a file, or of every document file of a folder in the order of their names.
 
-    An unusable file of a folder becomes a refused row. Raises SourceRefusedError for a path that does not
-    exist or lies in Pressroom's home, SourceDownError for one that cannot be read now, and FileRejectedError
-    for an unusable file that is named itself.
+    An unusable file of a folder is yielded as a refused row. Raises SourceRefusedError for a path that does
+    not exist or is in Pressroom's home, SourceDownError for one that cannot be read now, and
+    FileRejectedError if the source is a single file that is unusable.
     """
     path = Path(source.path).expanduser()
     try:
@@ -68,7 +68,7 @@ def read_file_source(
 def _check_place(path: Path) -> None:
     """Raise SourceRefusedError for a path in the home folder, and for anything but a file or folder.
 
-    The home folder contains keys and passwords; it is recognised under any name.
+    The home folder contains keys and passwords, so it is recognised even if a link leads to it.
     """
     if path.exists() and not path.is_dir() and not path.is_file():
         raise SourceRefusedError(
@@ -86,7 +86,7 @@ def _check_place(path: Path) -> None:
 
 
 def is_document_file(name: str) -> bool:
-    """Return whether a name is that of a document file; hidden and unfinished files are excluded.
+    """Return whether a file has the name of a document file; hidden and unfinished files do not.
 
     >>> is_document_file("news.csv.gz"), is_document_file(".news.csv"), is_document_file("news.csv.part")
     (True, False, False)
@@ -103,7 +103,7 @@ def read_leniently(
     known: KnownRecords | None,
     on_note: OnNote | None = None,
 ) -> Iterator[Document | Rejected]:
-    """Read as read_documents does; an unusable file becomes a refused row, so that others are still read."""
+    """Yield the documents of a file; if it is unusable, yield a refused row so that others are still read."""
     try:
         yield from _read(path, place, now=now, known=known, on_note=on_note)
     except FileRejectedError as error:
@@ -132,9 +132,9 @@ def read_prefix_source(
     known: KnownRecords | None = None,
     on_note: OnNote | None = None,
 ) -> Iterator[Document | Rejected]:
-    """Yield documents of every document file below the prefix, by key; an unusable file is a refused row.
+    """Yield the documents of every document file below the prefix, in the order of keys.
 
-    Raises SourceDownError, SourceRefusedError.
+    An unusable file is yielded as a refused row. Raises SourceDownError and SourceRefusedError.
     """
     try:
         variable = source.url_variable
@@ -151,7 +151,7 @@ def read_prefix_source(
 
 
 def _store_of(source: PrefixSource, variable: str) -> Store:
-    """Return another store, in which no bucket is created and which is called only at checked addresses."""
+    """Open the store whose URL is in the variable, without creating a bucket, at checked addresses only."""
     name = f"the store of {variable}"
     guard = AddressGuard(what="store", name=name, allow_private=source.allow_private)
     return open_store(
@@ -169,7 +169,7 @@ def _read_object(
 ) -> Iterator[Document | Rejected]:
     try:
         body = store.get(key)
-    except (ObjectKeyError, ObjectNotFoundError) as error:  # of another bucket, or deleted meanwhile
+    except (ObjectKeyError, ObjectNotFoundError) as error:  # a key from elsewhere, or deleted meanwhile
         advice = "use lower-case names of letters, digits, . - _"
         yield Rejected(file=key, line=1, code=error.code, reason="cannot be read", advice=advice)
         return

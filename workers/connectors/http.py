@@ -1,4 +1,4 @@
-"""One HTTP request to a checked address: bounded in time and size, without redirects and without a proxy."""
+"""Sends an HTTP request to a checked address, with limits of time and size, and no redirects or proxy."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from workers.connectors.addresses import Address, AddressGuard, Destination, Unr
 
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 15.0
-"""Maximum silence between two parts of an answer."""
+"""Maximum number of seconds between two parts of an answer."""
 
 USER_AGENT = "pressroom (+scheduled reader)"
 
 
 class BodyTooLargeError(PermanentError):
-    """An answer is larger than allowed, as sent or unpacked."""
+    """An answer is larger than allowed, either as it was sent or after unpacking."""
 
     code = "body_too_large"
 
@@ -34,7 +34,7 @@ class BodyEncodingError(PermanentError):
 
 
 class BodyTruncatedError(TransientError):
-    """An answer ended too early, or may have."""
+    """An answer is incomplete, or it cannot be determined whether it is complete."""
 
     code = "body_truncated"
 
@@ -49,14 +49,13 @@ def exchange(
     total_seconds: float,
     content: bytes | None = None,
 ) -> Iterator[httpx.Response]:
-    """Yield the answer's head, with its body not read yet; `total_seconds` limits both.
+    """Send a request and yield the answer before its body is read; `total_seconds` limits both.
 
-    Raises AddressRefusedError and UnreachableError,
-    also within the block.
+    Raises AddressRefusedError and UnreachableError, the latter also if the body cannot be read in time.
     """
     destination = guard.find_destination(url)
     timeout = httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS)
-    # SSL_CERT_FILE is used, HTTP_PROXY is not: a proxy would resolve the name again.
+    # SSL_CERT_FILE is used, but HTTP_PROXY is not, because a proxy would resolve the name again.
     with (
         httpx.Client(timeout=timeout, verify=httpx.create_ssl_context(), trust_env=False) as client,
         _Deadline(total_seconds) as deadline,
@@ -70,7 +69,7 @@ def exchange(
                     raise
             finally:
                 response.close()
-            if deadline.is_over:  # a body without a length looks complete when it is cut off
+            if deadline.is_over:  # without a length, a body that was cut off appears to be complete
                 raise httpx.ReadTimeout("it was cut off")
         except httpx.HTTPError as error:
             reason = str(error) or type(error).__name__
@@ -89,7 +88,7 @@ def _send(
     content: bytes | None,
     deadline: _Deadline,
 ) -> httpx.Response:
-    """Send to the first address that answers; the name stays in Host and in the TLS handshake."""
+    """Send the request to the first address that answers; Host and the TLS handshake contain the name."""
     last = len(destination.addresses) - 1
     for number, address in enumerate(destination.addresses):
         request = _request(client, destination, address, method, headers, content, deadline)
@@ -126,7 +125,7 @@ def _request(
 
 
 class _Deadline:
-    """Cuts the connection when the time is over, since httpx limits each silence but not a slow stream."""
+    """A timer that closes the connection, because httpx limits each pause but not the whole duration."""
 
     def __init__(self, seconds: float) -> None:
         self._sockets: list[socket.socket] = []
@@ -142,7 +141,7 @@ class _Deadline:
         self._timer.cancel()
 
     def trace(self, event: str, info: Mapping[str, Any]) -> None:
-        """Record each socket that httpcore reports; the TLS socket replaces the first one."""
+        """Record each socket that httpcore reports; for TLS, a second socket replaces the first one."""
         if event in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
             self._sockets.append(info["return_value"].get_extra_info("socket"))
             if self.is_over:
@@ -156,16 +155,19 @@ class _Deadline:
 
 
 class _Gunzip:
-    """Unpacks gzip of one or more members.
+    """A decompressor for gzip data of one or more members (RFC 1952, 2.2).
 
-    Only zeros may follow the last member (RFC 1952, 2.2).
+    Only zeros may follow the last member.
     """
 
     def __init__(self) -> None:
         self._member = zlib.decompressobj(wbits=31)
 
     def unpack(self, part: bytes, max_bytes: int) -> bytes:
-        """Unpack at most this many bytes; after that it must not be called again. Raises zlib.error."""
+        """Unpack at most `max_bytes` of a part; once they are reached, do not call it again.
+
+        Raises zlib.error.
+        """
         unpacked = bytearray()
         while part and len(unpacked) < max_bytes:
             if self._member.eof:
@@ -179,7 +181,7 @@ class _Gunzip:
 
     @property
     def is_whole(self) -> bool:
-        """Whether the last member is complete, so that its length and its checksum have been compared."""
+        """Return whether the last member is complete and its length and checksum have been verified."""
         return self._member.eof
 
 
@@ -188,8 +190,9 @@ def read_body(
 ) -> bytes:
     """Return the complete body, unpacked.
 
-    It is complete by its length, its last chunk, the end of its gzip, or else by `is_whole`. Raises
-    BodyTooLargeError, before the body is in memory, BodyEncodingError and BodyTruncatedError.
+    Completeness is determined by the length, the last chunk or the end of the gzip data; without any of
+    these, by `is_whole`. Raises BodyTooLargeError before the whole body is in memory, BodyEncodingError and
+    BodyTruncatedError.
     """
     encoding = response.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("identity", "", "gzip", "x-gzip"):

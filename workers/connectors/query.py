@@ -1,4 +1,4 @@
-"""Rows of a Postgres query as documents; connections are made only at checked addresses."""
+"""Reads the rows of a Postgres query as documents; connects only to checked addresses."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ DEFAULT_PORT = "5432"
 
 
 DEADLINE_SECONDS = 60.0
-"""Time limit of the query, and of fetching each further part of its rows. It is measured here, because a
-statement can change settings of its session, such as statement_timeout, but not this."""
+"""Time limit in seconds of the query, and of fetching each further part of its rows. It is enforced here,
+because a statement can change settings of its session such as statement_timeout."""
 
 CONNECT_SECONDS = 10
 FETCH_ROWS = 500
-"""Maximum rows in memory at a time."""
+"""Maximum number of rows in memory at a time."""
 
 CANCEL_SECONDS = 5.0
-"""Time for the server to end a cancelled query. If the server does not end it, it is hung or gone, and the
-connection is cut."""
+"""Seconds for the server to end a cancelled query. If it does not, it hangs or is unreachable, and the
+connection is closed."""
 
 _PRIVILEGES = """
     SELECT 'a superuser' FROM pg_roles WHERE rolname = current_user AND rolsuper
@@ -51,8 +51,10 @@ _PRIVILEGES = """
     )
     AND pg_has_role(current_user, oid, 'MEMBER')
 """
-"""Privileges with which a SELECT could read files of the server, or run programs on it. A member of a role
-can assume it within a SELECT, by set_config('role', ...)."""
+"""Query for the role's privileges that would let a SELECT read files of the server or run programs on it.
+
+It includes those of roles that the role is a member of: a SELECT can assume one with set_config('role', ...).
+"""
 
 
 def read_query_source(
@@ -62,15 +64,15 @@ def read_query_source(
     known: KnownRecords | None = None,
     on_note: OnNote | None = None,
 ) -> Iterator[Document | Rejected]:
-    """Yield documents of the query's rows, fetched as needed, in a transaction that cannot write anything.
+    """Yield the query's rows as documents, fetched as needed in a read-only transaction.
 
-    Raises SourceDownError, SourceRefusedError, ColumnMappingError.
+    Raises SourceDownError, SourceRefusedError and ColumnMappingError.
     """
     name = f"query of {source.url_variable}"
     url = required_variable(source.url_variable)
     try:
         with (
-            closing(_connect(source, url, name)) as connection,  # closing does not wait for an answer
+            closing(_connect(source, url, name)) as connection,  # closing does not wait for the server
             # A server-side cursor accepts only one SELECT, and keeps at most FETCH_ROWS rows here.
             _cursor(connection) as cursor,
         ):
@@ -88,10 +90,9 @@ def read_query_source(
 
 
 def _load_leniently(loader: Any) -> type[Loader]:
-    """Return a loader that keeps a value as text if Python cannot represent it.
+    """Return a subclass of psycopg's loader that returns a value as text if Python cannot represent it.
 
-    Examples are `infinity` and the year 20000. Such a value then fails only its own row, and not the whole
-    query.
+    Examples are `infinity` and the year 20000. Such a value then fails only its own row, not the whole query.
     """
 
     class Lenient(loader):  # type: ignore[misc]
@@ -129,7 +130,7 @@ def _connect(source: QuerySource, url: str, name: str) -> psycopg.Connection[Any
             | {
                 "connect_timeout": CONNECT_SECONDS,
                 "application_name": "pressroom-source",
-                "prepare_threshold": None,  # the server may be behind a pooler
+                "prepare_threshold": None,  # a pooler in front of the server may not keep prepared statements
             }
         )
     except psycopg.OperationalError as error:
@@ -152,7 +153,7 @@ def _connect(source: QuerySource, url: str, name: str) -> psycopg.Connection[Any
 
 
 def guarded_parameters(url: str, guard: AddressGuard) -> dict[str, Any]:
-    """Return psycopg's parameters with the checked addresses of each host; certificates are for its name.
+    """Return psycopg's parameters with each host's name, for certificates, and its checked addresses.
 
     Raises SourceRefusedError, AddressRefusedError and UnreachableError.
     """
@@ -173,7 +174,7 @@ def guarded_parameters(url: str, guard: AddressGuard) -> dict[str, Any]:
         raise _refused(guard.name, "names different numbers of hosts, addresses and ports")
     rows: list[tuple[str, str, str]] = []
     for host, target, port in zip(hosts, numeric, ports, strict=True):
-        if not target or target.startswith(("/", "@")):  # a socket on this machine
+        if not target or target.startswith(("/", "@")):  # a Unix socket on this machine
             if not guard.allow_private:
                 raise _refused(guard.name, "is on this machine: set allow_private if the database is yours")
             rows.append((host, "", port))
@@ -190,7 +191,7 @@ def _refused(name: str, reason: str) -> SourceRefusedError:
 
 
 def _is_own_role(parameters: Mapping[str, Any]) -> bool:
-    """Return whether the URL has the user and password with which this process itself works."""
+    """Return whether the URL has the user and password of Pressroom's own database connections."""
     own = read_settings().db_url
     if own is None or not parameters.get("password"):
         return False
@@ -208,7 +209,7 @@ def _role_error(name: str, what: str) -> SourceRefusedError:
 
 @contextmanager
 def _deadline(connection: psycopg.Connection[Any]) -> Iterator[None]:
-    """Cancel the server's work for the connection when its time is up; if that fails, cut the connection."""
+    """Cancel the running statement after DEADLINE_SECONDS; if that fails, close the connection."""
     is_over = threading.Event()
     watch = threading.Thread(target=_end_late, args=(connection, is_over), name="deadline", daemon=True)
     watch.start()
@@ -216,7 +217,7 @@ def _deadline(connection: psycopg.Connection[Any]) -> Iterator[None]:
         yield
     finally:
         is_over.set()
-        watch.join()  # nothing that follows is cancelled or cut
+        watch.join()  # so that no later statement is cancelled
 
 
 def _end_late(connection: psycopg.Connection[Any], is_over: threading.Event) -> None:
@@ -252,6 +253,6 @@ def _fetch(
 
 
 def _server_message(error: psycopg.Error) -> str:
-    """Return the server's message; the driver's own may contain parts of the URL, and so a password."""
+    """Return the server's message; that of the driver may contain parts of the URL, including a password."""
     message = error.diag.message_primary
     return message.splitlines()[0] if message else f"{type(error).__name__}, check the URL and the server"

@@ -1,4 +1,4 @@
-"""All sources of documents, behind the port that jobs use."""
+"""The implementation of the port through which jobs read sources of documents."""
 
 from __future__ import annotations
 
@@ -17,18 +17,21 @@ from workers.ports import RunningJob, WorkerServices
 
 
 class ConnectedSources:
-    """`jobs.sources.Sources` over files, stores, HTTP and Postgres. Any thread may call it."""
+    """An implementation of `jobs.sources.Sources` for files, stores, HTTP and Postgres.
+
+    Any thread may call it.
+    """
 
     def __init__(self, store: Store) -> None:
-        """Use `store`, which is Pressroom's own, for prefixes without a URL."""
+        """Create the sources; `store` is Pressroom's own, which is read for prefixes without a URL."""
         self._store = store
 
     def fetch(
         self, source: Source, known: KnownRecords | None = None, on_note: OnNote | None = None
     ) -> Iterator[Document | Rejected]:
-        """Stream what the source contains now, except known records; each retry starts from the beginning.
+        """Stream the source's current documents, except known records; a retry starts from the beginning.
 
-        Raises as described in jobs.sources.Sources.
+        Raises the errors of `jobs.sources.Sources.fetch`.
         """
         now = datetime.now(UTC)
         match source:
@@ -45,6 +48,6 @@ class ConnectedSources:
 
 
 def open_sources(services: WorkerServices) -> Callable[[RunningJob], Sources]:
-    """Open the port for `workers.ports.PortOpener`; all jobs share it."""
+    """Return a function that returns the same sources for every job; this is a `workers.ports.PortOpener`."""
     sources = ConnectedSources(services.store)
     return lambda _: sources

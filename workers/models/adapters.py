@@ -21,11 +21,11 @@ BUNDLED = Path(__file__).parent / "bundled"
 
 ADAPTER = "adapter_model.safetensors"
 ADAPTER_SETTINGS = "adapter_config.json"
-"""File names that peft uses: `PeftModel.from_pretrained` reads the folder."""
+"""File name that peft requires, as it does ADAPTER: `PeftModel.from_pretrained` reads a folder."""
 ADAPTER_FILES = (ADAPTER, ADAPTER_SETTINGS)
-"""The files that the merge reads."""
+"""Names of the files that the merge reads."""
 COPIED_FILES = (CLASSIFIER, "evaluation.json", "recipe.json", "MODEL_CARD.md")
-"""The files that are copied into the installed model."""
+"""Names of the files that are copied into the installed model."""
 
 
 class MergeError(ConfigurationError):
@@ -42,14 +42,14 @@ class AdapterSource:
     folder: Path
     base: Source
     scheme: str = "trained"
-    """The first part of the source's name; "bundled" for a model that comes with Pressroom."""
+    """First part of the source's notation: "trained", or "bundled" for a model that comes with Pressroom."""
 
     def __str__(self) -> str:
         return f"{self.scheme}:{self.name}#sha256={self.revision}"
 
     @cached_property
     def revision(self) -> str:
-        """Return the adapter's digest."""
+        """Return the SHA-256 of the adapter's weights."""
         return file_entry(self.folder / ADAPTER).sha256
 
     @property
@@ -65,7 +65,8 @@ class AdapterSource:
     def fetch(self, target: Path, progress: Progress) -> None:
         """Fetch the base and merge the adapter into it.
 
-        Raises WeightsDigestError for another base than the one the adapter was trained on, or MergeError.
+        Raises WeightsDigestError if the adapter was trained on another base, or ModelIncompleteError or
+        MergeError if the merge fails.
         """
         base = target / "base"
         base.mkdir()
@@ -90,7 +91,7 @@ class AdapterSource:
             )
 
     def _copy_adapter(self, target: Path) -> Path:
-        """Copy the adapter to a private folder, so that what is merged is what was digested."""
+        """Copy the adapter to a private folder and check its digest, so that exactly this copy is merged."""
         adapter = target / "adapter"
         adapter.mkdir()
         for name in ADAPTER_FILES:
@@ -103,7 +104,7 @@ class AdapterSource:
         return adapter
 
     def _merge(self, base: Path, adapter: Path, target: Path) -> None:
-        """Merge in a child process, as conversions are run."""
+        """Merge the adapter into its base in a child process, so that torch is not loaded in this one."""
         num_bytes = sum(path.stat().st_size for path in base.glob(f"*{WEIGHT_SUFFIX}"))
         paths = (str(base), str(adapter), str(target))
         labels = read_classifier_settings(self.folder).names

@@ -1,8 +1,8 @@
 """The calibration of an installed classifier's probabilities, and its data: `calibration.json`.
 
-It is the only file of a model's folder that is not part of the installation. It is written in one step and
-read by a worker at the beginning of each job, so that a loaded model needs no restart, and it is part of what
-identifies answers.
+It is the only file of a model's folder that is not part of the installation. It is written in one step, and a
+worker reads it at the beginning of each job, so that a loaded model needs no restart. Its digest is part of
+what identifies a model's answers.
 """
 
 from __future__ import annotations
@@ -26,14 +26,15 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SMALLEST = 2.0**-126
-"""Lower bound of a probability: the smallest normal number of fp32. Below it digits are lost, and 0 has no
+"""Lower bound of a probability: the smallest normal number of fp32. Smaller numbers lose digits, and 0 has no
 logarithm."""
 
 
 class CalibrationOfOtherWeightsError(PermanentError):
-    """A model was reinstalled under its name and calibrated, while a process still has the old one.
+    """A stored calibration was fitted to another model than the one that this process has loaded.
 
-    The weights can be the same while their outputs have another meaning.
+    This happens if a model is reinstalled under the same name and calibrated while a process still has the
+    old one. The two can have the same weights but assign different classes to their outputs.
     """
 
     code = "calibration_of_other_weights"
@@ -65,13 +66,13 @@ class HeldOutFigures(BaseModel):
 class ModelCalibration(BaseModel):
     """A calibration, the data on which it was fitted, and its quality.
 
-    It contains no time, so that the same fit gives the same file, whose answers are known already.
+    It contains no time, so that repeating a fit gives the same file, and answers made with it remain valid.
     """
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
     weights_sha256: Sha256
-    """Digest of the weights of the model that it is for."""
+    """Digest of the weights of the calibrated model."""
     classifier_sha256: Sha256
     """Digest of the model's classifier.json, which assigns outputs to classes, and whose temperature applies
     first."""
@@ -98,10 +99,13 @@ class Calibration:
 
     content: ModelCalibration
     sha256: str
-    """Digest of the file: part of what identifies the answers."""
+    """Digest of the file, which is part of what identifies the model's answers."""
 
     def apply(self, answers: Sequence[Sequence[float]], labels: Sequence[str]) -> list[tuple[float, ...]]:
-        """Return calibrated probabilities of each text, in label order. Raises MalformedFileError."""
+        """Return the calibrated probabilities of each text, in the order of `labels`.
+
+        Raises MalformedFileError.
+        """
         if set(labels) != self.content.offsets.keys():
             raise MalformedFileError(
                 f"the calibration has offsets for {', '.join(self.content.offsets)}, but the model answers "
@@ -134,7 +138,7 @@ class Calibration:
 
 
 def logits_of(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the logits of probabilities, up to a constant per row; shape (texts, classes)."""
+    """Return the logits of probabilities, of shape (texts, classes), up to a constant for each text."""
     import numpy as np
 
     logits: NDArray[np.float64] = np.log(np.maximum(probabilities, SMALLEST))
@@ -142,7 +146,7 @@ def logits_of(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def read_calibration(folder: Path, manifest: Manifest) -> Calibration | None:
-    """Return the calibration of a model folder, if it has one. Takes a tenth of a millisecond.
+    """Return the calibration in a model's folder, or None; this takes a tenth of a millisecond.
 
     Raises MalformedFileError, or CalibrationOfOtherWeightsError if it is not for the model of this manifest.
     """
@@ -168,7 +172,7 @@ def read_calibration(folder: Path, manifest: Manifest) -> Calibration | None:
 
 
 def write_calibration(folder: Path, content: ModelCalibration) -> Calibration:
-    """Store a calibration with the model, replacing an earlier one; readers never see a part of it.
+    """Store a calibration with the model, replacing an earlier one; readers never see a partial file.
 
     Raises CalibrationOfOtherWeightsError if the model was reinstalled meanwhile, ModelNotInstalledError if it
     is gone, and ConfigurationError (`models_unwritable`).
@@ -182,7 +186,7 @@ def write_calibration(folder: Path, content: ModelCalibration) -> Calibration:
             "again"
         )
     body = (content.model_dump_json(indent=2) + "\n").encode()
-    # beside the folder: a worker that verifies it meanwhile must not find an extra file
+    # It is written beside the folder: a worker that verifies the folder must not find an extra file.
     partial = folder.with_name(f".{folder.name}.{os.getpid()}{CALIBRATION_PARTIAL_SUFFIX}")
     try:
         partial.write_bytes(body)
@@ -197,7 +201,7 @@ def write_calibration(folder: Path, content: ModelCalibration) -> Calibration:
 def remove_calibration(folder: Path) -> bool:
     """Remove the calibration, so that the model's own probabilities apply; return whether there was one.
 
-    It need not be readable.
+    A damaged calibration is removed, too.
     """
     try:
         (folder / CALIBRATION).unlink()
@@ -209,13 +213,16 @@ def remove_calibration(folder: Path) -> bool:
 
 
 def check_writable(folder: Path) -> None:
-    """Raise ConfigurationError (`models_unwritable`) before minutes of work go into a calibration."""
+    """Raise ConfigurationError (`models_unwritable`) if a calibration could not be stored in the folder.
+
+    It is called before the minutes of work that a calibration takes.
+    """
     if not (os.access(folder, os.W_OK) and os.access(folder.parent, os.W_OK)):
         raise _unwritable(folder)
 
 
 def _first(error: Exception) -> str:
-    """Return an error's message in one line."""
+    """Return the message of an error; of several validation errors, that of the first with its field."""
     if not isinstance(error, ValidationError):
         return str(error)
     first = error.errors()[0]

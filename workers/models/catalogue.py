@@ -36,7 +36,10 @@ CATALOGUE: dict[str, Source] = {
         DEFAULT_CLASSIFIER, BUNDLED / DEFAULT_CLASSIFIER, _MINILM, scheme="bundled"
     ),
 }
-"""Each source has the digest of the examined files; the sizes are shown before a download starts."""
+"""Sources of known models by name.
+
+Their digests are those of files that were examined; the sizes are shown before a download starts.
+"""
 
 
 def parse_source(

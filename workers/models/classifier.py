@@ -16,8 +16,8 @@ from workers.models.reading import ModelFiles
 CLASSIFIER = "classifier.json"
 
 DEFAULT_MAX_TOKENS = 128
-"""Default for a model that was not trained here: short posts have 20 to 60 tokens, and time grows with the
-length."""
+"""Default of max_tokens for a model that was not trained here: short posts have 20 to 60 tokens, and the time
+grows with the length."""
 
 _SAME: Mapping[str, str] = {
     "bearish": "negative",
@@ -25,14 +25,14 @@ _SAME: Mapping[str, str] = {
     "neg": "negative",
     "pos": "positive",
 }
-"""Other spellings of a label, so that models of several authors are interchangeable."""
+"""Mapping from other names of a label to ours, so that models of several authors are interchangeable."""
 
 _NAMELESS = re.compile(r"label[ _-]?\d+")
-"""The name that transformers gives an output if its author did not name it."""
+"""Pattern of the name that transformers gives to an output that the model's author did not name."""
 
 
 class LabelsUnknownError(InputError):
-    """A model's configuration does not say what its outputs mean."""
+    """A model's configuration does not define the meaning of its outputs."""
 
     code = "model_labels_unknown"
 
@@ -48,9 +48,9 @@ class ClassifierSettings(BaseModel):
     labels: dict[Label, Annotated[int, Field(ge=0, le=1000)]]
     """Index of each label in the model's outputs, from 0."""
     temperature: float = Field(default=1.0, gt=0, le=100)
-    """The logits are divided by this before the softmax."""
+    """Number by which the logits are divided before the softmax."""
     input: Literal["text", "text_and_target"] = "text"
-    """Whether the model was trained to read the pair (text, target)."""
+    """Input on which the model was trained: the text alone, or the pair (text, target)."""
     max_tokens: int = Field(default=DEFAULT_MAX_TOKENS, ge=8, le=8192)
     """Maximum tokens of a text; only the beginning of a longer one is used."""
 
@@ -79,9 +79,10 @@ def read_classifier_settings(folder: Path, digests: Mapping[str, str] | None = N
 
 
 def settle_classifier(folder: Path, labels: Mapping[str, int] | None = None) -> None:
-    """Check the classifier.json of a model folder, or write the one that its config.json implies.
+    """Check the classifier.json of a model folder; without one, or if `labels` are given, write it.
 
-    `labels` overrides the model's own. Raises LabelsUnknownError or MalformedFileError.
+    It is derived from config.json, whose labels are replaced by `labels`. Raises LabelsUnknownError or
+    MalformedFileError.
     """
     if (folder / CLASSIFIER).is_file() and labels is None:
         read_classifier_settings(folder)
@@ -100,7 +101,7 @@ def settle_classifier(folder: Path, labels: Mapping[str, int] | None = None) -> 
 
 
 def _labels_of(config: Mapping[str, object]) -> dict[str, int]:
-    """Read the labels from id2label, in lower case, since authors write them differently."""
+    """Return the labels in id2label with their indices, in lower case, because authors differ in spelling."""
     id2label = config.get("id2label")
     names = {str(key): str(value) for key, value in id2label.items()} if isinstance(id2label, dict) else {}
     labels = {_label(name): int(place) for place, name in names.items() if place.isdecimal()}

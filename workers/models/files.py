@@ -1,6 +1,6 @@
-"""Checks of a model folder's formats, headers and JSON files before any library reads them.
+"""Checks the formats, headers and JSON files of a model folder before any library reads them.
 
-Nothing here trusts the folder: lengths are bounded before they are read, and none of its files is executed.
+The folder is not trusted: lengths are checked before data of that length are read, and no file is executed.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from workers.models.reading import MalformedFileError as MalformedFileError
 from workers.models.reading import ModelFiles, open_regular, read_digested
 
 MAX_FILES = 10_000
-"""Maximum files below a model's folder; published models have some dozens."""
+"""Maximum number of files below a model's folder; published models have a few dozen."""
 MAX_JSON_DEPTH = 64
 """Maximum nesting of a JSON file, since libraries traverse it recursively; tokenizer.json files have about
 ten levels."""
 MAX_SAFETENSORS_HEADER_BYTES = 100_000_000
-"""The limit of the format itself (safetensors/src/tensor.rs, MAX_HEADER_SIZE)."""
+"""Maximum size of a header, set by the format itself (safetensors/src/tensor.rs, MAX_HEADER_SIZE)."""
 
 Task = Literal["generate", "classify", "embed"]
-"""The task of a model: to return text, probabilities of classes, or a vector."""
+"""The task of a model: to generate text, to compute probabilities of classes, or to compute a vector."""
 
 TOKENIZER = "tokenizer.json"
 MANIFEST = "manifest.json"
-"""The manifest of an installed model, which manifest.py defines."""
+"""Name of the file with an installed model's manifest, whose content manifest.py defines."""
 CALIBRATION = "calibration.json"
-"""The calibration of a classifier that was calibrated here, which calibration.py defines."""
+"""Name of the file with a classifier's calibration, whose content calibration.py defines."""
 CALIBRATION_PARTIAL_SUFFIX = ".calibration"
 """Suffix of the hidden file, beside the model folders, to which a calibration is written before it is
 renamed."""
@@ -50,7 +50,7 @@ REFUSED_SUFFIXES = frozenset(
     | {".pb", ".pickle", ".pkl", ".pt", ".pth", ".tar", ".tflite", ".zip"}
     | {".dll", ".dylib", ".py", ".pyc", ".pyd", ".pyw", ".sh", ".so"}
 )
-"""Suffixes of code, pickles, and formats that can contain either: a library may load them without a check."""
+"""Suffixes of code, pickles, and formats that can contain either; libraries may load such files unchecked."""
 
 _POSITIONS = (
     "max_position_embeddings",
@@ -63,7 +63,7 @@ _POSITIONS = (
 """Names of the setting for the number of positions; transformers maps them by each configuration's
 `attribute_map`."""
 _NAMED_KEYS = 5
-"""Maximum tensors that a message names; it then gives the number of the others."""
+"""Maximum number of tensors that a message names; it gives only the number of the others."""
 
 _KEY_CHARACTERS = 200
 
@@ -73,8 +73,8 @@ _DTYPE_BYTES = {
     **dict.fromkeys(("I32", "U32", "F32"), 4),
     **dict.fromkeys(("I64", "U64", "F64", "C64"), 8),
 }
-"""Item size by type, from safetensors/src/tensor.rs, Dtype. Types of less than a byte are left out, because
-no engine here reads them."""
+"""Bytes of an item by type, from safetensors/src/tensor.rs, Dtype. Types smaller than a byte are left out,
+because no engine here reads them."""
 
 
 class ModelFormatError(PermanentError):
@@ -90,13 +90,13 @@ class RemoteCodeError(PermanentError):
 
 
 class ModelIncompleteError(PermanentError):
-    """The weights lack a tensor of the model, or have a superfluous one or one of another shape."""
+    """The weights lack a tensor of the model, or have one that is superfluous or of another shape."""
 
     code = "model_incomplete"
 
 
 class ModelUnloadableError(ConfigurationError):
-    """The files cannot be loaded as a model on this machine, or the process that tried it ended."""
+    """The files cannot be loaded as a model on this machine, or the process that tried to load them ended."""
 
     code = "model_unloadable"
 
@@ -128,7 +128,7 @@ def task_of(config: dict[str, object]) -> Task:
     name = str(architectures[0]) if isinstance(architectures, list) and architectures else ""
     if name.endswith("ForSequenceClassification"):
         return "classify"
-    # These are all encoders; LlamaModel and the like are embedding models, too
+    # All of these are encoders; LlamaModel and similar classes are embedding models, too.
     return (
         "embed"
         if name.endswith(("Model", "ForMaskedLM")) and not name.endswith("LMHeadModel")
@@ -153,7 +153,7 @@ def check_formats(folder: Path) -> None:
     """Raise ModelFormatError or RemoteCodeError for anything below the folder that could run code."""
     check_no_code(folder)
     for path in sorted(folder.glob("*.json")):
-        if path.name == CALIBRATION:  # no library reads it; calibration.py reports its faults better
+        if path.name == CALIBRATION:  # no library reads it, and calibration.py reports its errors better
             continue
         if _asks_for_code(_read_json(path)):  # some are lists: sentence-transformers' modules.json
             raise RemoteCodeError(
@@ -163,7 +163,7 @@ def check_formats(folder: Path) -> None:
 
 
 def check_no_code(folder: Path) -> None:
-    """Raise ModelFormatError for a file below the folder that could run code, judged by its name."""
+    """Raise ModelFormatError if a file below the folder could run code, as far as its name shows."""
     paths = list(islice(folder.rglob("*"), MAX_FILES + 1))
     if len(paths) > MAX_FILES:
         raise ModelFormatError(
@@ -193,7 +193,7 @@ def weight_names(files: ModelFiles) -> tuple[str, ...]:
 
 
 def check_weights(folder: Path) -> tuple[Tensor, ...]:
-    """Return all tensors of a model's safetensors files, checking each header and the index.
+    """Check the header of each safetensors file of a model, and the index; return all tensors.
 
     Raises MalformedFileError, ModelIncompleteError, and ModelFormatError if there are no such files.
     """
@@ -219,7 +219,7 @@ def check_weights(folder: Path) -> tuple[Tensor, ...]:
 
 
 def _weight_map(files: ModelFiles) -> dict[str, str]:
-    """Return the file of each tensor from a sharded model's index, which may only name its own folder's."""
+    """Return the file of each tensor from a sharded model's index, which may name only files beside it."""
     path = files.folder / WEIGHTS_INDEX
     names = parse_json_object(files, WEIGHTS_INDEX).get("weight_map")
     if not isinstance(names, dict) or not names:
@@ -234,7 +234,7 @@ def _weight_map(files: ModelFiles) -> dict[str, str]:
 
 
 def read_safetensors_header(path: Path) -> tuple[Tensor, ...]:
-    """Return tensors in the order of their bytes, which they must cover without gap or overlap.
+    """Return the tensors of a file in byte order; they must cover its data without gaps or overlaps.
 
     Raises MalformedFileError or NotAFileError. Format: 8 bytes little-endian length, JSON header, data
     (huggingface.co/docs/safetensors, "Format").
@@ -248,7 +248,7 @@ def read_safetensors_header(path: Path) -> tuple[Tensor, ...]:
 def parse_safetensors_header(
     path: Path, body: bytes | bytearray, size: int | None = None
 ) -> tuple[Tensor, ...]:
-    """Do the same as read_safetensors_header for a file's first bytes; `size` is the whole file's."""
+    """Parse the first bytes of a file as read_safetensors_header does; `size` is that of the whole file."""
     size = len(body) if size is None else size
     length = _header_bytes(path, body, size)
     header = _as_object(_parse(bytes(body[8 : 8 + length]), path), path)
@@ -282,7 +282,7 @@ def _header_bytes(path: Path, body: bytes | bytearray, size: int) -> int:
 
 
 def keys_in_words(problems: Mapping[str, Sequence[str]]) -> str:
-    """Describe which tensors are missing, unexpected or of another shape: the first of each, and how many.
+    """Describe which tensors are missing, unexpected or of another shape: the first few, and how many.
 
     >>> keys_in_words({"missing": ["norm.weight"], "unexpected": []})
     '1 tensor is missing: norm.weight'
@@ -338,7 +338,7 @@ def _parse(text: bytes | bytearray, path: Path) -> object:
 
 
 def _is_deeper(value: object, depth: int) -> bool:
-    """Return whether a value is nested more deeply, checked level by level without recursion."""
+    """Return whether a JSON value has more than `depth` levels; they are checked without recursion."""
     level = [value]
     for _ in range(depth):
         level = [
@@ -357,9 +357,9 @@ def _as_object(value: object, path: Path) -> dict[str, object]:
 
 
 def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """Return an object, refusing duplicate keys.
+    """Return the pairs as a dict; raise ValueError for a duplicate key.
 
-    Two readers that keep different ones of two equal keys would see two different models.
+    With duplicates, a reader that keeps the first value and one that keeps the last would see two models.
     """
     value = dict(pairs)
     if len(value) != len(pairs):
@@ -368,7 +368,7 @@ def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 def _asks_for_code(value: object) -> bool:
-    """Return whether `auto_map` is set anywhere; as a token of a vocabulary it has a number as its value."""
+    """Return whether `auto_map` is set anywhere; if its value is a number, it is a token of a vocabulary."""
     return any(
         name == "auto_map" and not isinstance(entry, int)
         for each in _objects(value)
@@ -405,7 +405,7 @@ def _tensor(path: Path, name: str, entry: object) -> Tensor:
 
 
 def _counts(value: object) -> tuple[int, ...] | None:
-    """Return a list of counts, or None for anything else; `true` is an int in Python but not a count."""
+    """Return a list of non-negative integers; None for anything else, such as a list that contains `true`."""
     if not isinstance(value, list) or any(type(each) is not int or each < 0 for each in value):
         return None
     return tuple(value)

@@ -1,8 +1,9 @@
-"""GGUF files: a header checked within bounds, and weights converted to safetensors in fp32.
+"""Checks the headers of GGUF files, and converts their weights to safetensors in fp32.
 
 Format: github.com/ggml-org/ggml, docs/gguf.md: magic, version, counts, key-value pairs, tensor infos, data.
-The header is read before a library maps the file. `python -m workers.models.gguf SRC DST` converts in a child
-process, so that torch is never loaded in the process that installs a model. Needs the extra `engine`.
+The header is checked before a library maps the file. `python -m workers.models.gguf SRC DST` converts in a
+child process, so that torch is never loaded in the process that installs a model. This needs the extra
+`engine`.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 MAX_ENTRIES = 1_000_000
-"""Maximum keys or tensors in a file; the largest models have some thousands."""
+"""Maximum number of keys, and of tensors, in a file; the largest models have a few thousand."""
 MAX_ARRAY_ITEMS = 10_000_000
-"""Maximum items of one array value: vocabularies and merges have up to about 500,000."""
+"""Maximum number of items in one array; vocabularies and merges have up to about 500,000."""
 MAX_STRING_BYTES = 16 * 1024 * 1024
-"""Maximum bytes of one string: chat templates have some thousands."""
+"""Maximum size of one string; chat templates have a few thousand bytes."""
 MAX_DIMENSIONS = 4
-"""Maximum dimensions of a tensor (ggml.h, GGML_MAX_DIMS)."""
+"""Maximum number of dimensions of a tensor (ggml.h, GGML_MAX_DIMS)."""
 
 _SCALAR_BYTES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
 """Size in bytes by gguf_metadata_value_type; 8 is a string, 9 an array."""
@@ -58,7 +59,7 @@ def check_gguf(path: Path) -> None:
 
 
 class _Walk:
-    """A position in the file that only moves forward, and never past its end."""
+    """A read position in the file, which moves only forward and never past the end."""
 
     def __init__(self, data: mmap.mmap) -> None:
         self._data = data
@@ -104,7 +105,7 @@ class _Walk:
         if kind == _STRING:
             for _ in range(length):
                 self._string()
-        else:  # the format allows arrays of arrays, no model has them: they are refused as an unknown type
+        else:  # an array of arrays is refused as an unknown type: the format allows it, but no model has one
             self._skip(length * self._scalar_bytes(kind))
 
     def _tensor(self) -> int:
@@ -148,7 +149,7 @@ class _Walk:
 def convert(source: Path, target: Path) -> None:
     """Write the model in the GGUF file `source` into the folder `target`, dequantised to fp32.
 
-    For each model this takes about 25 CPU-seconds and six times the size of a 4-bit file. Raises
+    A conversion takes about 25 CPU-seconds and, for a 4-bit file, six times the file's size. Raises
     ModelIncompleteError.
     """
     import torch
@@ -156,14 +157,14 @@ def convert(source: Path, target: Path) -> None:
 
     folder, name = str(source.parent), source.name
     tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=name)
-    model: Any  # the library's types claim that only a model is returned
+    model: Any  # according to the library's type hints, only a model is returned
     loading: dict[str, Any]
     model, loading = AutoModelForCausalLM.from_pretrained(  # type: ignore[misc]
         folder, gguf_file=name, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True
     )
-    is_accounted_for = getattr(model.hf_quantizer, "supported", False)  # by the library's newer reader
+    is_accounted_for = getattr(model.hf_quantizer, "supported", False)  # the newer reader reports all tensors
     _check(source, loading, [] if is_accounted_for else _left_out(source, model))
-    # save_pretrained refuses a model that was once quantised, although its weights are plain fp32 by now
+    # save_pretrained refuses a model that was quantised, although its weights are plain fp32 now.
     model.hf_quantizer = None
     model.is_quantized = False
     if hasattr(model.config, "quantization_config"):
@@ -190,7 +191,8 @@ def _check(source: Path, loading: Mapping[str, Any], surplus: Sequence[str]) -> 
 def _left_out(source: Path, model: PreTrainedModel) -> list[str]:
     """Return the names of the file's tensors that the library's older reader does not use.
 
-    There are none if file and model contain equally many numbers, however the library splits and joins them.
+    If file and model contain the same number of elements, no tensor was left out: the library may only have
+    split or joined some of them.
     """
     from gguf import GGUFReader
     from transformers.modeling_gguf_pytorch_utils import TensorProcessor, get_gguf_hf_weights_map

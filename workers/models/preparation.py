@@ -1,7 +1,7 @@
-"""Prepares a fetched folder for loading: keeps its files, adds a tokenizer, checks the vector recipe.
+"""Prepares a fetched folder for loading: removes other files, adds a tokenizer, checks the vector recipe.
 
-Published folders often contain other files: the same weights in other formats, merged adapters, a
-trainer's state. A loader that found these could use them, or apply an adapter a second time.
+Published folders often contain more than the model: the same weights in other formats, merged adapters, a
+trainer's state. A loader that found such files could use them, or apply an adapter a second time.
 """
 
 from __future__ import annotations
@@ -43,23 +43,22 @@ SETTINGS = frozenset(
         CLASSIFIER,
     }
 )
-"""Files that a worker or a training reads besides the weights."""
+"""Names of the files that a worker or a training reads besides the weights."""
 NOTES = frozenset(
     {"README.md", "MODEL_CARD.md", "LICENSE", "LICENCE", "LICENSE.md", "LICENSE.txt", "NOTICE", "NOTICE.txt"}
     | {"recipe.json", "evaluation.json"}
 )
-"""Files for people, which no loader reads."""
+"""Names of files for people, which no loader reads."""
 MODULES = "modules.json"
-"""File that defines how sentence-transformers computes a vector. It is checked here, and nothing loads it.
-"""
+"""Name of the file that defines how sentence-transformers computes a vector; it is checked but not loaded."""
 PROMPTS = "config_sentence_transformers.json"
 POOLING = re.compile(r"[0-9]+_Pooling/config\.json")
-"""Path, below the folder, of the configuration to which MODULES refers."""
+"""Pattern of the path, below the folder, of the pooling configuration to which MODULES refers."""
 
 _SHARD = re.compile(r"model-[0-9]+-of-[0-9]+\.safetensors")
 _GGUF_PART = re.compile(r".*-[0-9]{5}-of-[0-9]{5}\.gguf")
 _NAMED = 8
-"""Maximum files that a message names."""
+"""Maximum number of files that a message names."""
 
 
 class AmbiguousModelError(ModelFormatError):
@@ -69,9 +68,9 @@ class AmbiguousModelError(ModelFormatError):
 
 
 def choose_files(names: Collection[str], where: object) -> frozenset[str]:
-    """Return the files of a folder, a repository or a package that can belong to its model, by path alone.
+    """Return the files of a folder, a repository or a package that can belong to its model, by their paths.
 
-    `where` is named in errors. Raises AmbiguousModelError, ModelIncompleteError or ModelFormatError.
+    Messages name `where`. Raises AmbiguousModelError, ModelIncompleteError or ModelFormatError.
     """
     shards = [name for name in names if _SHARD.fullmatch(name)]
     if WEIGHTS in names and shards:
@@ -92,9 +91,9 @@ def choose_files(names: Collection[str], where: object) -> frozenset[str]:
 
 
 def settle_files(folder: Path) -> tuple[str, ...]:
-    """Remove from a folder with safetensors weights what no worker loads; return the removed names.
+    """Delete the files that no worker loads from a folder with safetensors weights; return their names.
 
-    Raises what reading the index of the weights raises.
+    Raises the errors of `weight_names`.
     """
     kept = {*weight_names(ModelFiles(folder)), *SETTINGS, *NOTES}
     if WEIGHTS not in kept:
@@ -118,7 +117,7 @@ def left_behind(names: Collection[str]) -> str:
 
 
 def in_words(names: Collection[str]) -> str:
-    """Return a list in words: the first few names, and the number of those left out.
+    """Return a list for a message: the first few names, and the number of the others.
 
     >>> in_words(["a", "b"])
     'a, b'
@@ -177,9 +176,9 @@ class VectorRecipeError(PermanentError):
 
 
 def check_vectors(folder: Path) -> None:
-    """Raise VectorRecipeError unless a vector is the mean of the tokens, which is what the engine computes.
+    """Raise VectorRecipeError unless a text's vector is the mean over its tokens, as the engine computes it.
 
-    A folder without MODULES does not specify it and is accepted. Also raises MalformedFileError.
+    A folder without MODULES defines no computation and is accepted. Also raises MalformedFileError.
     """
     files = ModelFiles(folder)
     if not files.has(MODULES):
@@ -232,7 +231,7 @@ _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
 def settle_tokenizer(folder: Path) -> None:
-    """Write the tokenizer.json that a model's vocab.txt and tokenizer_config.json imply, if it has none.
+    """Write a tokenizer.json from a model's vocab.txt and tokenizer_config.json if it has none.
 
     The defaults are those of transformers' BertTokenizer. Raises MalformedFileError.
     """
@@ -241,7 +240,7 @@ def settle_tokenizer(folder: Path) -> None:
         return
     if config.get("model_type") not in _WORDPIECE_MODELS:
         return
-    from tokenizers import BertWordPieceTokenizer  # a library to load only where a tokenizer is written
+    from tokenizers import BertWordPieceTokenizer  # loaded only when a tokenizer has to be written
 
     words = set(vocabulary.read_text(encoding="utf-8", errors="replace").split())
     if missing := [token for token in _SPECIAL if token not in words]:
@@ -258,6 +257,6 @@ def settle_tokenizer(folder: Path) -> None:
             handle_chinese_chars=settings.get("tokenize_chinese_chars") is not False,
             strip_accents=strips if isinstance(strips, bool) else None,
         )
-    except Exception as error:  # the library raises Exception itself
+    except Exception as error:  # the library raises plain Exception
         raise MalformedFileError(f"{vocabulary}: {error}; fetch the model again") from error
     tokenizer.save(str(folder / TOKENIZER))

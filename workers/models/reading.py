@@ -1,6 +1,7 @@
-"""Reading a model's files: each is opened once, no link is followed, and the bytes read are digested.
+"""Reads a model's files: each is opened once, no link is followed, and the bytes read are digested.
 
-What is loaded is thus what was verified: nobody can replace a file between the two, or while it is read.
+The loaded bytes are thus the verified ones: nobody can replace a file between the check and the loading, or
+while it is read.
 """
 
 from __future__ import annotations
@@ -89,7 +90,7 @@ def read_digested(path: Path, *, max_bytes: int | None = MAX_SETTINGS_BYTES) -> 
         body = bytearray(size)
         view, position = memoryview(body), 0
         while position < size and (count := file.readinto(view[position : position + _CHUNK_BYTES])):
-            digest.update(view[position : position + count])  # while the bytes are in the processor's cache
+            digest.update(view[position : position + count])  # now, while the bytes are in the CPU's cache
             position += count
         view.release()
     del body[position:]
@@ -99,8 +100,8 @@ def read_digested(path: Path, *, max_bytes: int | None = MAX_SETTINGS_BYTES) -> 
 class ModelFiles:
     """The files of a model folder, as a loader reads them.
 
-    With `digests` from the manifest, a file with other bytes raises WeightsDigestError, as does a file that
-    the manifest does not name. Without them any file is read.
+    If `digests` are given, those of the manifest, WeightsDigestError is raised for a file that has changed or
+    is not in the manifest. Without `digests`, any file is read.
     """
 
     def __init__(self, folder: Path, digests: Mapping[str, str] | None = None) -> None:
@@ -110,7 +111,7 @@ class ModelFiles:
         """SHA-256, lower-case hex, of every file read so far."""
 
     def has(self, name: str) -> bool:
-        """Return whether this file exists; a link or folder of that name counts but cannot be read."""
+        """Return whether the file exists; a link or folder of that name counts, but cannot be read."""
         return name in self._digests if self._digests is not None else os.path.lexists(self.folder / name)
 
     def read(self, name: str, *, max_bytes: int | None = MAX_SETTINGS_BYTES) -> bytearray:

