@@ -1,7 +1,7 @@
-"""A classifier with LoRA adapters: its base is loaded with a head, and the adapters are merged into it.
+"""Merges a classifier's LoRA adapters into its base model, which is loaded with a head.
 
-`python -m workers.engines.adapter BASE ADAPTER TARGET LABEL...` merges them in a child process, so that
-torch is never loaded in the process that installs a model.
+`python -m workers.engines.adapter BASE ADAPTER TARGET LABEL...` runs in a child process, so that torch is
+never loaded in the process that installs a model.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ def load_classifier(
 ) -> PreTrainedModel:
     """Return the folder's model with one output per label, in fp32: its own head, or a new random one.
 
-    `digests` are those of the model's manifest. Layers after the encoder's may be missing, since they are
-    trained whole; the head of a masked language model is ignored. Raises ModelIncompleteError for any other
+    `digests` are those of the model's manifest. Layers after the encoder's may be missing, because they are
+    trained in full; the head of a masked language model is ignored. Raises ModelIncompleteError for any other
     missing or superfluous tensor, and what `workers.engines.loading` raises.
     """
     files = ModelFiles(folder, digests)
@@ -47,7 +47,7 @@ def load_classifier(
 
 
 def linear_parts(model: PreTrainedModel) -> tuple[list[str], list[str]]:
-    """Return the names of the linear maps inside the encoder's layers, and of those outside."""
+    """Return the names of the linear layers inside the encoder's layers, and of those outside them."""
     linear = [name for name, part in model.named_modules() if isinstance(part, torch.nn.Linear)]
     inner = [name for name in linear if ".layer." in name or ".layers." in name]
     return inner, [name for name in linear if name not in inner]
@@ -56,11 +56,11 @@ def linear_parts(model: PreTrainedModel) -> tuple[list[str], list[str]]:
 def merge(base: Path, adapter: Path, target: Path, labels: Sequence[str]) -> None:
     """Merge base and adapter into a plain model folder in fp32, like any published classifier.
 
-    Raises ModelIncompleteError if base or adapter lack a tensor, or have a superfluous one or one of another
+    Raises ModelIncompleteError if base or adapter lacks a tensor, or has a superfluous one or one of another
     shape.
     """
     config = PeftConfig.from_pretrained(str(adapter))
-    config.base_model_name_or_path = None  # a name from the training, which has no meaning here
+    config.base_model_name_or_path = None  # a name from the training, meaningless here
     net = get_peft_model(load_classifier(base, labels), config)
     _check_adapter(net, adapter)  # before peft warns about some faults, or fails in its own way
     net.load_adapter(str(adapter), "default")
@@ -79,7 +79,7 @@ def merged_model(net: torch.nn.Module) -> PreTrainedModel:
 def _check_adapter(net: torch.nn.Module, adapter: Path) -> None:
     """Raise ModelIncompleteError unless the file contains exactly what peft would save.
 
-    peft only warns of missing tensors, and not of all of them.
+    peft itself only warns of missing tensors, and not even of all of them.
     """
     state = get_peft_model_state_dict(net, save_embedding_layers=False)
     expected = {name: tuple(tensor.shape) for name, tensor in state.items()}

@@ -1,4 +1,4 @@
-"""Attention over slots, registered with transformers under its own name."""
+"""An attention function for slots, and its registration with transformers."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 ATTENTION_NAME = "pressroom_slots"
 _UNKNOWN_MEANINGS = frozenset({"position_bias", "indices", "block_indices", "sinks"})
-"""Arguments that some models of transformers pass to their attention. This function would silently ignore
-them."""
+"""Arguments that some models of transformers pass to their attention. `slot_attention` refuses them, because
+it would otherwise ignore them silently."""
 
 
 def register_attention() -> str:
     """Register the function with transformers; return its name for `attn_implementation`.
 
-    Only a 4-D mask reaches the function: transformers creates no masks for names that it does not know.
+    The function only receives 4-D masks from the engine: transformers creates no masks for names that it does
+    not know.
     """
     ALL_ATTENTION_FUNCTIONS.register(ATTENTION_NAME, slot_attention)
     return ATTENTION_NAME
@@ -41,8 +42,8 @@ def slot_attention(
     in the same way: (R, 1, 1 or G * S, K). The first num_shared_tokens keys and values are the same for all
     rows; for single queries they are read from row 0 only.
 
-    sliding_window, softcap and s_aux are the layer's own, with the same meaning as in transformers' eager
-    attention. Raises NotImplementedError for a layer that requires anything else of its attention.
+    sliding_window, softcap and s_aux are the layer's settings, with the same meaning as in transformers'
+    eager attention. Raises NotImplementedError for a layer whose attention needs anything else.
     """
     if attention_mask is None or attention_mask.dim() != 4:
         raise NotImplementedError("the model creates its own masks")
@@ -68,10 +69,10 @@ def slot_attention(
 
 
 def _windowed(mask: torch.Tensor, window: int) -> torch.Tensor:
-    """Return the causal mask with everything before each query's last `window` positions hidden, too.
+    """Return the causal mask, in which each query then sees only the last `window` positions.
 
-    A causal row shows its query's own position and all before it, so the number of visible positions tells
-    where the query is.
+    In a causal mask, a query sees its own position and all earlier ones, so the number of visible positions
+    gives the position of the query.
     """
     num_visible = (mask == 0).sum(-1, keepdim=True)
     columns = torch.arange(mask.shape[-1], device=mask.device)
@@ -88,8 +89,8 @@ def _spelled_attention(
 ) -> torch.Tensor:
     """Compute attention of (R, H, G * S, D) scaled queries with features that the fused kernel lacks.
 
-    Scores are capped by a hyperbolic tangent (Gemma 2, arXiv 2408.00118, section 2). A sink is one more score
-    per head that takes its share of the softmax and has no value (gpt-oss, after Xiao et al. 2023).
+    Scores are capped by a hyperbolic tangent (Gemma 2, arXiv 2408.00118, section 2). A sink is an additional
+    score per head, which takes a share of the softmax but has no value (gpt-oss, after Xiao et al. 2023).
     """
     scores = query @ key.transpose(2, 3)
     if softcap is not None:
@@ -107,7 +108,7 @@ def _spelled_attention(
 def _shared_prefix_attention(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor, num_shared: int
 ) -> torch.Tensor:
-    """Compute attention of (R, H, G, D) scaled queries, with the shared keys as one product for all rows.
+    """Compute attention of (R, H, G, D) scaled queries, with one product of the shared keys for all rows.
 
     Decoding is limited by memory bandwidth: reading 220 of 300 keys once instead of R times is most of the
     possible saving (the idea of Hydragen, Juravsky et al. 2024, section 3.1; here with one softmax over both

@@ -33,8 +33,7 @@ class NextToken:
 
     token_id: int
     is_near_tie: bool = False
-    """Whether a greedy choice was made between logits that are closer than the precision of the arithmetic.
-    """
+    """Whether a greedy choice was made between logits closer than the arithmetic's precision."""
     is_finite: bool = True
     """False if the row's logits have no finite maximum, so that its token is meaningless."""
 
@@ -42,9 +41,9 @@ class NextToken:
 class Executor(Protocol):
     """Computes batches of slots. The slots of one call are adjacent and in order.
 
-    A call may be repeated with some of its rows after an error, so it must not depend on what the failed call
-    left in these slots. MemoryError means that fewer rows may fit; any other error is attributed to a row, or
-    to the device if every one of several rows raises it.
+    A call may be repeated with some of its rows after an error, so it must not depend on the content of these
+    slots after the failed call. MemoryError means that fewer rows may fit; any other error is attributed to a
+    row, or to the device if every one of several rows raises it.
     """
 
     @property
@@ -81,7 +80,7 @@ class Executor(Protocol):
         ...
 
     def drop_prefix(self, key: int) -> None:
-        """Release a kept beginning; does nothing if it is unknown."""
+        """Release a kept prefix; an unknown key is ignored."""
         ...
 
     def close(self) -> None:
@@ -160,7 +159,7 @@ class BatchingEngine(RequestEngine[_GenerationFlight, PrefillBatch]):
                 self._leave_slot(generation)
 
     def _take(self) -> PrefillBatch | None:
-        """Return the prompts of the next step, which also decodes all running rows."""
+        """Return the prompts to prefill in the next step, which also decodes all running rows."""
         if not self._scheduler.has_work:
             return None
         return self._scheduler.plan_prefill() or PrefillBatch()
@@ -191,15 +190,15 @@ class BatchingEngine(RequestEngine[_GenerationFlight, PrefillBatch]):
             self._executor.drop_prefix(key)
 
     def _save_prefixes(self, batch: PrefillBatch) -> list[PrefillRow]:
-        """Save the prefixes that the batch begins from.
+        """Save the prefixes from which rows of the batch start, and return the rows.
 
-        Rows whose prefix could not be saved are computed whole.
+        A row whose prefix could not be saved is computed from its first token.
         """
         lost = set()
         for save in batch.saves:
             try:
                 self._executor.save_prefix(save)
-            except Exception as error:  # noqa: BLE001  a prefix only saves time
+            except Exception as error:  # noqa: BLE001  it works without a prefix
                 logger.warning("A prompt prefix could not be kept.", extra={"reason": repr(error)})
                 self._scheduler.forget_prefix(save.key)
                 lost.add(save.key)
@@ -210,7 +209,7 @@ class BatchingEngine(RequestEngine[_GenerationFlight, PrefillBatch]):
         return batch.rows
 
     def _accept(self, generation: Generation, outcome: NextToken | Exception) -> None:
-        """Add a token to its row, and complete the row if the token was the last."""
+        """Add a token to its generation, and complete the request if it was the last token."""
         if isinstance(outcome, Exception):
             self._fail_row(generation, outcome)
             return
@@ -268,7 +267,8 @@ class BatchingEngine(RequestEngine[_GenerationFlight, PrefillBatch]):
     def _flight_of(self, generation: Generation) -> _GenerationFlight | None:
         """Return the request of a generation, or None if nobody waits for it any more.
 
-        After a cancel, another request may have the same id: the flight must belong to this generation.
+        After a cancellation, another request may have the same id, so the flight must belong to this
+        generation.
         """
         flight = self._flights.get(generation.request.request_id)
         return flight if flight is not None and flight.generation is generation else None

@@ -1,12 +1,13 @@
 """The models that the slot engine can compute: a transformers decoder, checked and prepared for slots.
 
-The configuration decides first, before any weight is read. Then a probe of one token shows what the model
-really requires of its cache and its attention, since configurations keep values that no layer reads.
+The configuration is checked first, before any weight is read. Then a probe of one token shows what the model
+really requires of its cache and its attention, because configurations may contain values that no layer reads.
 
-Rotary positions whose frequencies depend on the length of a text are chosen for each row of a batch. LongRoPE
-(Ding et al. 2024) has one set of factors for texts up to the length of the model's pretraining and one for
-longer texts. transformers uses the longest position of the whole batch, so that a short text gets
-different tokens when it is batched with a long one. Here each row has the frequencies that it has alone.
+If the frequencies of rotary positions depend on the length of a text, they are chosen for each row of a
+batch. LongRoPE (Ding et al. 2024) has one set of factors for texts up to the length of the model's
+pretraining and one for longer texts. transformers uses the longest position of the whole batch, so that a
+short text gets different tokens when it is batched with a long one. Here each row has the frequencies that it
+has alone.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from workers.engines.slot_cache import CacheShape
 ENGINE_NAME = "transformers"
 _PROBE_NAME = "pressroom_probe"
 _WINDOWED = {"sliding_attention": "sliding_window", "chunked_attention": "attention_chunk_size"}
-"""Layer types that see only a part of the text, and the setting that holds its size."""
+"""Layer types that see only a part of the text, and the setting that contains the size of that part."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +79,13 @@ def threshold_lengths(config: PretrainedConfig) -> list[int]:
 
 
 def context_tokens(config: PretrainedConfig, max_context_tokens: int) -> int:
-    """Return the context that the engine gives the model: the engine's limit, or the model's if smaller."""
+    """Return the context in tokens: the engine's limit, or the model's own if that is smaller."""
     own = getattr(config, "max_position_embeddings", None)
     return min(max_context_tokens, own) if isinstance(own, int) and own > 0 else max_context_tokens
 
 
 def prepare(model: PreTrainedModel, max_context_tokens: int, dtype: torch.dtype, *, pack: bool) -> Decoder:
-    """Prepare a loaded model to compute in slots; `pack` stores its weights in the layout that the CPU reads.
+    """Prepare a loaded model to compute in slots; `pack` stores its weights in the CPU's packed layout.
 
     Raises ModelUnsupportedError if a probe shows that the model cannot be used.
     """
@@ -106,8 +107,8 @@ def prepare(model: PreTrainedModel, max_context_tokens: int, dtype: torch.dtype,
         num_query_heads, num_heads, head_size = _sizes(config, probe)
         group = num_query_heads // num_heads
         model.set_attn_implementation(register_attention())
-        # The probe has two tokens: a model that reads the mask itself does not expect the heads of a group in
-        # its rows.
+        # This probe has two tokens, because a model that reads the mask itself does not expect the heads of a
+        # group in its rows, and fails.
         hidden = torch.tensor([[False, True], [False, False]]).repeat(group, 1)[None, None]
         _forward(model, rotaries, _Probe(), torch.zeros(hidden.shape).masked_fill_(hidden, float("-inf")))
     except (ModelUnsupportedError, MemoryError):
@@ -134,7 +135,7 @@ def unsupported(config: PretrainedConfig, reason: str) -> ModelUnsupportedError:
 
 @dataclass(slots=True)
 class _Probe:
-    """Stands in for cache and attention, and records what each layer passes to them."""
+    """A stand-in for the cache and the attention, which records what each layer passes to them."""
 
     kept: dict[int, tuple[torch.Size, torch.Size]] = field(default_factory=dict)
     """Shapes of the keys and values that each layer writes into its cache."""
@@ -182,7 +183,7 @@ def _forward(model: PreTrainedModel, rotaries: LengthRotaries, probe: _Probe, ma
 
 
 def _check_windows(config: PretrainedConfig, probe: _Probe, max_tokens: int) -> None:
-    """Raise ModelUnsupportedError unless each layer with a relevant window passed it to its attention."""
+    """Raise ModelUnsupportedError unless exactly the windowed layers passed a window to their attention."""
     window = getattr(config, "sliding_window", None)
     if window is None or window >= max_tokens:
         return
@@ -198,7 +199,7 @@ def _check_windows(config: PretrainedConfig, probe: _Probe, max_tokens: int) -> 
 
 
 def _sizes(config: PretrainedConfig, probe: _Probe) -> tuple[int, int, int]:
-    """Return the query heads, key-value heads and head size, which all layers must share."""
+    """Return the numbers of query and key-value heads and the head size, which all layers must share."""
     if not probe.kept or len(probe.kept) != len(probe.attended) or max(probe.kept) >= len(probe.kept):
         raise unsupported(config, "some layers do not keep their own keys, or do not attend to them")
     sizes = {
@@ -214,11 +215,11 @@ def _sizes(config: PretrainedConfig, probe: _Probe) -> tuple[int, int, int]:
 
 _RECOMPUTING = frozenset({"phi3", "phimoe"})
 """Model types whose generate() recomputes all keys when a text grows past the threshold
-(`prepare_inputs_for_generation`); the others keep the keys that they have."""
+(`prepare_inputs_for_generation`); all others keep the keys computed so far."""
 
 
 class LengthRotary(torch.nn.Module):
-    """A model's rotary embedding, which is called separately for the rows of short and of long texts."""
+    """A wrapper of a model's rotary embedding that calls it separately for short and for long texts."""
 
     def __init__(self, rotary: torch.nn.Module, threshold: int) -> None:
         super().__init__()
@@ -234,7 +235,7 @@ class LengthRotary(torch.nn.Module):
         is_long = self.is_long
         if not bool(is_long.any()):
             return self._rotary(x, position_ids, **options)  # type: ignore[no-any-return]
-        # The embedding compares the largest position with the threshold, so that one more column decides.
+        # The embedding compares the largest position with the threshold, so an added column makes it choose.
         decisive = position_ids.new_full((len(position_ids), 1), self._threshold)
         long = self._rotary(x, torch.cat([position_ids, decisive], 1), **options)
         if bool(is_long.all()):
@@ -249,7 +250,7 @@ class LengthRotary(torch.nn.Module):
 
 
 class LengthRotaries:
-    """All such embeddings of a model, and what the engine needs to know about them."""
+    """All rotary embeddings of a model whose frequencies depend on the text's length."""
 
     def __init__(self, model: PreTrainedModel, max_context_tokens: int) -> None:
         """Replace the embeddings in the model, unless no text within this context reaches the threshold."""
@@ -277,7 +278,7 @@ class LengthRotaries:
                 rotary.is_long = is_long
 
     def is_crossing(self, num_prompt_tokens: int, num_tokens: int) -> bool:
-        """Return whether a text of this many tokens has just outgrown its keys."""
+        """Return whether a text has just passed the threshold, so that its keys must be recomputed."""
         if not self._rotaries or self._threshold is None or not self._recomputes:
             return False
         return num_prompt_tokens <= self._threshold == num_tokens - 1

@@ -1,9 +1,10 @@
-"""The arithmetic of an encoder on a CPU: `python -m workers.engines.encoder_child DESCRIPTOR...`.
+"""The process that computes an encoder on a CPU: `python -m workers.engines.encoder_child DESCRIPTOR...`.
 
-Each descriptor is one end of a connection. The first receives a LoadRequest and returns ModelReady or
-LoadFailure; then each receives batches and returns answers, computed by one core. The process ends when its
-stdin is closed, even in the middle of a step: it does not outlive the worker that started it, and leaves the
-signals of a terminal or of a service manager to that worker.
+Each descriptor is one end of a connection. On the first, the process receives a LoadRequest and returns
+ModelReady or LoadFailure; then it receives batches on each and returns answers, each computed by one core.
+The process ends when its stdin is closed, even in the middle of a step, so that it does not outlive the
+worker that started it. It ignores the signals of a terminal or of a service manager, which that worker
+handles.
 """
 
 from __future__ import annotations
@@ -95,7 +96,7 @@ def _answer(encoder: TransformersEncoder, batch: Batch) -> Answer:
     _computing.add(threading.get_ident())
     try:
         return BatchAnswers(encoder.encode([EncoderRow(*ids) for ids in batch]))
-    except Exception as error:  # noqa: BLE001 - the engine decides what any error belongs to
+    except Exception as error:  # noqa: BLE001 - the engine decides whether a row or the device caused it
         traceback.print_exc()
         return BatchFailure(str(error), is_memory=isinstance(error, MemoryError))
     finally:

@@ -1,4 +1,4 @@
-"""The arithmetic of an encoder by transformers: rows of token ids to classes or embeddings, on one device."""
+"""Computes an encoder with transformers on one device: class probabilities or embeddings of rows."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class TransformersEncoder:
     def __init__(
         self, model_folder: Path, max_tokens: int, options: EngineOptions, task: EncoderTask
     ) -> None:
-        """Load the model of a local folder; raises ConfigurationError.
+        """Load the model from a local folder. Raises ConfigurationError.
 
         Sets the process's thread count if the options specify one, and silences transformers' progress bars.
         """
@@ -107,7 +107,7 @@ class TransformersEncoder:
     def use_one_core() -> None:
         """Use one core for everything that the calling thread computes."""
         torch.set_num_threads(1)
-        torch.get_num_threads()  # the first call in a thread fixes its number: later changes do not affect it
+        torch.get_num_threads()  # fixes the number for this thread: later changes have no effect
 
     def encode(self, rows: Sequence[EncoderRow]) -> list[Vector]:
         longest = max(len(row.token_ids) for row in rows)
@@ -136,7 +136,7 @@ class TransformersEncoder:
         return {name: tensor.to(self._device, non_blocking=True) for name, tensor in inputs.items()}
 
     def _probabilities(self, logits: torch.Tensor) -> torch.Tensor:
-        """Apply temperature scaling, Guo et al. 2017, equation 9: softmax(z / T); in fp32."""
+        """Apply temperature scaling in fp32: softmax(z / T), Guo et al. 2017, equation 9."""
         return (logits.float() / self._temperature).softmax(-1)
 
 
@@ -152,7 +152,7 @@ def _mean_of_tokens(states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 
 
 def _load(files: ModelFiles, dtype: torch.dtype, device: torch.device, task: EncoderTask) -> PreTrainedModel:
-    """Load the safetensors of a local folder, without code from the folder and without a hub."""
+    """Load the model from a local folder's safetensors; no code from the folder is run and no hub is used."""
     config = load_config(files)
     if config.is_encoder_decoder or getattr(config, "is_decoder", False):
         raise ConfigurationError(f"the {config.model_type} model in {files.folder} is not an encoder")
@@ -175,7 +175,7 @@ def _load_classifier(files: ModelFiles, config: PretrainedConfig, dtype: torch.d
 
 
 def _load_embedder(files: ModelFiles, config: PretrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
-    """Load the model without a head; that of a masked language model may be present and is ignored.
+    """Load the model without a head; the head of a masked language model is ignored if present.
 
     The pooler is never used: the vector is the mean of the tokens.
     """

@@ -1,6 +1,6 @@
-"""An encoder's arithmetic in a separate process, seen from the engine: batches out, answers in.
+"""The engine's side of an encoder that computes in a separate process: sends batches, receives answers.
 
-The messages between the two are pickled.
+The messages between the two processes are pickled.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class LoadRequest:
     task: EncoderTask
     max_tokens: int
     options: EngineOptions
-    """Options without `on_broken`, which is for the process that has the engine."""
+    """Options without `on_broken`, which is only called in the engine's process."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +63,7 @@ class BatchAnswers:
 
 @dataclass(frozen=True, slots=True)
 class BatchFailure:
-    """The error with which a batch ended."""
+    """The error that a batch raised in the process."""
 
     error: str
     is_memory: bool
@@ -82,17 +82,17 @@ LAST_SECONDS = 1.0
 
 
 class EncoderProcess:
-    """Implements workers.engines.encoding.EncoderExecutor by `workers.engines.encoder_child`.
+    """Implements workers.engines.encoding.EncoderExecutor with a process of `workers.engines.encoder_child`.
 
-    Each call uses a connection that no other call uses; as many calls may run at once as there are
-    connections. When the process has ended, every call raises EngineLostError.
+    Each call has a connection to itself, so that as many calls can run at once as there are connections. When
+    the process has ended, every call raises EngineLostError.
     """
 
     def __init__(self, request: LoadRequest, num_connections: int, on_lost: Callable[[], None]) -> None:
         """Start the process and return once the model is loaded.
 
-        Raises what loading it raises, or EngineLostError. From then on `on_lost` is called, once, in a
-        separate thread, if the process ends before `close`.
+        Raises what loading the model raises, or EngineLostError. If the process ends later, but before
+        `close`, `on_lost` is called once, in a separate thread.
         """
         pairs: list[tuple[Connection, Connection]] = [Pipe() for _ in range(num_connections)]
         theirs = [their.fileno() for _, their in pairs]
@@ -149,12 +149,12 @@ class EncoderProcess:
             connection.send(message)
             return connection.recv()
         except BaseException as error:
-            connection.close()  # what is left in it would answer another call
+            connection.close()  # a late answer in it would go to another call
             if isinstance(error, Exception):
                 raise EngineLostError(f"the encoder's process {self._end()}: {error!r}") from error
             raise
         finally:
-            self._idle.put(connection)  # a closed one fails the next call, too, instead of blocking it
+            self._idle.put(connection)  # if it is closed, the next call fails, too, instead of blocking
 
     def _end(self) -> str:
         try:
@@ -165,7 +165,7 @@ class EncoderProcess:
 
     @property
     def was_killed(self) -> bool:
-        """Whether a signal from outside ended the process, rather than one caused by its own instructions."""
+        """Whether a signal from outside ended the process, not one that its own instructions caused."""
         code = self._process.poll()
         return code is not None and code < 0 and signal.Signals(-code) not in FAULT_SIGNALS
 

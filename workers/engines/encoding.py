@@ -1,6 +1,6 @@
 """The encoder's engine: threads that batch rows by length and complete requests, over any executor.
 
-Equal rows in flight are computed once and answered to all requests for them.
+Equal rows in flight are computed once, and the answer goes to all requests for them.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ class PendingRow:
 
     @property
     def is_dead(self) -> bool:
-        """Whether no request waits for it any more."""
+        """Whether all requests for the row have ended."""
         return all(flight.is_over for flight, _ in self.by)
 
 
 class PendingRows:
-    """The rows to compute, by length. Not thread-safe: the engine calls it under its lock."""
+    """The rows that wait, to be batched by length. Not thread-safe: the engine calls it under its lock."""
 
     def __init__(self, *, max_batch_tokens: int, step_tokens: int, num_lanes: int) -> None:
         self._batches: LengthBatches[PendingRow] = LengthBatches(
@@ -80,7 +80,7 @@ class PendingRows:
         return []
 
     def forget(self, rows: Sequence[PendingRow]) -> None:
-        """Remove rows that are answered; a later request for such a row has it computed again."""
+        """Remove rows that have been answered; such a row is computed again for a later request."""
         for pending in rows:
             if self._rows.get(pending.row) is pending:
                 del self._rows[pending.row]
@@ -109,7 +109,7 @@ class EncoderExecutor(Protocol):
 
     @property
     def step_tokens(self) -> int:
-        """Fixed cost of a call besides its tokens, expressed in tokens."""
+        """Fixed cost of a call, expressed as a number of tokens."""
         ...
 
     def encode(self, rows: Sequence[EncoderRow]) -> list[Vector]:
@@ -124,9 +124,9 @@ class EncoderExecutor(Protocol):
 class EncodingEngine(RequestEngine[_EncoderFlight, list[PendingRow]]):
     """Implements workers.engine.Encoder; any thread may call its public methods.
 
-    Callers tokenise in their own threads, so that this overlaps with the computation here; after infinity's
-    `BatchHandler` (encode_pre, encode_core, encode_post). Each lane has its own batch at the executor. On a
-    CPU there is one lane per core, because cores that share a product wait for one another.
+    Callers tokenise in their own threads, so that tokenising overlaps with the computation here, as in
+    infinity's `BatchHandler` (encode_pre, encode_core, encode_post). Each lane computes its own batch on the
+    executor. On a CPU there is one lane per core, because cores that share a product wait for one another.
     """
 
     def __init__(self, executor: EncoderExecutor, options: EngineOptions, *, num_lanes: int = 1) -> None:
@@ -162,7 +162,7 @@ class EncodingEngine(RequestEngine[_EncoderFlight, list[PendingRow]]):
         return flight.future
 
     def _find_error(self, request: EncoderRequest) -> PressroomError | None:
-        """Return why the request may not reach the device, or None."""
+        """Return why the request cannot be computed, or None."""
         num_tokens, max_tokens = self._executor.num_tokens, self._info.max_tokens
         for number, row in enumerate(request.rows):
             where = f"request {request.request_id}, row {number}"
@@ -205,7 +205,7 @@ class EncodingEngine(RequestEngine[_EncoderFlight, list[PendingRow]]):
         batch = self._rows.take()
         self._num_running += len(batch)
         if batch and len(self._rows):
-            self._changed.notify()  # wake another lane, if one sleeps
+            self._changed.notify()  # wakes another lane, if one is waiting
         return batch or None
 
     def _step(self, work: list[PendingRow]) -> None:

@@ -1,4 +1,4 @@
-"""Chooses the rows that an encoder computes next, by similar length and always with the oldest."""
+"""Chooses the rows that an encoder computes next: rows of similar length, among them the oldest."""
 
 from __future__ import annotations
 
@@ -25,22 +25,23 @@ cost of a step outweighs the gain."""
 class _Waiting(Generic[ItemT]):
     length: int
     order: int
-    """Number of the item in order of arrival."""
+    """Position of the item in the order of arrival."""
     item: ItemT
 
 
 class LengthBatches(Generic[ItemT]):
     """Waiting items, cut into batches by length. Not thread-safe.
 
-    Rounds of the oldest items are sorted by length and cut; the batch with the oldest item goes first. Thus
-    nothing starves, and each batch taken contains the item that has waited longest.
+    The oldest items form a round, which is sorted by length and cut into batches; the batch with the oldest
+    item comes first. Each batch therefore contains the item that has waited longest, and no item waits
+    forever.
     """
 
     def __init__(self, *, max_batch_tokens: int, step_tokens: int, num_lanes: int = 1) -> None:
         """Create an empty queue.
 
-        A step costs as much as `step_tokens` tokens in addition to those that it computes: where padding
-        would cost more than that, another step is started. `num_lanes` take batches at the same time.
+        A step has a fixed cost, equal to that of `step_tokens` tokens: where padding would cost more, a new
+        batch begins. `num_lanes` lanes take batches at the same time.
         """
         self._max_batch_tokens = max_batch_tokens
         self._num_lanes = num_lanes
@@ -61,7 +62,7 @@ class LengthBatches(Generic[ItemT]):
         self._num_waiting += 1
 
     def take(self) -> list[ItemT]:
-        """Return the next batch, by length; empty if nothing waits.
+        """Return the next batch, of items with similar lengths; it is empty if no item waits.
 
         The number of items times the longest length stays within the budget, except for a single item that
         exceeds it.

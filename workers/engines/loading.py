@@ -1,4 +1,4 @@
-"""A transformers model from exactly the bytes that were read and digested, with every tensor accounted for.
+"""Loads a transformers model from exactly the bytes that were digested, with every tensor accounted for.
 
 transformers only warns when a checkpoint lacks a tensor, or has a superfluous one or one of another shape,
 and fills missing ones with random numbers. Here each of these is an error.
@@ -74,7 +74,7 @@ def memory_errors(device: torch.device) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        # CUDA has its own exception for it, the CPU allocator only a message.
+        # CUDA has its own exception for this; the CPU allocator only has a message.
         if not (isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)):
             raise
         release_memory(device)
@@ -88,7 +88,7 @@ def release_memory(device: torch.device) -> None:
 
 
 def load_config(files: ModelFiles) -> PretrainedConfig:
-    """Return the model's configuration, read by the library itself. Raises ModelUnloadableError."""
+    """Return the model's configuration as transformers reads it. Raises ModelUnloadableError."""
     kind = parse_json_object(files, _SETTINGS[0]).get("model_type")
     if kind is not None and kind not in CONFIG_MAPPING:
         raise ModelUnloadableError(
@@ -101,16 +101,16 @@ def load_config(files: ModelFiles) -> PretrainedConfig:
             config: PretrainedConfig = AutoConfig.from_pretrained(
                 private, local_files_only=True, trust_remote_code=False
             )
-        except Exception as error:  # any type: each architecture's own code checks the configuration
+        except Exception as error:  # of any type: the architecture's own code checks the configuration
             raise ModelUnloadableError(f"{files.folder / _SETTINGS[0]}: {_first_line(error)}") from error
     return config
 
 
 @contextmanager
 def private_copy(files: ModelFiles, names: Iterable[str]) -> Iterator[Path]:
-    """Yield a private folder with copies of the files that exist, with the bytes that were digested.
+    """Yield a private folder with copies of those files that exist, made of the bytes that were digested.
 
-    It is for libraries that read files themselves; nobody else writes to it.
+    It is for libraries that read files themselves; no other process writes to it.
     """
     with tempfile.TemporaryDirectory() as folder:
         for name in names:
@@ -131,9 +131,9 @@ def load_model(
 ) -> PreTrainedModel:
     """Load a model of the class that `auto`, such as AutoModelForCausalLM, selects.
 
-    It is on the CPU, for inference. `unused_part` is the name of a part that is never used and may be missing
-    as a whole; `spare` are tensors that may be missing or superfluous. Raises ModelIncompleteError or
-    ModelUnloadableError.
+    The model is on the CPU and in inference mode. `unused_part` is the name of a part that is never used and
+    may be missing as a whole; `spare` are tensors that may be missing or superfluous. Raises
+    ModelIncompleteError or ModelUnloadableError.
     """
     _check_precision(files, config)
     transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
@@ -252,6 +252,6 @@ def _shape(sizes: Collection[int]) -> str:
 
 
 def _first_line(error: Exception) -> str:
-    """Return a library's message without its advice about its hub and its versions."""
+    """Return the first line of a library's message, without its advice about hub and versions."""
     lines = [line for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0][:500]}" if lines else type(error).__name__

@@ -12,7 +12,7 @@ import torch
 from transformers.activations import GELUActivation
 
 _PACK_ROWS = 48
-"""Batch size for which the weight layout is chosen; it was measured to be the best for 8 to 1,024 rows."""
+"""Batch size for which the weight layout is chosen; measured to be the best choice for 8 to 1,024 rows."""
 
 
 class PackedLinear(torch.nn.Module):
@@ -22,7 +22,7 @@ class PackedLinear(torch.nn.Module):
     """
 
     def __init__(self, linear: torch.nn.Linear, *, activation: Literal["none", "gelu"] = "none") -> None:
-        """Pack the weights of a linear layer. `gelu` is the exact function, with the error function."""
+        """Pack the weights of a linear layer. `gelu` means the exact GELU, which uses the error function."""
         super().__init__()
         self._activation = activation
         self.in_features, self.out_features = linear.in_features, linear.out_features
@@ -60,7 +60,7 @@ def pack_linears(model: torch.nn.Module) -> int:
 
 
 def pack_encoder(model: torch.nn.Module) -> int:
-    """Pack all linear layers, and fuse BERT's activation into the product before it, which saves a tenth.
+    """Pack all linear layers, and fuse BERT's activation into the preceding product, which saves a tenth.
 
     Returns the number of layers, like `pack_linears`, plus the number of fused ones.
     """

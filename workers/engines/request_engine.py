@@ -31,11 +31,10 @@ CLOSE_SECONDS = 10.0
 """Time that close() waits for the current step; longer than any healthy step, shorter than a drain."""
 
 HUNG_EXIT_CODE = 70
-"""EX_SOFTWARE of sysexits.h. The supervisor can tell a hung step or a lost device from a crash."""
+"""EX_SOFTWARE of sysexits.h. It lets the supervisor distinguish a hung step or a lost device from a crash."""
 
 KILLED_EXIT_CODE = 73
-"""Exit code when the process that computes for this one was killed from outside, or because memory ran
-out."""
+"""Exit code when this process's encoder process was killed from outside, or because memory ran out."""
 
 
 def end_process(exit_code: int = HUNG_EXIT_CODE) -> None:
@@ -45,7 +44,7 @@ def end_process(exit_code: int = HUNG_EXIT_CODE) -> None:
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class Flight(Generic[AnswerT]):
-    """A request between submit() and the end of its future."""
+    """A request from submit() until its future is completed."""
 
     request_id: str
     deadline_at: float | None
@@ -60,8 +59,8 @@ WorkT = TypeVar("WorkT")
 class RequestEngine(ABC, Generic[FlightT, WorkT]):
     """A table of requests in flight and the threads, called lanes, that compute them.
 
-    Any thread may call the public methods. An engine implements the five methods at the end, and calls
-    `_start` once it is ready for them. Callbacks of futures run in a lane, possibly under the engine's lock,
+    Any thread may call the public methods. A subclass implements the five abstract methods, and calls
+    `_start` once they can be called. Callbacks of futures run in a lane, possibly under the engine's lock,
     and should be short.
     """
 
@@ -75,7 +74,8 @@ class RequestEngine(ABC, Generic[FlightT, WorkT]):
         self._flights: dict[str, FlightT] = {}
         self._closed = False
         self._has_dropped = False
-        """Whether a request ended before it was computed, so that the engine still has work for it."""
+        """Whether a request has ended early, so that the engine must drop the work that it still has for it.
+        """
         self._num_steps = 0
         self._watchdogs = [
             StepWatchdog(options.step_timeout_seconds, self._on_broken) for _ in range(num_lanes)
@@ -112,7 +112,7 @@ class RequestEngine(ABC, Generic[FlightT, WorkT]):
         return max(watchdog.seconds_in_step for watchdog in self._watchdogs)
 
     def _submit(self, flight: FlightT, error: PressroomError | None) -> None:
-        """Queue the request, or end it with the error that a check of it found."""
+        """Queue the request, or fail it with `error` if a check of the request found one."""
         with self._changed:
             if self._closed:
                 error = EngineLostError(
@@ -225,7 +225,7 @@ class RequestEngine(ABC, Generic[FlightT, WorkT]):
 
     @abstractmethod
     def _step(self, work: WorkT) -> None:
-        """Compute, and complete requests. Any error ends the engine."""
+        """Compute the work, and complete requests. Any error ends the engine."""
 
     @abstractmethod
     def _close_executor(self) -> None:
@@ -240,10 +240,11 @@ def deadline_error(request_id: str) -> DeadlineError:
 
 
 class StepWatchdog:
-    """Times the current step. The engine's thread calls begin() and end(), any thread the rest.
+    """Times the current step, and reports one that hangs.
 
-    A step that holds the interpreter lock forever stops this thread, too; then the job's leases are lost
-    because no heartbeat runs.
+    The engine's thread calls begin() and end(); any thread may call the other methods. A step that holds the
+    interpreter lock forever stops the watchdog's thread, too; then the jobs' leases are lost, because they
+    are not renewed.
     """
 
     def __init__(self, timeout_seconds: float, on_hang: Callable[[], None]) -> None:
@@ -295,8 +296,8 @@ class StepWatchdog:
 class Containment:
     """Runs batches so that a bad row costs the other rows time, but never their result.
 
-    A bad row among n costs about 2 log2(n) extra calls, once: it fails and is not tried again. After a
-    MemoryError batches stay small, because memory would run out again.
+    A bad row among n costs about 2 log2(n) extra calls, and only once, because it then fails. After a
+    MemoryError, batches stay small, because memory would run out again.
     """
 
     def __init__(self, max_rows: int) -> None:
@@ -308,8 +309,8 @@ class Containment:
         """Compute all rows, in order; return each with its outcome or with the error that it caused.
 
         Raises EngineLostError if a call does, or if every one of several rows fails for another reason than a
-        lack of memory. In that case the device itself fails, as after a CUDA error, which every later call
-        would get again.
+        lack of memory. In the latter case the device itself has failed, as after a CUDA error, which every
+        later call raises again.
         """
         outcomes: list[tuple[RowT, OutcomeT | Exception]] = []
         pending = [rows] if rows else []
@@ -322,7 +323,7 @@ class Containment:
                 outcomes += zip(part, compute(part), strict=True)
             except EngineLostError:
                 raise
-            except Exception as error:  # noqa: BLE001  any error must end with its row
+            except Exception as error:  # noqa: BLE001  any error must be limited to its row
                 half = len(part) // 2
                 if not half:
                     outcomes.append((part[0], error))

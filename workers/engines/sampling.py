@@ -1,6 +1,6 @@
-"""Next tokens of a batch. Whatever can be done for all rows at once is; only the draw is made per row.
+"""Chooses the next tokens of a batch, for all rows at once; only the random numbers are drawn per row.
 
-The order is that of transformers' generate(): repetition penalty, temperature, top-k, top-p, draw.
+The steps have the order of transformers' generate(): repetition penalty, temperature, top-k, top-p, draw.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ NEAR_TIE_GAP = 1e-4
 """Gap between two logits below which a greedy choice counts as a near tie. fp32 logits of one row differ by
 up to about 1e-5 between batch shapes (measured); this is ten times that."""
 _TOP_TOKENS = 256
-"""Number of best tokens that nucleus sampling examines first. It sorts the whole vocabulary only if they do
+"""Number of best tokens that nucleus sampling examines first. The whole vocabulary is sorted only if these do
 not reach top_p: sorting 49,152 logits takes 100 times longer."""
 
 
@@ -30,7 +30,7 @@ class Sampler:
         self._device = device
 
     def begin(self, generation: Generation, slot: int) -> None:
-        """Begin a prompt in a slot; a retry begins with the same draws."""
+        """Record a prompt in a slot, and draw its random numbers; a retry uses the same numbers."""
         sampling, prompt_ids = generation.request.sampling, generation.prompt_ids
         row = self._history[slot]
         row.fill_(prompt_ids[0])
@@ -41,7 +41,7 @@ class Sampler:
             generation.draws.extend(draws.tolist())
 
     def move(self, source: int, target: int) -> None:
-        """Copy a slot's tokens."""
+        """Copy the recorded tokens of one slot to another."""
         self._history[target] = self._history[source]
 
     def choose(
@@ -90,7 +90,7 @@ class Sampler:
         logits[index[:, None], seen] = torch.where(scores < 0, scores * penalty, scores / penalty)
 
     def _draw(self, logits: torch.Tensor, rows: list[int], generations: Sequence[Generation]) -> list[int]:
-        """Return tokens for the rows that sample, one uniform number each, by the inverse distribution."""
+        """Return tokens for the rows that sample, each by inverse sampling from one uniform number."""
         if not rows:
             return []
         settings = [generations[i].request.sampling for i in rows]
@@ -127,9 +127,10 @@ def _best_two(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.T
 def _draw_from_top(
     probabilities: torch.Tensor, top_k: list[int], top_p: list[float], draws: list[float], num_top: int
 ) -> list[int]:
-    """Draw from each row (P, V) among its num_top best tokens; -1 where these do not suffice.
+    """Draw from the num_top best tokens of each row (P, V); return -1 for rows where these do not suffice.
 
-    They suffice if the row's top-k or its nucleus lies within them or, with neither, if the draw does.
+    They suffice if they contain the row's top-k or its nucleus or, in a row with neither limit, the token
+    drawn.
     """
     device, num_tokens = probabilities.device, probabilities.shape[1]
     values, ids = probabilities.topk(num_top, dim=-1)

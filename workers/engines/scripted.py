@@ -1,8 +1,8 @@
 """A deterministic engine without a model, for tests: real threads, slots and batches, made-up tokens.
 
 It repeats the prompt, from a position that prompt and seed determine, so that texts are readable. A script
-can hold or slow it, and make a marked prompt fail, hang, or kill the process. The scripted encoder uses the
-same script.
+can pause or slow the engine, and make a marked prompt fail, hang, or kill the process. The scripted encoder
+uses the same script.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _POLL_SECONDS = 0.01
 
 
 class Script(BaseModel):
-    """The behaviour of a scripted engine. Texts are searched for in the decoded prompt or row."""
+    """The behaviour of a scripted engine. Its texts are searched for in the decoded prompt or row."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
@@ -54,7 +54,7 @@ class Script(BaseModel):
     """File that is created just before the kill. While it exists nothing is killed, so that the next process
     survives."""
     stall_text: str | None = None
-    """A batch with this text in a prompt never returns, and no other thread of the process runs any more."""
+    """A batch with this text in a prompt never returns, and stops all other threads of the process."""
 
     @property
     def looks_at_texts(self) -> bool:
@@ -122,7 +122,7 @@ def open_engine(model_folder: Path, tokenizer: Tokenizer, options: EngineOptions
 def scripted_engine(
     tokenizer: Tokenizer, options: EngineOptions, script: Script, gate: Callable[[], None] | None = None
 ) -> BatchingEngine:
-    """Start the engine in this process; gate is called before each batch, on the engine's thread."""
+    """Start the engine in this process; `gate` is called before each batch, in the engine's thread."""
     return BatchingEngine(ScriptedExecutor(tokenizer, options, script, gate), tokenizer, options)
 
 
@@ -198,7 +198,7 @@ class ScriptedExecutor:
         self._slots.clear()
 
     def _next(self, slot: int, generation: Generation) -> NextToken:
-        """Return the next token by what the slot holds: a scheduling error would change the text."""
+        """Return the next token from the slot's content, so that a scheduling error would change the text."""
         num_prompt = len(generation.prompt_ids)
         prompt_ids, position = self._slots[slot][:num_prompt], len(self._slots[slot]) - num_prompt
         sampling = generation.request.sampling

@@ -1,7 +1,7 @@
 """A deterministic encoder without a model, for tests: real threads and batches, made-up answers.
 
 It counts words of good and bad news, and hashes words into vectors, so that answers are plausible. The script
-of the scripted engine can hold or slow it, and make a marked text fail, hang, or kill the process.
+of the scripted engine can pause or slow the encoder, and make a marked text fail, hang, or kill the process.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def scripted_encoder(
     script: Script,
     gate: Callable[[], None] | None = None,
 ) -> EncodingEngine:
-    """Start the encoder in this process; gate is called before each batch, on the engine's thread."""
+    """Start the encoder in this process; `gate` is called before each batch, in the engine's thread."""
     return EncodingEngine(ScriptedEncoder(tokenizer, options, task, script, gate), options)
 
 
@@ -107,7 +107,7 @@ class ScriptedEncoder:
 
 
 def _probabilities(text: str, labels: tuple[str, ...]) -> Vector:
-    """Return probabilities by good and bad words, and to a small extent by the digest."""
+    """Return probabilities that depend on the number of good and bad words, and slightly on a checksum."""
     words = _WORD.findall(text.lower())
     noise = zlib.crc32(text.encode()) / 2**32 - 0.5
     good = sum(_GOOD.match(word) is not None for word in words)
@@ -118,7 +118,7 @@ def _probabilities(text: str, labels: tuple[str, ...]) -> Vector:
 
 
 def _vector(text: str) -> Vector:
-    """Hash features (Weinberger et al. 2009): each word adds to one of the dimensions."""
+    """Return hashed features (Weinberger et al. 2009): each word is added to one of the dimensions."""
     counts = [0.0] * _NUM_DIMENSIONS
     for word in _WORD.findall(text.lower()) or [text]:
         digest = zlib.crc32(word.encode())

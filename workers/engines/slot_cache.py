@@ -1,4 +1,4 @@
-"""Keys and values of all slots, preallocated; a step writes its tokens in place and reads views.
+"""The preallocated keys and values of all slots; a step writes its tokens in place and reads views.
 
 Shapes: N slots, H key-value heads, T positions, D head size; a batch has R adjacent slots of S query columns
 each. DynamicCache would instead copy the whole cache at every step (half of the step's time).
@@ -50,7 +50,7 @@ class SlotCache:
     def __init__(self, shape: CacheShape, num_slots: int, device: torch.device) -> None:
         self._max_positions = shape.max_context_tokens + 1
         self._dtype, self._device = shape.dtype, device
-        # A CPU's cache grows; a GPU's is allocated in full now, so that it never meets a full device later.
+        # A CPU's cache grows; a GPU's is allocated in full now, so that it cannot run out of memory later.
         first = _GROW_STEP if device.type == "cpu" else self._max_positions
         self._num_positions = min(first, self._max_positions)
         size = (2, num_slots, shape.num_heads, self._num_positions, shape.head_size)  # keys, values
@@ -63,10 +63,10 @@ class SlotCache:
     def begin(self, first_slot: int, positions: torch.Tensor, group: int) -> torch.Tensor:
         """Set the batch of the next forward pass and return its mask.
 
-        positions: (R, S) int64, where each column's key and value are written; -1 marks padding. The mask is
-        to be added to the scores: (R, 1, G * S, K) for G query heads per group and K positions read, or (R,
-        1, 1, K) if S is 1. Each query sees up to its own position. Raises MemoryError if the cache cannot
-        grow.
+        positions (R, S), int64, are those to which each column's key and value are written; -1 marks padding.
+        The mask is to be added to the scores: (R, 1, G * S, K) for G query heads per group and K positions
+        read, or (R, 1, 1, K) if S is 1. Each query sees up to its own position. Raises MemoryError if the
+        cache cannot grow.
         """
         num_rows, num_columns = positions.shape
         longest = int(positions.max()) + 1
@@ -94,7 +94,7 @@ class SlotCache:
         return keys[:, :, : self._num_read], values[:, :, : self._num_read]
 
     def get_seq_length(self, layer_idx: int = 0) -> int:  # noqa: ARG002  transformers' cache interface
-        """Return 0. Models only call this if there are no position ids; the engine always passes them."""
+        """Return 0. Models only need this if they get no position ids, which the engine always passes."""
         return 0
 
     def move(self, move: SlotMove) -> None:
@@ -103,7 +103,7 @@ class SlotCache:
             layer[:, move.target, :, : move.num_tokens] = layer[:, move.source, :, : move.num_tokens]
 
     def clear(self, slot: int) -> None:
-        """Fill a slot with zeros, because NaN times zero is NaN: even masked, it would reach the next row."""
+        """Fill a slot with zeros, because even a masked NaN would affect the next row: 0 * NaN is NaN."""
         for layer in self._layers:
             layer[:, slot].zero_()
 
@@ -127,7 +127,7 @@ class SlotCache:
         self._prefixes.pop(key, None)
 
     def _grow(self, num_positions: int) -> None:
-        """Make room for this many positions, including scratch, one layer after the other."""
+        """Make room for this many positions, including the scratch position, one layer after the other."""
         if num_positions <= self._num_positions:
             return
         wanted = min(-(-num_positions // _GROW_STEP) * _GROW_STEP, self._max_positions)

@@ -1,4 +1,4 @@
-"""Text of a growing list of token ids, for stop strings and thoughts."""
+"""Decodes a growing list of token ids into text, to find stop strings and thoughts."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ class TextStream:
         self.text = ""
         self.stop_string: str | None = None
         self.num_thought_tokens = 0 if thoughts is None or not thoughts.is_inside else thoughts.max_tokens
-        """Tokens that the text may have in addition to those of the answer: the full allowance while a
-        thought lasts, then the number that it took."""
+        """Number of tokens that the text may have in addition to those of the answer: the maximum for
+        thoughts while a thought lasts, then the number of tokens up to its end."""
         self._was_thinking = thoughts is not None and thoughts.is_inside
 
     def push(self, token_id: int) -> str | None:
-        """Add a token; return the stop string if the text now contains one. `text` then ends before it."""
+        """Add a token; return the stop string if the text now contains one, and end `text` before it."""
         self._token_ids.append(token_id)
         piece = self._new_text()
         if not piece or piece.endswith(REPLACEMENT):

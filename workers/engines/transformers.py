@@ -1,7 +1,7 @@
 """The default engine: continuous batching over any transformers decoder that keeps keys and values.
 
-The model's own forward() computes. Ours are the slot cache that it receives, the attention function that it
-calls, the layout of its weights on a CPU, and everything that decides what a batch is.
+The computation is the model's own forward(). This project provides the slot cache that it receives, the
+attention function that it calls, the layout of its weights on a CPU, and the batching.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _GPU_PREFILL_TOKENS = 8192
 
 
 def open_engine(model_folder: Path, tokenizer: Tokenizer, options: EngineOptions) -> Engine:
-    """Load the model of a local folder and start its engine; raises ConfigurationError.
+    """Load a model from a local folder and start its engine. Raises ConfigurationError.
 
     Sets the process's thread count if the options specify one, and silences transformers' progress bars.
     """
@@ -72,7 +72,7 @@ class TransformersExecutor:
         decoder = prepare(self._model, options.max_context_tokens, dtype, pack=is_packed)
         shape, self._group, self._rotaries = decoder.shape, decoder.group, decoder.rotaries
         self._max_prefix_tokens = 0 if self._rotaries else options.max_prefix_tokens
-        # In half precision, the one softmax over both parts would lose what the fused kernel keeps in fp32.
+        # In half precision, one softmax over both parts would lose precision that the fused kernel keeps.
         self._reads_shared = self._max_prefix_tokens > 0 and dtype == torch.float32
         num_slots = options.num_slots or _default_slots(self._device, shape.slot_bytes)
         # There is one slot more than the scheduler has, for staging prompts that are longer than a step.
@@ -162,7 +162,7 @@ class TransformersExecutor:
         release_memory(self._device)
 
     def _recompute(self, row: Generation) -> None:
-        """Compute the keys of a row again, except the last token's: its text has just become a long one."""
+        """Recompute a row's keys, except the last token's, because its text has just passed the threshold."""
         token_ids = [*row.prompt_ids, *row.output_ids[:-1]]
         self._rotaries.begin([row.num_tokens], self._device)
         with memory_errors(self._device), torch.no_grad():
@@ -179,7 +179,7 @@ class TransformersExecutor:
         num_shared_tokens: int,
     ) -> list[NextToken]:
         """Run a forward pass over (R, S) tokens of adjacent slots, and return the next token of each row."""
-        # Not inference_mode: a cache that grew inside it could not be written outside of it.
+        # Not inference_mode: a cache that grew in that mode could not be written outside of it.
         with memory_errors(self._device), torch.no_grad():
             logits = self._forward(token_ids, positions, first_slot, num_shared_tokens)
             return self._sampler.choose(logits, first_slot, generations)
@@ -205,7 +205,7 @@ class TransformersExecutor:
 def _load(
     files: ModelFiles, dtype: torch.dtype, device: torch.device, max_context_tokens: int
 ) -> PreTrainedModel:
-    """Load the safetensors of a local folder, without code from the folder and without a hub."""
+    """Load the model from a local folder's safetensors; no code from the folder is run and no hub is used."""
     config = load_config(files)
     check_settings(config, max_context_tokens)
     model = load_model(files, AutoModelForCausalLM, config, dtype=dtype)

@@ -16,13 +16,14 @@ from workers.tokenizer import RowTokenizer
 def open_encoder(
     model_folder: Path, tokenizer: RowTokenizer, options: EngineOptions, task: EncoderTask
 ) -> Encoder:
-    """Load the model of a local folder and start its engine; raises ConfigurationError or EngineLostError.
+    """Load a model from a local folder and start its engine; raises ConfigurationError or EngineLostError.
 
-    On a CPU the arithmetic runs in a separate process: here, each operation of a step would wait for the
-    interpreter lock while a job's thread holds it. On a GPU an operation only starts a kernel.
+    On a CPU, the model computes in a separate process: in this one, each operation of a step would wait for
+    the interpreter lock while a job's thread holds it. On a GPU, an operation only starts a kernel.
     """
     if options.device != "cpu":
-        from workers.engines.encoder_model import TransformersEncoder  # torch only where it computes
+        # torch is only loaded in the process that computes
+        from workers.engines.encoder_model import TransformersEncoder
 
         executor = TransformersEncoder(model_folder, tokenizer.max_tokens, options, task)
         return EncodingEngine(executor, options)

@@ -1,10 +1,10 @@
-"""Loads a model once when it is added: in a child process, as a worker would, and with a few tokens.
+"""Tries a model when it is added: loads it in a child process, as a worker would, and runs a few tokens.
 
 A model that cannot be loaded, lacks a tensor or produces nonsense is refused by `models add`, instead of
 making a worker restart again and again. The results of the trial are stored in the manifest.
 
-`try_model` runs `python -m workers.engines.trial FOLDER`, whose last line of stdout is a TrialAnswer.
-Only the child loads torch.
+`try_model` runs `python -m workers.engines.trial FOLDER`, whose last line of stdout is a TrialAnswer. Only
+the child loads torch.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 CHILD = "workers.engines.trial"
-"""This module, which `try_model` runs in a child process."""
+"""Name of this module, which `try_model` runs in a child process."""
 
 ENGINE_MISSING = "engine_not_installed"
 
@@ -38,16 +38,16 @@ NUM_NEW_TOKENS = 6
 MAX_CONTEXT_TOKENS = EngineOptions().max_context_tokens
 """The context that a worker requests by default; longer texts are not tried."""
 MAX_WORK = 100_000_000_000
-"""Limit of parameters times tokens of the longest prompt: some seconds on two cores. Prompts that would try a
-sliding window or a LongRoPE threshold of a large model are left out; the engine's tests cover these with
-small models."""
+"""Maximum of the number of parameters times the tokens of a prompt, which takes some seconds on two cores.
+Prompts that would try a sliding window or a LongRoPE threshold of a large model are left out; the engine's
+tests cover these with small models."""
 TEXTS = (
     "Shares of the company rise.",
     "Profit falls",
     "The board meets on Monday, and nothing else happens.",
 )
 TRIAL_SECONDS = 300.0
-"""Time limit for a few tokens; the parent limits the whole trial."""
+"""Time limit for the engine's tokens; the parent process limits the whole trial."""
 
 
 class TrialAnswer(BaseModel):
@@ -64,7 +64,7 @@ def try_model(folder: Path, *, num_parameters: int) -> Trial:
     """Load the model in the folder, whose manifest already exists, and run it.
 
     Raises ModelIncompleteError, or ConfigurationError with the code of the fault (`model_unloadable`,
-    `model_labels_unknown`, `engine_not_installed` and whatever else loading raises).
+    `model_labels_unknown`, `engine_not_installed`, or any other that loading raises).
     """
     ended = run_child(CHILD, str(folder), model_bytes=4 * num_parameters)
     try:
@@ -86,7 +86,7 @@ def main() -> None:
     if len(sys.argv) != 2:
         sys.exit("usage: python -m workers.engines.trial FOLDER")
     with os.fdopen(os.dup(1), "w") as out:
-        os.dup2(2, 1)  # output that a library prints is not the answer
+        os.dup2(2, 1)  # a library's output must not mix with the answer
         out.write("\n" + _answer(Path(sys.argv[1])).model_dump_json())
 
 
@@ -134,7 +134,7 @@ def _try_encoder(folder: Path, manifest: Manifest) -> dict[str, str]:
 
 
 def _try_generator(folder: Path, manifest: Manifest) -> dict[str, str]:
-    """Run plain transformers, which knows most architectures, and then compare our own engine with it."""
+    """Run plain transformers, which knows most architectures, and compare our own engine's tokens with it."""
     from workers.tokenizer import load_tokenizer
 
     tokenizer = load_tokenizer(folder, manifest.digests)
@@ -148,7 +148,7 @@ def _try_generator(folder: Path, manifest: Manifest) -> dict[str, str]:
 def _generate(
     folder: Path, manifest: Manifest, tokenizer: Tokenizer
 ) -> tuple[list[tuple[int, ...]], list[tuple[int, ...]]]:
-    """Return prompts of token ids, and what generate() of transformers produces after each one alone."""
+    """Return prompts of token ids, and what transformers' generate() produces for each one alone."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -172,7 +172,7 @@ def _generate(
 
 
 def _telling_lengths(thresholds: Sequence[int]) -> list[int]:
-    """Return prompt lengths that pass a threshold while the model generates, and lengths beyond it."""
+    """Return prompt lengths at which the new tokens pass a threshold, and lengths beyond each threshold."""
     lengths = (threshold + more for threshold in thresholds for more in (-2, NUM_NEW_TOKENS))
     return [length for length in lengths if length > 0]
 
@@ -207,9 +207,9 @@ def _compare(
     prompts: Sequence[tuple[int, ...]],
     expected: Sequence[tuple[int, ...]],
 ) -> str:
-    """Return why our own engine does not run the model, namely that its tokens differ; empty if it does.
+    """Compare our own engine's tokens with those of generate().
 
-    The tokens are compared with those of generate().
+    Returns the reason why the engine cannot run the model, or an empty string if the tokens are equal.
     """
     from jobs.inference import Sampling
     from workers.engine import Request
