@@ -1,4 +1,4 @@
-"""Simulates feeds of one entity in windows: quiet ones of several characters, ones with a planted turn."""
+"""Simulates an entity's counts per window: quiet feeds of several characters, and feeds with a turn."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ LENGTH = {
 }
 
 RHYTHM = 0.8
-"""Daily rhythm: how far the busiest and the quietest hour are above and below the mean."""
+"""Amplitude of the daily rhythm: the busiest hour is above the mean by this share, the quietest below it."""
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Character:
-    """How an entity is written about while nothing happens."""
+    """Statistics of the documents about an entity while nothing happens."""
 
     name: str
     dispersion: float = 1.0
-    """Variance over mean of the number of documents, independent between windows (negative binomial)."""
+    """Variance-to-mean ratio of the number of documents, independent between windows (negative binomial)."""
     weekend: float = 1.0
     """Volume of Saturdays and Sundays, relative to working days."""
     bursts: float = 0.0
@@ -61,7 +61,7 @@ class Turn:
     name: str
     days: int
     volume: float = 1.0
-    """Factor for the documents per day."""
+    """Factor by which the documents per day change."""
     mood: float = 0.0
     """Logits that are added to the mood; a slide reaches them at its end."""
 
@@ -92,11 +92,10 @@ def feed(
     turn: Turn | None = None,
     turn_day: int = 0,
 ) -> Counts:
-    """Return counts in windows, after `padding` windows without data.
+    """Return the counts of a simulated feed by window, after `padding` windows without data.
 
-    They are simulated by the hour for windows of hours, with a daily rhythm, and otherwise by the day.
-    `bias` is the usual logit of the mood, above 0 for more positive than negative documents; it is drawn if
-    it is not given.
+    Windows of an hour are simulated hour by hour with a daily rhythm, others day by day. `bias` is the usual
+    logit of the mood, above 0 for more positive than negative documents; by default it is random.
     """
     a_day = 24 if size is WindowSize.HOUR else 1
     steps = np.arange(num_days * a_day)

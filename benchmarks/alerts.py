@@ -1,13 +1,14 @@
-"""False alarms, recall and delay of the alert rules, by simulation.
+"""Measures false alarms, recall and delay of the alert rules by simulation.
 
     python -m benchmarks.alerts [--window hour|day|week] [--part MIX|turns] [--quick]
 
-Quiet feeds of several characters say how many alarms a monitor of 36 entities would raise in a week in which
-nothing happens, against its budget; feeds with a planted turn say how many are caught by the rule they are
-for, and how late. Prints tables on stderr and one JSON object on stdout, and writes
-benchmarks/results/alerts.json, or alerts_hour.json and alerts_week.json for windows of those (not with
---quick; with --part only its rows are measured anew). Runs in some minutes on one core; for hours, whose
-arrays are large, best under MALLOC_TRIM_THRESHOLD_=2000000000 MALLOC_MMAP_THRESHOLD_=2000000000.
+Quiet feeds of several characters show how many alarms a monitor of 36 entities would raise in a week in which
+nothing happens, compared with its budget. Feeds with a planted turn show how many turns are detected by the
+rule for that kind of turn, and how late. The command prints tables on stderr and one JSON object on stdout.
+Without --quick it also writes benchmarks/results/alerts.json, or alerts_hour.json or alerts_week.json for
+those windows; with --part, it measures only the rows of that part again. It runs for some minutes on one
+core. For windows of an hour, whose arrays are large, set MALLOC_TRIM_THRESHOLD_ and MALLOC_MMAP_THRESHOLD_ to
+2000000000.
 """
 
 from __future__ import annotations
@@ -43,13 +44,13 @@ class Study:
 
     num_days: int
     warm_up_days: int
-    """Days of history that every rule needs before it judges."""
+    """Days of history that every rule needs before it can raise an alert."""
     num_monitors: int
     turn_day: int
     mixes: Mapping[str, tuple[float, float]]
-    """Range of documents per day of a monitor's entities, which are spread evenly on a logarithmic scale."""
+    """Lowest and highest number of documents per day by mix; entities are spread evenly on a log scale."""
     per_day: tuple[float, ...]
-    """Documents per day of the feeds with a turn."""
+    """Numbers of documents per day for which feeds with a turn are simulated."""
     num_feeds: int
     """Number of feeds for each turn and volume."""
 
@@ -84,10 +85,10 @@ STUDIES = {
     ),
 }
 STRETCH = 256
-"""Windows that are judged at a time; the arrays of thousands of hours would not fit in the cache."""
+"""Number of windows evaluated at a time; the arrays of thousands of hours would not fit in the cache."""
 DRIFT = Character(name="drift", moods=0.4, mood_memory=0.95)
-"""A mood that drifts for weeks. It is reported but not calibrated for, since it is hard to say that nothing
-has happened."""
+"""A mood that drifts for weeks. Its alarms are reported but not used for calibration, because one can hardly
+claim that nothing happens in such weeks."""
 TURNED = Character(name="turned", dispersion=1.5, weekend=0.3, bursts=0.3, moods=0.2)
 SEED = 11
 

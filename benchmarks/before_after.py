@@ -1,10 +1,10 @@
-"""Compares two checkouts side by side on the same files, to see whether a change made anything slower.
+"""Compares two checkouts on the same files, to see whether a change made anything slower.
 
 `python -m benchmarks.before_after --before FOLDER [--rounds 3] [--jobs 100] [--documents 20000]`: FOLDER is
 another checkout (`git worktree add FOLDER COMMIT`). Articles and documents go through `pressroom run` of the
-two checkouts in turn, each time in a new home, so that a machine whose speed drifts treats both alike. It
-prints the ratios after / before of each pair: seconds from the first claim to the last commit, seconds
-of the whole command, and the processor seconds of all its processes. The result is kept in
+two checkouts in turn, each time in a new home, so that changes in the machine's speed affect both alike. The
+command prints the ratios after / before of each pair for three figures: seconds from the first claim to the
+last commit, seconds of the whole command, and processor seconds of all its processes. It stores the result in
 benchmarks/results/before_after.json.
 """
 
@@ -33,14 +33,14 @@ HERE = Path(__file__).parents[1]
 
 @dataclass(frozen=True, slots=True)
 class Checkout:
-    """Code to be measured, with its own installed models, as the form of the manifest may differ."""
+    """Code to measure, with its own installed models, because the format of their manifests may differ."""
 
     folder: Path
     models: Path
 
 
 def run(checkout: Checkout, arguments: Sequence[str], folder: Path) -> dict[str, float]:
-    """Run `pressroom run ARGUMENTS` in a new home inside the folder; return the figures of FIGURES."""
+    """Run `pressroom run ARGUMENTS` in a new home inside the folder; return the values of FIGURES."""
     folder.mkdir()
     environment = {
         **os.environ,

@@ -1,11 +1,12 @@
-"""The sentiment classifier on public sets: in its own domain, and trained on one set, tested on another.
+"""Measures the sentiment classifier on public data sets: within its domain and across domains.
 
-`python -m benchmarks.classifier --data DIR [--unseen DIR] [--model NAME] [--work DIR] [--reuse]` measures
-the installed model on the test part of its own split, then trains one model on each set alone, by the code
-and nearly the recipe that made the default, and measures it on the other set; with --unseen, all three on
-the sets of `classifier_unseen.toml`, with which nothing was chosen. Texts that are near-duplicates of a
-model's own are left out. Trainings run side by side, a thread each, and go on where they were left in the
-work folder. Prints the figures and keeps them in benchmarks/results/classifier.json.
+`python -m benchmarks.classifier --data DIR [--unseen DIR] [--model NAME] [--work DIR] [--reuse]` measures the
+installed model on the test part of its own split. Then it trains one model on each set alone, with the code
+and nearly the recipe of the default model, and measures it on the other set. With --unseen, it also measures
+all three models on the sets of `classifier_unseen.toml`, on which no choice was based. Texts that are
+near-duplicates of a model's own training texts are left out. Trainings run in parallel, in one thread each,
+and an interrupted training continues from the work folder. The figures are printed and stored in
+benchmarks/results/classifier.json.
 """
 
 from __future__ import annotations
@@ -37,14 +38,17 @@ from workers.models.manifest import model_folder
 from workers.settings import DEFAULT_CLASSIFIER, read_settings
 
 BASELINES = {"in domain": {"sentfin": 0.832, "twitter": 0.780}, "across": {"sentfin": 0.63, "twitter": 0.62}}
-"""Macro-F1 of TF-IDF + MiniLM + lexicons, measured earlier on the same sets, by the tested set."""
+"""Macro-F1 of TF-IDF + MiniLM + lexicons by tested set, measured earlier on the same sets."""
 
 UNSEEN = Path(__file__).with_name("classifier_unseen.toml")
 
 CROSS = {"epochs": 3, "members": 4, "mixed_texts_alone": True, "test_share": 0.05}
-"""Changes for training on one set. It is only half of the data and is tested on the other set, so hardly any
-of it is held back, and members are trained faster. Posts of another source name no target, so that the model
-must learn from the text alone."""
+"""Changes to the recipe for training on one set.
+
+One set is only half of the data. The test uses the other set, so hardly any of this one is held out, and
+members are trained faster. Posts of another source name no target, so the model must learn from the text
+alone.
+"""
 
 
 def main() -> None:

@@ -1,8 +1,8 @@
-"""Counts the code without its tests: modules, their size, who imports them, and what knows a kind.
+"""Counts the code without its tests: modules, their lines and importers, and imports of kinds from below.
 
-`python -m benchmarks.code_facts [--against REVISION ...]` counts the checkout and, beside it, each revision
-as git has it. A module counts as imported where another one imports it, or names it in a string as
-MODULE or MODULE:ATTRIBUTE. The result is kept in benchmarks/results/code_facts.json.
+`python -m benchmarks.code_facts [--against REVISION ...]` counts the checkout and, for comparison, each
+revision in git. A module counts as imported if another module imports it, or names it in a string as MODULE
+or MODULE:ATTRIBUTE. The result is stored in benchmarks/results/code_facts.json.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ class CodeFacts:
     """Figures of one checkout."""
 
     modules: int
-    """Modules without the __init__.py of packages and without migrations, which are never edited again."""
+    """Number of modules, without __init__.py files and without migrations, which are never edited again."""
     median_lines: int
     lines: int
     modules_with_one_importer: int
     imports_into_kinds_from_below: int | None
-    """Imports of kinds by lower layers; None for a checkout in which kinds have no folder."""
+    """Number of imports of kinds by lower layers; None for a checkout in which kinds have no folder."""
 
 
 def code_facts(root: Path) -> CodeFacts:
-    """Read every module below the root's packages."""
+    """Return the figures of all modules in the root's packages."""
     texts = dict(_modules(root))
     importers: dict[str, set[str]] = {name: set() for name in texts}
     for name, text in texts.items():

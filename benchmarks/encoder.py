@@ -1,10 +1,10 @@
-"""Classification in the worker against the transformers pipeline, a document at a time: same model, one run.
+"""Compares classification in workers with the transformers pipeline, a text at a time: same model, one run.
 
     python -m benchmarks.encoder [--data DIR] [--model FOLDER] [--quick]
 
-DIR holds sentfin.csv (headlines with the entities that they are about); without it headlines are made up.
-Prints a table on stderr and one JSON object on stdout, and writes benchmarks/results/encoder.json (not with
---quick). Ratios compare rows of one run; do not compare runs of different machines.
+DIR contains sentfin.csv (headlines with the entities that they are about); without --data, headlines are
+invented. The command prints a table on stderr and one JSON object on stdout, and, without --quick, writes
+benchmarks/results/encoder.json. Ratios compare rows of one run; do not compare runs of different machines.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ from workers.tokenizer import RowTokenizer, load_row_tokenizer
 
 NUM_TEXTS = 4000
 NUM_ONE_AT_A_TIME = 800
-"""Texts for the slow way, which need not classify all: every fifth text."""
+"""Number of texts for the slow way: every fifth text, since it need not classify all of them."""
 QUICK_DIVISOR = 10
 BLOCK_TEXTS = 250
 NUM_JOBS = 4
-"""Jobs in flight, as in a worker without a language model."""
+"""Number of jobs in flight, as in a worker without a language model."""
 BARE_BATCH = 64
 ROUNDS = 4
 """Number of rounds, each of which gives a quarter of the texts to all ways in turn."""
@@ -79,7 +79,7 @@ class Measurement:
     threads, something else was running and the row should be discarded."""
     times_one_at_a_time: float
     max_difference: float
-    """Largest difference of a probability from that of the first row."""
+    """Largest difference of a probability from that in the first row of the table."""
 
 
 Way = tuple[str, Sequence[TextPair], Callable[[Sequence[TextPair]], list[Vector]]]

@@ -1,9 +1,9 @@
-"""The engine against one request at a time with transformers: same prompts, same lengths, in one run.
+"""Compares the engine with one request at a time in transformers: same prompts and lengths, in one run.
 
     python -m benchmarks.engine [--model FOLDER] [--quick]
 
-Prints a table on stderr and one JSON object on stdout, and writes benchmarks/results/engine.json (not with
---quick). Ratios compare rows of one run; do not compare runs of different machines.
+The command prints a table on stderr and one JSON object on stdout, and, without --quick, writes
+benchmarks/results/engine.json. Ratios compare rows of one run; do not compare runs of different machines.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Measurement:
     tokens_per_second: float
     times_one_at_a_time: float
     num_equal: int
-    """Requests whose tokens equal those of generate()."""
+    """Number of requests whose tokens equal those of generate()."""
     num_near_ties: int
     num_cached_tokens: int
 
@@ -67,7 +67,7 @@ class Stopwatch:
 
 
 def measure_generate(model_folder: Path, items: Sequence[WorkItem]) -> tuple[list[Tokens], Stopwatch]:
-    """Call transformers' generate() for one request after the other; return all tokens and the time."""
+    """Call transformers' generate() for one request after another; return all tokens and the time."""
     model = transformers.AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32)
     torch.nn.Module.eval(model)
     model.generation_config.eos_token_id = None  # all ways ignore the end of the text
@@ -99,7 +99,7 @@ def measure_engine(
     expected: Sequence[Tokens],
     baseline_seconds: float,
 ) -> tuple[Measurement, EngineInfo]:
-    """Submit all requests at once to our engine, which is warm but has cached no prefix."""
+    """Submit all requests at once to Pressroom's engine, which is warmed up but has cached no prefix."""
     engine = open_engine(model_folder, tokenizer, options)
     try:
         engine.warm()

@@ -1,10 +1,10 @@
-"""What it costs that results are checked before they leave: the same downloads with the check and without.
+"""Measures the cost of checking the evidence of results: the same downloads with and without the check.
 
     python -m benchmarks.evidence [--jobs 1000] [--rounds 5]
 
-Articles of 4 KB with their statements lie in an embedded S3 server; both ways of fetching and of exporting
-them take turns. "Unchecked" holds each object against the digest of its row, and looks at no statement.
-Prints one JSON object on stdout and writes benchmarks/results/evidence.json.
+An embedded S3 server has articles of 4 KB with their statements. They are downloaded and exported in turn
+with and without the check. "Unchecked" compares each object with the digest in its row, and reads no
+statement. The command prints one JSON object on stdout and writes benchmarks/results/evidence.json.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from tests.factories import accept, claim_batch, published
 from workers.settings import Settings
 
 WORDS = 700
-"""Words of an article, which take about 4 KB."""
+"""Number of words of an article, about 4 KB."""
 
 METRICS: dict[str, object] = {
     "title": "Title",

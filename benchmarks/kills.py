@@ -1,11 +1,11 @@
-"""A drill: workers are killed from outside again and again, and one job ends every worker that runs it.
+"""Tests recovery from crashes: workers are killed repeatedly, and one job crashes every worker that runs it.
 
     python -m benchmarks.kills [--jobs 600] [--kills 15] [--seed 1] [--models DIR]
 
-Runs `pressroom run articles` with the scripted engine. At random times the worker that is ready gets
-SIGKILL; one brief makes the process end by SIGSEGV. No innocent job may fail, be parked, be lost or be done
-twice; the guilty one must be quarantined. Prints one JSON object on stdout and writes
-benchmarks/results/kills.json; ends with 1 if a job came to what it did not deserve.
+The command runs `pressroom run articles` with the scripted engine. At random times it sends SIGKILL to the
+worker that is ready, and one brief makes the worker process end with SIGSEGV. No other job may fail, be
+parked, be lost or be done twice, and the job of that brief must be quarantined. The command prints one JSON
+object on stdout and writes benchmarks/results/kills.json; the exit status is 1 if a condition is violated.
 """
 
 from __future__ import annotations

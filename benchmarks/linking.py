@@ -1,9 +1,9 @@
-"""Linking and near-duplicates, measured on public headlines and posts, and how fast they are.
+"""Measures quality and speed of linking and of finding near-duplicates, on public headlines and posts.
 
 `python -m benchmarks.linking --data DIR [--embedder NAME]` measures three things: links in SEntFiN's
-headlines, with the names that its annotators gave as the watch list; links in texts of other domains, where
-no company is meant; and duplicates among edits of headlines and posts that keep the meaning. With an embedder
-installed, it also measures the thresholds of topics and of shared names. The figures are printed and stored
+headlines, with the annotators' names as the watch list; links in texts of other domains, which are not about
+companies; and duplicates among edited headlines and posts whose meaning is unchanged. With an installed
+embedder, it also measures the thresholds for topics and for shared names. The figures are printed and stored
 in benchmarks/results/linking.json.
 """
 
@@ -38,7 +38,7 @@ from kinds.sentiment.series.novelty import MIN_MATCHES
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SEED = 20_260_101
 MIN_LABELS = 10
-"""Labels that put an entity on the short watch list, which has names that somebody would follow."""
+"""Minimum number of labels of an entity on the short watch list, which has names that users would follow."""
 SETS = ("sentiment/sentfin.csv", "series/stocknet-aapl-tweets.jsonl.gz", "generation/e2e-dev.csv",
         "customer-service/banking77-train.csv", "sentiment/twitter-financial-news-train.csv")  # fmt: skip
 WORD_NAMES = (
@@ -176,7 +176,7 @@ def measure_linking(headlines: Sequence[Labelled], *, min_labels: int) -> dict[s
 
 
 def links_of(linker: Linker, text: str) -> list[Link]:
-    """Return the links of a text that names alone give."""
+    """Return the links of a text that are found by names alone."""
     prepared = prepare(Document(id="1", text=text, published_at=NOW))
     return settle(linker.link(prepared), {})[0]
 
@@ -227,7 +227,7 @@ EDITS: dict[str, Callable[[list[str], random.Random], str]] = {
 
 
 def measure_duplicates(texts: Sequence[str]) -> dict[str, object]:
-    """Return recall over edits that keep the meaning, and how many of the pairs found have equal numbers."""
+    """Return the recall for edits that keep the meaning, and how many found pairs have the same numbers."""
     draw = random.Random(SEED)
     sample = [text for text in draw.sample(list(texts), min(len(texts), 2_000)) if len(text.split()) >= 6]
     originals = unpack([signature(text) for text in sample])
@@ -254,7 +254,7 @@ def _numbers(text: str) -> list[str]:
 
 
 def similar_pairs(texts: Sequence[str]) -> list[tuple[int, int]]:
-    """Return all pairs of texts whose signatures agree enough, by comparing each with each."""
+    """Return all pairs of texts whose signatures are similar enough; every pair is compared."""
     rows = unpack([signature(text) for text in texts])
     pairs: list[tuple[int, int]] = []
     for first in range(len(rows) - 1):

@@ -1,7 +1,7 @@
 """Measures what embeddings add to linking, for topics that a headline does not name and for shared names.
 
-The thresholds in kinds/sentiment/documents/linking.py were chosen by these figures, which are therefore not
-those of held-out data.
+The thresholds in kinds/sentiment/documents/linking.py were chosen by these figures, so the figures are not
+results on held-out data.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ TOPICS: Mapping[str, tuple[str, str]] = {
     "ipo": (r"\bipos?\b", "IPO. Companies that go public, initial offerings, listings."),
     "metals": (r"\b(?:metals?|copper|zinc|nickel|lead)\b", "Metals. Copper, zinc and aluminium futures."),
 }  # fmt: skip
-"""Names of each topic by id, and its description as a watch list would have it, starting with the name."""
+"""Pattern of each topic's names by id, and a description as in a watch list, which starts with the name."""
 
 COMPANIES: Mapping[str, str] = {
     "Infosys": "Software services, outsourcing and consulting for clients in the USA and Europe.",
@@ -57,7 +57,7 @@ COMPANIES: Mapping[str, str] = {
     "Coal India": "Mines coal and supplies it to power stations.",
     "HUL": "Sells soap, detergent, shampoo and packaged food to households.",
 }
-"""Descriptions as a watch list would have them, by the name in SEntFiN."""
+"""Descriptions as in a watch list, by the company's name in SEntFiN."""
 
 SHARED_NAME = "Bharat"
 
@@ -82,7 +82,7 @@ def measure_vectors(
 
 
 class Embedder:
-    """An installed model that is called directly, without queue and worker."""
+    """An installed embedding model that is called directly, without a queue or a worker."""
 
     def __init__(self, model: str) -> None:
         folder = model_folder(read_settings().models_folder, model)
@@ -103,9 +103,10 @@ class Embedder:
 
 
 def measure_topics(texts: Sequence[str], embedder: Embedder) -> dict[str, object]:
-    """Return figures by threshold: headlines found, the share with the topic's name, and the recall of these.
+    """Return for each threshold how many headlines are found, the share that names the topic, and the recall.
 
-    Headlines without the name may still be about the topic ("SBI's bad loans"), so a person has to read them.
+    Recall is the share of the headlines with the topic's name that are found. Headlines without the name may
+    still be about the topic ("SBI's bad loans"), so the result includes some of them for a person to read.
     """
     drawn = random.Random(SEED).sample(list(texts), 5_000)
     named = np.array(
@@ -132,7 +133,7 @@ def measure_topics(texts: Sequence[str], embedder: Embedder) -> dict[str, object
 
 
 def measure_categories(texts: Sequence[str], labels: Sequence[str], embedder: Embedder) -> dict[str, object]:
-    """Return figures for another domain: Banking77's 77 categories, which only their names describe."""
+    """Return figures for another domain: Banking77, whose 77 categories are described only by their names."""
     names = sorted(set(labels))
     places = random.Random(SEED).sample(range(len(texts)), 3_000)
     cosines = (
@@ -160,7 +161,7 @@ def _share(part: NDArray[np.bool_], whole: NDArray[np.bool_]) -> float:
 
 
 def measure_words(headlines: Sequence[str], posts: Sequence[str], embedder: Embedder) -> dict[str, object]:
-    """Compare texts in which a word means a company, or just the word, with the company's description."""
+    """Compare a company's description with texts in which its name means the company or an ordinary word."""
     target, apple, ford = embedder.embed(
         [
             "Target. Discount department stores in the USA: retail sales, shoppers, merchandise.",
@@ -185,7 +186,7 @@ def _having(pattern: str, texts: Sequence[str], embedder: Embedder) -> Matrix:
 
 
 def measure_shared_names(headlines: Sequence[Labelled], embedder: Embedder) -> dict[str, object]:
-    """Give two companies one name, and measure whose description a headline about one is nearer to."""
+    """Give two companies the same name, and measure how often a headline is nearer to its own description."""
     about = [
         (one.text, one.names[0]) for one in headlines if len(one.names) == 1 and one.names[0] in COMPANIES
     ]

@@ -1,12 +1,12 @@
-"""Which sentence carries a document's mood about an entity: documents put together from labelled headlines.
+"""Compares rules for the mood of a document with several sentences, made from labelled headlines.
 
-`python -m benchmarks.long_texts --data DIR [--model NAME]` makes documents about one company of SEntFiN each.
-A document has one headline with the label that is expected of the document, among neutral headlines whose
-company is replaced by this one. The labelled headline comes first, as in news that opens with its message, or
-anywhere. All headlines are from the dev and test parts, on which the installed model was not trained. They
-pass through sentences, linking and the classifier as documents do. Three rules are compared: the first
-passage, the least neutral of several, which Pressroom uses, and their mean. Macro-F1 is printed and stored in
-benchmarks/results/long_texts.json.
+`python -m benchmarks.long_texts --data DIR [--model NAME]` makes documents that are each about one company of
+SEntFiN. A document consists of one headline, whose label is the expected result, and of neutral headlines in
+which the company is replaced by this one. The labelled headline comes first, as in news that opens with its
+message, or at a random place. All headlines are from the dev and test parts, on which the installed model was
+not trained. They are split into sentences, linked and classified like other documents. Three rules are
+compared: the first passage, the least neutral of several passages (which Pressroom uses), and their mean.
+Macro-F1 is printed and stored in benchmarks/results/long_texts.json.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def main() -> None:
 
 
 def held_out(prepared: PreparedTraining) -> dict[str, list[Example]]:
-    """Return dev and test headlines about one company whose label is also its name in the headline."""
+    """Return the dev and test headlines about a single company that contain the name in its label."""
     recipe, seed = prepared.spec.recipe, prepared.spec.seed
     examples = [example for data in prepared.data for example in data.examples]
     split = split_examples(examples, seed=seed, dev_share=recipe.dev_share, test_share=recipe.test_share)
@@ -95,7 +95,7 @@ def _named(examples: Sequence[Example], prepared: PreparedTraining) -> list[Exam
 
 
 def put_together(headlines: Sequence[Example], num_sentences: int, *, is_first: bool) -> list[str]:
-    """Return one text for each headline, which comes first or anywhere."""
+    """Return one text for each headline, in which the headline comes first or at a random place."""
     rng = Random(SEED)
     neutral = [each for each in headlines if each.label == NEUTRAL]
     texts = []
@@ -108,7 +108,7 @@ def put_together(headlines: Sequence[Example], num_sentences: int, *, is_first: 
 
 
 def measure(folder: Path, headlines: Sequence[Example], texts: Sequence[str]) -> dict[str, float]:
-    """Return macro-F1 of each rule over the documents in which the company is found."""
+    """Return the macro-F1 of each rule over the documents in which linking finds the company."""
     found = [passages_of(one.target, text) for one, text in zip(headlines, texts, strict=True)]
     linked = [(one.label, passages) for one, passages in zip(headlines, found, strict=True) if passages]
     answers = ask(folder, {passage for _, passages in linked for passage in passages})

@@ -1,4 +1,4 @@
-"""Facts about the measuring machine, and the file of a result."""
+"""Facts about the machine that runs a benchmark, and the file that stores its result."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def machine_facts() -> dict[str, object]:
-    """Return processor, cores and the versions that arithmetic depends on."""
+    """Return the processor, the number of cores, and the versions of libraries that the figures depend on."""
     return {
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)),

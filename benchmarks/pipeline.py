@@ -1,8 +1,8 @@
-"""The whole path against the bare engine: the same prompts, the same slots, in one run.
+"""Compares the whole pipeline with the engine alone: the same prompts and number of slots, in one run.
 
-`python -m benchmarks.pipeline [--jobs 200]`: articles through `pressroom run` (Postgres, Valkey, S3, Celery,
-one worker), from the first claim to the last commit, against the same requests given straight to the engine
-in this process before and after. Prints the ratio and keeps it in benchmarks/results/pipeline.json.
+`python -m benchmarks.pipeline [--jobs 200]` measures articles in `pressroom run` (Postgres, Valkey, S3,
+Celery, one worker) from the first claim to the last commit. Before and after that, it gives the same requests
+directly to the engine in this process. It prints the ratio and stores it in benchmarks/results/pipeline.json.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class _Recorder:
 
 
 def record(language_model: LanguageModel, briefs: Path, places: int) -> list[list[Step]]:
-    """Return every job's requests, which are recorded by running the kind with the engine."""
+    """Run the kind with the engine, and return the recorded requests of every job."""
     kind = load_kind("article")
     settings = kind.settings_type().model_dump(mode="json")
     lines = [line for line in read_lines(briefs, kind) if isinstance(line, Accepted)]
@@ -102,7 +102,7 @@ def record(language_model: LanguageModel, briefs: Path, places: int) -> list[lis
 
 
 def replay(language_model: LanguageModel, jobs: Sequence[Sequence[Step]], places: int) -> tuple[float, int]:
-    """Return seconds and new tokens of the requests alone, without any work between them."""
+    """Send the requests without any work between them; return the seconds and the number of new tokens."""
     waiting: Iterator[tuple[int, Sequence[Step]]] = iter(enumerate(jobs))
     lock, done = threading.Lock(), threading.Semaphore(0)
     new_tokens = [0]

@@ -2,9 +2,9 @@
 
 `python -m benchmarks.ranking --recbole WHEEL_OR_FOLDER [--embedder NAME] [--only PART] [--users N]` reads the
 data set from the downloaded wheel of recbole 1.2.1. Quality is measured on 80/20 random splits with all
-ratings implicit and k = 10, for the blend with weights chosen by a second split inside each training part and
-with the defaults. Temporal and leave-last-one-out splits are measured as well, and a tenth of the items held
-out entirely. The figures are printed and stored in benchmarks/results/ranking.json.
+ratings implicit and k = 10, for the blend with its default weights and with weights chosen by a second split
+inside each training part. Temporal splits, leave-last-one-out splits, and a tenth of the items, held out
+entirely, are measured as well. The figures are printed and stored in benchmarks/results/ranking.json.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ AIMS = {"ndcg": 0.441, "recall": 0.242}
 """Targets: the results of EASE with lambda 200 on this split, measured earlier."""
 
 INNER = Split(SplitKind.RANDOM, 0.1)
-"""Split of the training part; the rest is nearly as dense as the whole, on which the best ridge depends."""
+"""Split of the training part. Its rest is nearly as dense as the whole; the best ridge depends on density."""
 
 GRID = tuple(
     {"ease_lambda": ridge, "rank": rank, "low_rank_weight": weight}
@@ -97,7 +97,7 @@ def main() -> None:
 
 
 def read_movielens(source: Path) -> tuple[tuple[Item, ...], Log]:
-    """Return items and log; the process exits with status 2 if they are missing."""
+    """Return the items and the log; exit with status 2 if they are missing."""
     names = (f"{FOLDER}/ml-100k.inter", f"{FOLDER}/ml-100k.item")
     try:
         if source.is_dir():
@@ -146,7 +146,7 @@ def _log(text: str) -> Log:
 
 
 def embed(items: tuple[Item, ...], model: str) -> ItemVectors:
-    """Return the items' vectors by an installed model."""
+    """Return the items' vectors, which an installed model computes."""
     from benchmarks.linking_vectors import Embedder
 
     texts = [text_of(item) for item in items]
@@ -179,7 +179,7 @@ def measure_quality(items: tuple[Item, ...], log: Log, vectors: ItemVectors | No
 
 
 def choose(items: tuple[Item, ...], log: Log, seed: int) -> RankingSettings:
-    """Return the settings of the grid with the best NDCG on a split inside the training part of a split."""
+    """Return the settings of GRID with the best NDCG on INNER, within the training part of a random split."""
     known = log_of(blocks_of(log, ~held_out(log, RANDOM, seed)))
     candidates = [RankingSettings().model_copy(update=weights) for weights in GRID]
     ndcgs = [

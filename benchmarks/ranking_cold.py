@@ -1,4 +1,4 @@
-"""Measures ranking of items without interactions: a tenth of MovieLens-100k, held out with all ratings."""
+"""Measures the ranking of items without interactions: a tenth of MovieLens-100k, with ratings held out."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _RESAMPLES = 2000
 
 
 def measure_cold(items: Sequence[Item], log: Log, vectors: ItemVectors | None) -> dict[str, object]:
-    """Compare lists of held-out items only with random draws, and count held-out items on ordinary lists."""
+    """Compare lists of only held-out items with random draws, and count held-out items in ordinary lists."""
     return {
         "aim": f"hit rate at least {AIM:g} times random",
         "hit_rate": "share of the held-out ratings whose item is among ten; random: any ten held-out items",

@@ -30,7 +30,7 @@ USERS_A_BLOCK = 1000
 USERS_AT_ONCE = 250
 TOP = 100
 AIM = 1000.0
-"""Target in users per second and process, for candidates and the 100 best of them."""
+"""Target in users per second and process, for finding the candidates and the 100 best of them."""
 _COMPARED_BLOCKS = 10
 
 RULES = Rules(
@@ -46,7 +46,7 @@ ResultT = TypeVar("ResultT")
 
 @dataclass(frozen=True, slots=True)
 class SyntheticBlocks:
-    """Blocks that are generated again for each iteration, so that none stays in memory."""
+    """Synthetic user blocks, generated anew in each iteration, so that none of them stays in memory."""
 
     num_blocks: int
     item_ids: tuple[str, ...]
@@ -121,7 +121,7 @@ class Clock:
 
 
 def measure_speed(num_users: int) -> dict[str, object]:
-    """Fit and rank all blocks, and measure single stages and plain SciPy in turn on some of them."""
+    """Fit and rank all blocks; on some of them, measure single stages and plain SciPy in turn."""
     blocks = SyntheticBlocks.of(max(1, num_users // USERS_A_BLOCK))
     items = synthetic_items(blocks.item_ids)
     settings = RankingSettings()

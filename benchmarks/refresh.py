@@ -1,9 +1,10 @@
-"""What a refresh costs: everything, then with 1% of the users changed, then with nothing changed.
+"""Measures the cost of a refresh: for all users, with 1% of the users changed, and with nothing changed.
 
-`python -m benchmarks.refresh [--users 200] [--items 300]`: the invented shop with a text for each user, so
-that tokens follow users; services, worker and models of its own, warm before the first measurement. Then
-the demo's shape (5,000 users, 2,000 items, texts for segments), where ranking is the larger part. Prints
-tokens and seconds from first claim to last commit, with their shares of the full run, and keeps them in
+`python -m benchmarks.refresh [--users 200] [--items 300]` measures the invented shop in two shapes: with a
+text for each user, so that the tokens are proportional to the users, and in the demo's shape (5,000 users,
+2,000 items, texts for segments), where ranking takes more of the time. The command starts its own services
+and worker, whose models are warm before the first measurement. It prints tokens and seconds from the first
+claim to the last commit, with their shares of the full run, and stores them in
 benchmarks/results/refresh.json.
 """
 
@@ -146,7 +147,7 @@ def stage_seconds(machine: OneMachine, batch_id: UUID) -> dict[str, float]:
 
 
 def report(what: str, rounds: dict[str, Round]) -> dict[str, dict[str, float]]:
-    """Print the rounds of a shape, and return tokens and seconds as shares of the full run."""
+    """Print the rounds of one shape; return their tokens and seconds as shares of the full run."""
     full = rounds["full"]
     whole = full.take_in_seconds + full.seconds
     shares = {}

@@ -1,12 +1,12 @@
-"""The whole path of documents against the bare classifier: the same texts, the same model, in one run.
+"""Compares the whole pipeline of documents with the classifier alone: the same texts and model, in one run.
 
-`python -m benchmarks.sentiment [--documents 20000] [--rounds 3]`: documents through a monitor (read,
-deduplicate, link, classify, store, aggregate), workers already warm, between two runs of the bare encoder
-over the same rows in batches by length. Then the same file again with one document in a hundred new: first
-the newest ones, as when a file has grown, then others, scattered over its ninety days, so that every series
-is computed anew. Each round begins with nothing; printed are the medians of the rounds.
+`python -m benchmarks.sentiment [--documents 20000] [--rounds 3]` sends documents through a monitor (read,
+deduplicate, link, classify, store, aggregate) with warm workers. Before and after that, it runs the encoder
+alone over the same rows, in batches by length. Then it reads the same file twice with 1% more documents:
+first with newer ones, as when a file has grown, then with others, scattered over its ninety days, so that
+every series is computed anew. Each round begins with an empty home; the medians of the rounds are printed.
 
-`--alone` leaves the bare classifier out and prints the memory of one long batch (`--documents 100000`).
+`--alone` skips the encoder alone and prints the memory of one long batch (`--documents 100000`).
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ from workers.settings import DEFAULT_CLASSIFIER, Settings
 PROFILE = "classifier"
 OWN = {"embedder": None, "summarizer": None, "reports": "none"}
 BLOCK = MAX_BLOCK_DOCUMENTS
-"""Rows per request to the bare encoder, as in a job."""
+"""Number of rows per request to the encoder alone, as in a job."""
 
 
 POLL_SECONDS = 0.5
@@ -83,7 +83,7 @@ class Round:
 
 
 def bare_seconds(encoder: EncoderModel, pairs: Sequence[TextPair]) -> float:
-    """Tokenise and classify everything, with one request per block and all requests in flight at once."""
+    """Return the seconds to tokenise and classify all pairs, with all requests of BLOCK rows in flight."""
     begun_at = time.perf_counter()
     futures = []
     for number, start in enumerate(range(0, len(pairs), BLOCK)):
@@ -112,7 +112,7 @@ def wait_until_ready(machine: OneMachine) -> None:
 
 
 def run_round(machine: OneMachine, path: Path, watch: Path, settings: Settings) -> Round:
-    """Submit a file and wait until its batch ends."""
+    """Submit a file, wait until its batch ends, and return the figures."""
     store = open_store(machine.urls.s3_url)
     memory, done = Memory(), threading.Event()
     watcher = threading.Thread(target=_watch_memory, args=(machine.worker_pids[0], memory, done))
@@ -179,7 +179,7 @@ def _shared(processes: Iterable[psutil.Process]) -> int:
 
 
 def run_bare(models: Path, pairs: Sequence[TextPair]) -> float:
-    """Open the bare classifier and return the seconds that it takes."""
+    """Open the classifier alone and return the seconds that it takes for all pairs."""
     encoder = open_bare(models)
     try:
         return bare_seconds(encoder, pairs)
@@ -270,7 +270,7 @@ def report(files: Files, bare: Sequence[float], rounds: Sequence[Rounds]) -> Non
 
 
 def print_others(rounds: Sequence[Rounds]) -> None:
-    """Print the end of both reports."""
+    """Print the figures with which both reports end: repeated runs and memory."""
     for name, again in _again(rounds).items():
         print(f"1% {name:<13} {again['seconds']:8.2f} s, {again['share']:.1%} of the first run")
     peaks = ", ".join(f"{name.split('_')[0]} {value / 1e6:.0f} MB" for name, value in _peaks(rounds).items())

@@ -1,4 +1,4 @@
-"""Makes the documents for benchmarks.sentiment, and the pairs that its jobs give to the classifier."""
+"""Makes the documents for benchmarks.sentiment, and the text pairs that its jobs pass to the classifier."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SPAN = timedelta(days=90)
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """Files to read, and the pairs that the jobs give to the classifier."""
+    """Files for the monitor to read, and the text pairs that the jobs pass to the classifier."""
 
     first: Path
     grown: Path
@@ -36,7 +36,7 @@ class Files:
 
 
 def make_documents(number: int) -> list[dict[str, str]]:
-    """Return distinct headlines of invented companies, over ninety days."""
+    """Return documents with distinct headlines about invented companies, dated within ninety days."""
     rng = Random(0)
     rows: list[dict[str, str]] = []
     seen: set[str] = set()
@@ -61,7 +61,7 @@ def write_documents(path: Path, rows: Sequence[dict[str, str]]) -> None:
 
 
 def companies(path: Path) -> Watchlist:
-    """Return the demo's companies without its topics, so that linking needs only names and no other model."""
+    """Write and return the demo's watch list without topics, so that linking needs names, but no model."""
     path.write_text(watchlist_toml())
     watchlist = read_watchlist(path).watchlist
     kept = tuple(entity for entity in watchlist.entities if entity.kind is EntityKind.COMPANY)
@@ -75,7 +75,7 @@ def companies(path: Path) -> Watchlist:
 
 
 def pairs_of(rows: Sequence[dict[str, str]], watchlist: Watchlist) -> list[TextPair]:
-    """Return the distinct pairs that the jobs give to the classifier."""
+    """Return the distinct text pairs that the jobs pass to the classifier."""
     linker = Linker(watchlist)
     pairs: dict[TextPair, None] = {}
     for row in rows:
@@ -87,7 +87,7 @@ def pairs_of(rows: Sequence[dict[str, str]], watchlist: Watchlist) -> list[TextP
 
 
 def make_files(folder: Path, num_documents: int) -> Files:
-    """Write a file and two versions of it with more documents; only the pairs stay in memory."""
+    """Write a file of documents and two versions of it with more documents; keep only the pairs in memory."""
     rows = make_documents(num_documents)
     num_changed = int(num_documents * CHANGED)
     more = make_documents(num_documents + 2 * num_changed)[num_documents:]

@@ -30,7 +30,7 @@ COMMANDS = (
 
 
 def measure(checkout: Path, command: str) -> tuple[float, float]:
-    """Return the seconds from start to end, and the peak of resident memory in MB."""
+    """Run a command; return the seconds from start to end, and its peak resident memory in MB."""
     begun = time.perf_counter()
     child = subprocess.Popen(
         [sys.executable, "-m", "pressroom", *command.split()],

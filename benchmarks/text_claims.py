@@ -1,8 +1,8 @@
-"""Finds what a text claims about goods of the demo shop, and checks that their rows support it.
+"""Finds the claims of a text about goods of the demo shop, and checks that the goods' rows support them.
 
-This module shares no code with Pressroom's own checks and works the other way round. Those allow a closed
-list of words; this one looks for every colour, material, maker, category, size and feature of the shop, and
-for a list of claims that shops like to make.
+This module shares no code with Pressroom's own checks and works the other way round. Those checks allow a
+closed list of words; this module looks for every colour, material, maker, category, size and feature of the
+shop, and for a list of claims that shops often make.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ _SAYS_NOTHING = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Lie:
-    """A statement of a text that its row does not support."""
+    """A claim of a text that the row of its item does not support."""
 
     sentence: str
     said: str
@@ -88,7 +88,7 @@ class Lie:
 
 
 class ShopVocabulary:
-    """All words that say something about any item of the shop."""
+    """All words that state a property of some item of the shop."""
 
     def __init__(self, rows: Iterable[Row]) -> None:
         self._words = set(CLAIMS | HUES | STUFFS)
@@ -97,7 +97,10 @@ class ShopVocabulary:
         self._words -= _SAYS_NOTHING
 
     def lies(self, text: str, rows: Sequence[Row], *, because: str | None = None) -> Iterator[Lie]:
-        """Yield statements that the rows do not support; `because` may be mentioned, but only as a name."""
+        """Yield claims that the rows do not support; names in `because` may only be mentioned as the reason.
+
+        Texts mention them as in "because of NAME" or "interest in NAME".
+        """
         text = text.lower()
         for name in sorted(filter(None, _names_of(because)), key=len, reverse=True):
             text = text.replace(f"interest in {name}", "interest").replace(f"because of {name}", "because")
@@ -143,7 +146,7 @@ def words_of(row: Row) -> set[str]:
 
 
 def unlisted_words(texts: Iterable[str], rows: Sequence[Row]) -> set[str]:
-    """Return the words of the texts that are in no row, for a reader to go through."""
+    """Return the words of the texts that occur in no row, for a person to check."""
     return {word for text in texts for word in _words(text)} - _words(
         " ".join(v for r in rows for v in r.values())
     )

@@ -1,10 +1,10 @@
 """Measures texts about the demo shop: how many the model writes, what they cost, and whether they are true.
 
-`python -m benchmarks.text_facts [--texts 500] [--show 10]`: half of the texts about one item, half about
-three that head a segment, by the engine as a worker runs it. What is published is then checked against the
-rows by benchmarks/text_claims.py, which shares no code with the product's own checks, and lies are planted to
-see that it finds them. Keeps benchmarks/results/text_facts.json; exit 1 if a published text states
-what a row lacks.
+`python -m benchmarks.text_facts [--texts 500] [--show 10]` writes texts with the engine as a worker runs it:
+half of them about one item, half about three items, as for a segment. The published texts are checked against
+the rows by benchmarks/text_claims.py, which shares no code with the product's own checks; planted lies show
+whether it finds them. The result is stored in benchmarks/results/text_facts.json. The exit status is 1 if a
+published text states something that its rows do not support.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ SHARED_CATEGORY = 0.6
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A text with its request and the shop's rows of its items."""
+    """A text with its request and with its items' rows in the catalogue of the shop."""
 
     request: TextRequest
     rows: tuple[Row, ...]
@@ -58,7 +58,10 @@ class Sample:
 
 
 class BareInference:
-    """Calls the engine directly and counts; it has the part of Inference that texts use. Thread-safe."""
+    """The part of Inference that texts use. Thread-safe.
+
+    It calls the engine directly, and counts calls and tokens.
+    """
 
     def __init__(self, model: LanguageModel) -> None:
         self._model = model
@@ -82,7 +85,7 @@ class BareInference:
 def make_requests(
     rows: Sequence[Row], number: int, policy: TextPolicy
 ) -> list[tuple[TextRequest, tuple[Row, ...]]]:
-    """Return requests of items and segments in turn, from a seed; half of the items have a reason."""
+    """Return requests for items and segments in turn, drawn with a seed; half of the items have a reason."""
     draw = random.Random(SEED)
     categories = sorted({row["category"] for row in rows})
     requests = []
@@ -104,7 +107,7 @@ def make_requests(
 
 
 def item_of(row: Row) -> Item:
-    """Return the row as an item, as ingest makes it."""
+    """Return the item that ingest makes from the row."""
     names = ("brand", "line", "material", "colour", "size", "cut")
     return Item(
         id=row["id"],
@@ -123,7 +126,7 @@ def write_all(
     inference: BareInference,
     places: int,
 ) -> list[Sample]:
-    """Write all texts, as many at a time as a worker holds jobs."""
+    """Write all texts, with as many at a time as a worker has jobs."""
     template_sha256 = text_template(policy).identity.sha256
 
     def write(job: tuple[TextRequest, tuple[Row, ...]]) -> Sample:
@@ -136,7 +139,7 @@ def write_all(
 
 
 def num_false(written: Sequence[Sample], vocabulary: ShopVocabulary) -> int:
-    """Print the published texts that state something a row lacks, and return their number."""
+    """Print the published texts that state something their rows do not support, and return their number."""
     false = 0
     for each in written:
         lies = [
@@ -183,7 +186,7 @@ def _swapped(text: str, row: Row, one: str, other: str) -> str:
 
 
 def report(written: Sequence[Sample], inference: BareInference, seconds: float) -> dict[str, object]:
-    """Return shares, attempts and cost."""
+    """Return figures on the texts: their number by origin, tries, problems, tokens and seconds."""
     by_scope: dict[str, object] = {}
     for name, texts in (
         ("item", [each.text for each in written if len(each.rows) == 1]),
@@ -218,7 +221,7 @@ def _kind_of(problem: str) -> str:
 
 
 def show(written: Sequence[Sample]) -> None:
-    """Print texts for a reader."""
+    """Print the texts for a person to read."""
     for each in written:
         print(" / ".join(", ".join(map(str, item.row.values())) for item in each.request.items))
         print(f"  [{each.text.origin}] {each.text.headline}\n  {each.text.blurb}\n  {each.text.reason}\n")

@@ -53,10 +53,10 @@ class WorkItem:
 def article_workload(
     tokenizer: Tokenizer, num_prompts: int = NUM_PROMPTS, seed: int = SEED
 ) -> tuple[WorkItem, ...]:
-    """Return the workload's items, which depend only on tokenizer and arguments.
+    """Return the workload's items, which depend only on the tokenizer and the arguments.
 
-    Prompts are the chat template's output with the end of the guide cut out, so that exactly 220 tokens are
-    shared, and with as many keywords as the prompt's length requires, which is drawn.
+    A prompt is the output of the chat template. The end of the guide is cut out, so that exactly 220 tokens
+    are shared. The length of a prompt is random, and its brief gets as many keywords as the length requires.
     """
     draw = random.Random(seed)
     shared = _encode(tokenizer, "")

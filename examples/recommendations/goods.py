@@ -39,7 +39,7 @@ class Good:
 def make_goods(number: int, random: Random, *, last_day: date) -> list[Good]:
     """Return `number` items, spread evenly over wares, makers and lines.
 
-    A model comes in up to three variants of colour and size.
+    A model has up to three variants, which differ in colour and size.
     """
     goods: list[Good] = []
     taken: set[tuple[str, str]] = set()
@@ -51,7 +51,7 @@ def make_goods(number: int, random: Random, *, last_day: date) -> list[Good]:
             continue
         taken.add((f"{brand.name} {line}", ware.noun))
         goods += _model(ware, brand, line, random, last_day)[: number - len(goods)]
-    random.shuffle(goods)  # otherwise the number would reveal the kind of item
+    random.shuffle(goods)  # otherwise an item's number would reveal its category
     for position, good in enumerate(goods):
         good.row["id"] = f"W{10_000 + position}"
     return goods
@@ -95,7 +95,7 @@ def _model(ware: Ware, brand: Brand, line: str, random: Random, last_day: date) 
 
 
 def describe(ware: Ware, brand: Brand, line: str, material: str, features: list[str], random: Random) -> str:
-    """Return two to four sentences that state nothing beyond the row."""
+    """Return two to four sentences about an item, which state only facts from its catalogue row."""
     noun, is_plural = ware.noun.lower(), ware.noun.endswith("s") and not ware.noun.endswith("ss")
     uses = random.sample(ware.uses, min(2, len(ware.uses)))
     made = {

@@ -1,4 +1,4 @@
-"""Properties of materials that hold for everything that is made of them."""
+"""Properties of materials, which are true of every item made of them."""
 
 from __future__ import annotations
 

@@ -3,8 +3,9 @@
     python -m examples.recommendations.shop --out DIR [--users 5000] [--items 2000] [--seed 1]
 
 writes DIR/catalogue.csv, DIR/interactions.csv and DIR/refresh.toml. The same options give the same files.
-With --next-day the log has one more day, on which 1% of the shoppers came by; with --change-price
-[ID[=PRICE]] one item (the one that is bought most, a tenth cheaper) has another price. Nothing else differs.
+With --next-day, the log has one more day, on which 1% of the shoppers visit the shop. With --change-price
+[ID[=PRICE]], one item has another price; by default, the item that is bought most gets a tenth cheaper.
+Nothing else differs.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from examples.recommendations.shoppers import Event, make_log, make_shoppers, vi
 CATALOGUE, INTERACTIONS, REFRESH = "catalogue.csv", "interactions.csv", "refresh.toml"
 
 LAST_DAY = date(2025, 6, 30)
-"""Fixed, so that the same seed gives the same files on any day."""
+"""Last day of the log; it is fixed, so that the same seed gives the same files on any day."""
 
 MAX_ITEMS = 8_000
 """Maximum number of items; makers and lines allow about 14,000 combinations."""
@@ -42,7 +43,7 @@ def write_shop(
     next_day: bool = False,
     change_price: str | None = None,
 ) -> tuple[list[Good], list[Event]]:
-    """Write the three files, and return the goods and events in them."""
+    """Write the three files of the shop, and return the goods and events in them."""
     goods = make_goods(num_items, Random(seed), last_day=LAST_DAY)
     shoppers = make_shoppers(num_users, Random(seed + 1))
     events = make_log(shoppers, goods, Random(seed + 2), last_day=LAST_DAY)

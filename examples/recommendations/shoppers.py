@@ -1,4 +1,4 @@
-"""Makes the log: shoppers with tastes who visit the shop for months, look at items and buy some."""
+"""Makes the log: for months, shoppers with different tastes visit the shop, look at items and buy some."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Shopper:
 
 
 def make_shoppers(number: int, random: Random) -> list[Shopper]:
-    """Return `number` shoppers; most come a few times, and some every week."""
+    """Return `number` shoppers, most of whom visit the shop a few times, and some every week."""
     shoppers = []
     for position in range(number):
         is_new = random.random() < _NEWCOMERS
@@ -76,7 +76,7 @@ def make_shoppers(number: int, random: Random) -> list[Shopper]:
 def make_log(
     shoppers: Sequence[Shopper], goods: Sequence[Good], random: Random, *, last_day: date
 ) -> list[Event]:
-    """Return all events of the months up to this day, in order of time."""
+    """Return all events of the NUM_DAYS days up to `last_day`, in chronological order."""
     shelves = _shelves(goods)
     begin = last_day - timedelta(days=NUM_DAYS - 1)
     events: list[Event] = []
@@ -92,7 +92,7 @@ def make_log(
 def visits_of_day(
     shoppers: Sequence[Shopper], goods: Sequence[Good], day: date, share: float, random: Random
 ) -> list[Event]:
-    """Return the events of one more day, on which this share of the shoppers visits the shop."""
+    """Return the events of one more day, on which the given share of the shoppers visits the shop."""
     shelves = _shelves(goods)
     chosen = random.sample(shoppers, round(len(shoppers) * share))
     events = [event for shopper in chosen for event in visit(shopper, shelves, day, random)]
@@ -102,7 +102,7 @@ def visits_of_day(
 def visit(
     shopper: Shopper, shelves: Mapping[str, Sequence[Good]], day: date, random: Random
 ) -> Iterator[Event]:
-    """Yield the events of one session, which covers some goods of one or more categories."""
+    """Yield the events of one session, in which a shopper views goods of one or more categories."""
     at = datetime.combine(day, time(), tzinfo=UTC) + timedelta(seconds=_second(random))
     category = random.choices(list(shopper.categories), list(shopper.categories.values()))[0]
     if random.random() < _IDLE:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Ware:
-    """A kind of goods; an item has a kind, a maker, a material, a colour and a size."""
+    """A type of goods, such as a tent, and the properties that its items may have."""
 
     noun: str
     category: str
@@ -20,7 +20,7 @@ class Ware:
     sizes: tuple[str, ...]
     """Sizes as written in a title; "" for goods of a single size."""
     colours: str
-    """Key of makers.COLOURS."""
+    """Key of the possible colours in makers.COLOURS."""
     uses: tuple[str, ...]
     features: tuple[str, ...]
     """Possible features; each is true only of the items that list it."""

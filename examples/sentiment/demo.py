@@ -2,8 +2,8 @@
 
     python -m examples.sentiment.demo --out DIR [--seeds 3]
 
-writes the page and the reports of the first feed into DIR. Every feed is replayed day by day, and the alerts
-are scored by the turns that were planted in it, which no detector has seen.
+writes the page and the reports of the first feed to DIR. Every feed is replayed day by day, and the alerts
+are scored against the turns that were planted in the feed, which no detector has seen.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
     python -m examples.sentiment.feed --seed 1 --out DIR
 
-writes DIR/feed.jsonl (documents in the order in which they arrive), DIR/watchlist.toml, and DIR/events.jsonl:
-the planted turns, for scoring alone. The same seed gives the same files.
+writes DIR/feed.jsonl (documents in the order in which they arrive), DIR/watchlist.toml, and DIR/events.jsonl
+(the planted turns, which are only used for scoring). The same seed gives the same files.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class _Arrival:
 
 
 def make_feed(seed: int) -> tuple[list[dict[str, object]], list[Event]]:
-    """Return the rows in order of arrival, including bad ones, and the planted turns."""
+    """Return the rows of the feed in order of arrival, including faulty ones, and the planted turns."""
     random = Random(seed)
     lives, events = make_lives(random)
     arrivals = [arrival for life in lives for arrival in _documents(life, random)]
@@ -51,7 +51,7 @@ def make_feed(seed: int) -> tuple[list[dict[str, object]], list[Event]]:
 
 
 def watchlist_toml() -> str:
-    """Return the watch list, which is the same for every feed."""
+    """Return the watch list as TOML; it is the same for every feed."""
     lines = ['name = "demo"']
     for company in names.COMPANIES:
         lines += [
@@ -74,7 +74,7 @@ def watchlist_toml() -> str:
 
 
 def write_feed(seed: int, folder: Path) -> tuple[int, list[Event]]:
-    """Write the three files; return the number of rows and the turns."""
+    """Write the three files of a feed; return the number of its rows and its planted turns."""
     rows, events = make_feed(seed)
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / FEED).open("w", encoding="utf-8") as lines:
@@ -88,7 +88,7 @@ def write_feed(seed: int, folder: Path) -> tuple[int, list[Event]]:
 
 
 def event_row(event: Event) -> dict[str, str]:
-    """Return a planted turn as `pressroom monitor backtest --events` reads it."""
+    """Return a planted turn in the form that `pressroom monitor backtest --events` reads."""
     return {
         "entity_id": event.entity_id,
         "kind": event.turn.value,

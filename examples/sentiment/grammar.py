@@ -18,7 +18,7 @@ _TAILS = ("", "", " (Adds details)", " - {source}", " More to follow.")
 
 
 def company_news(company: Company, mood: str, random: Random) -> tuple[str, str]:
-    """Return a headline and a body: an opening and one to four sentences."""
+    """Return a headline and a body, which has an opening and one to four more sentences."""
     slots = _slots(random, company=company)
     headline = _fill(random.choice(phrases.HEADLINES[mood]), slots, random)
     number = random.choices((1, 2, 3), (3, 5, 4))[0]
@@ -37,7 +37,7 @@ def company_post(company: Company, mood: str, random: Random) -> str:
 
 
 def joint_news(first: Company, second: Company, moods: tuple[str, str], random: Random) -> tuple[str, str]:
-    """Return a document about two companies, each with its own mood."""
+    """Return the headline and body of a document about two companies, each with its own mood."""
     clauses = []
     for company, mood in zip((first, second), moods, strict=True):
         slots = _slots(random, company=company) | {"C": company.name}
@@ -71,7 +71,7 @@ def noise(random: Random) -> str:
 
 
 def followup(headline: str, body: str, source: str, random: Random) -> tuple[str, str]:
-    """Return the same news as another news agency repeats it."""
+    """Return the headline and body of the same news in the version of another news agency."""
     tail = random.choice(_TAILS).replace("{source}", source)
     return random.choice(_FOLLOWUPS) + headline, body + tail
 

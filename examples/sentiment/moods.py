@@ -16,7 +16,7 @@ NUM_DAYS = 182
 """Length of the feed: half a year from a Monday, with more than three months before the first turn."""
 
 EARLIEST_TURN = 112
-"""Day before which no turn is planted, since the rules compare with up to twelve weeks."""
+"""First day on which a turn may be planted; the rules compare with up to twelve weeks of history."""
 
 _WEEKDAY_RATES = (1.1, 1.25, 1.2, 1.15, 1.0, 0.22, 0.28)
 _QUIET_DAYS = range(112, 124)
@@ -45,7 +45,7 @@ class Event:
 
 @dataclass(slots=True, kw_only=True)
 class Life:
-    """The days of one entity: expected number of documents, and probabilities of the three moods."""
+    """The news of one entity by day: the expected number of documents, and the odds of the three moods."""
 
     entity_id: str
     rates: list[float]
@@ -54,7 +54,7 @@ class Life:
 
 
 def make_lives(random: Random) -> tuple[list[Life], list[Event]]:
-    """Return a life for each company and topic, with two turns of each kind among the companies."""
+    """Return a Life for each company and topic, with two planted turns of each kind among the companies."""
     lives = [_life(company.id, random, is_topic=False) for company in COMPANIES]
     lives += [_life(topic.id, random, is_topic=True) for topic in TOPICS]
     busy = [life for life in lives[: len(COMPANIES)] if sum(life.rates) / NUM_DAYS >= 0.9]

@@ -1,4 +1,4 @@
-"""A kind with two inputs: how each text of one table differs from the text with the same id in another."""
+"""A kind with two inputs: it compares each text of one table with the text of the same id in another."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class CompareKind(Kind[ComparePayload]):
     describer = "compare:CompareDescriber"
 
     def run(self, payload: ComparePayload, context: Context) -> Result:  # noqa: ARG002
-        """Write the difference."""
+        """Write a unified diff of the two versions."""
         lines = list(
             difflib.unified_diff(payload.before.splitlines(), payload.after.splitlines(), "before", "after")
         )
@@ -83,8 +83,8 @@ def read_pairs(source: IntakeSource) -> IntakePlan:
 
 
 class CompareDescriber(Describer):
-    """What `pressroom show` says about a comparison."""
+    """Describes a comparison for `pressroom show`."""
 
     def describe_job(self, detail: JobDetail) -> Iterable[tuple[str, str]]:
-        """Yield whether the text has changed."""
+        """Yield a line that states whether the text has changed."""
         yield "text", "has changed" if detail.result.metrics.get("has_changed") else "is the same"

@@ -1,4 +1,4 @@
-"""A kind of one module: the most frequent words of a text. It asks no model."""
+"""A kind in one module: it lists the most frequent words of a text, and uses no model."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from jobs.kind import Artifact, Context, Kind, Result
 
 
 class TallyPayload(BaseModel):
-    """One row of a table. Intake quotes the descriptions where a cell is wrong."""
+    """One row of a table. Error messages about a cell quote the description of its field."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -21,7 +21,7 @@ class TallyPayload(BaseModel):
 
 
 class TallySettings(BaseModel):
-    """What a batch fixes for all its rows."""
+    """Settings of a batch, which are the same for all its rows."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -37,7 +37,7 @@ class TallyKind(Kind[TallyPayload]):
     settings_type = TallySettings
 
     def run(self, payload: TallyPayload, context: Context) -> Result:
-        """Count. A text without a word fails for good."""
+        """Count the words of a text. A text without words fails permanently."""
         time.sleep(TallySettings.model_validate(context.settings).seconds)
         words = Counter(payload.text.lower().split())
         if not words:

@@ -1,1 +1,1 @@
-"""A kind with a table, two stages, a port and a command: the terms of a set of texts."""
+"""A kind with a table, two stages, a port and a command. It lists the terms of a set of texts."""

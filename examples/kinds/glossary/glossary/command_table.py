@@ -1,4 +1,4 @@
-"""The command of the kind, as data, so that help lists it without loading anything else."""
+"""The kind's command, declared as data, so that help lists it without loading its code."""
 
 from __future__ import annotations
 

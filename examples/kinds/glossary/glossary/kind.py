@@ -1,4 +1,4 @@
-"""A kind that finds the terms of a set of texts: it counts them text by text and records them one by one."""
+"""A kind that lists the terms of a set of texts: it first counts them per text, then records each term."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TERM = re.compile(r"[^\W\d_][\w-]{3,}")
 
 
 class GlossaryPayload(BaseModel):
-    """A text of the table; in the second stage a term."""
+    """A text of the table in the first stage, a term in the second."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -27,7 +27,7 @@ class GlossaryPayload(BaseModel):
 
 
 class GlossarySettings(BaseModel):
-    """Settings that a batch fixes for all its jobs."""
+    """Settings of a batch, which are the same for all its jobs."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -42,7 +42,7 @@ class TermCounts(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class TermRecord:
-    """A row for the kind's own table."""
+    """A term to add to the kind's own table."""
 
     term: str
     number: int

@@ -1,4 +1,4 @@
-"""Terms that earlier batches have recorded: the port that jobs read them through, and their writer."""
+"""Terms that batches have recorded: the port through which jobs read them, and the writer of new ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table of the kind."""
+"""The kind's table of terms."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from db.tables import Base
 
 
 class TermRow(Base):
-    """How often a term has been recorded in all batches together."""
+    """A term, and how often it has been recorded in all batches together."""
 
     __tablename__ = "glossary_terms"
 

@@ -1,4 +1,4 @@
-"""The terms that were noted."""
+"""Create the table of recorded terms."""
 
 from __future__ import annotations
 
