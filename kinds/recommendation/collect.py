@@ -23,7 +23,7 @@ from kinds.recommendation.recommender import RecommenderSources
 from kinds.recommendation.release import ReleaseManifest
 
 MAX_REJECTED_LISTED = 10_000
-"""Rejected rows that are listed individually; all are counted."""
+"""Maximum number of rejected rows that are listed individually; all are counted."""
 
 
 class _RejectedRows:
@@ -44,7 +44,7 @@ class _RejectedRows:
 
 
 def collect(settings: RecommendationSettings, context: Context) -> Result:
-    """Ingest the files. Raises FileRejectedError, ConfigurationError, and what the ports raise."""
+    """Ingest the recommender's files. Raises FileRejectedError, ConfigurationError and the ports' errors."""
     sources = settings.sources
     if sources is None:
         raise ConfigurationError(
@@ -97,9 +97,9 @@ def ingest_files(
     now: datetime,
     on_note: OnNote | None = None,
 ) -> tuple[str, Inputs]:
-    """Store the files as resources; return the digest of the inputs, and the inputs.
+    """Store the files as resources; return the digest of the inputs and the inputs themselves.
 
-    Users are divided into as many blocks as the previous release has, so that equal blocks are recognised.
+    The number of blocks starts from that of the previous release, so that unchanged blocks are recognised.
     Raises FileRejectedError, InputDroppedError and StoreError.
     """
     if previous is not None and options.num_blocks is None:
@@ -120,7 +120,7 @@ def ingest_files(
 def gone_items(
     resources: Resources, previous: ReleaseManifest | None, inputs_sha256: str, at: datetime
 ) -> dict[str, str]:
-    """Return the items of the previous release that may no longer be shown, with the reason."""
+    """Return the ids of the previous release's items that may no longer be shown, each with the reason."""
     if previous is None:
         return {}
     now = load_catalogue(resources, inputs_sha256)

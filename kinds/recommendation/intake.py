@@ -11,7 +11,7 @@ from workers.intake import InputMissingError, IntakePlan, IntakeSource
 CATALOGUE = "catalogue"
 INTERACTIONS = "interactions"
 SETTINGS = "settings"
-"""Names of the inputs: the items, the log, and a TOML file with all other settings."""
+"""Names of the three input files: the items, the log, and a TOML file with all other settings."""
 
 
 def read_shop(source: IntakeSource) -> IntakePlan:

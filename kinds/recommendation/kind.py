@@ -1,4 +1,4 @@
-"""The kind `recommendation`: its stages, and what runs them."""
+"""The kind `recommendation`: its stages and the functions that run them."""
 
 from __future__ import annotations
 
@@ -90,16 +90,19 @@ class RecommendationKind(Kind[RecommendationPayload]):
     )
 
     def prompt_prefix(self, payload: RecommendationPayload) -> str:
-        """Return the stage, as texts share their instructions and other stages use no language model."""
+        """Return the stage: all texts begin with the same instructions, and other stages have no prompt."""
         return payload.root.stage
 
     def models(self, model: str, settings: BaseModel, stage: str) -> tuple[str, ...]:
-        """Return both models, so that one worker loads them and divides the device's memory once."""
+        """Return the language model and the embedder, or nothing if the stage needs no engine.
+
+        A worker that gets both at once divides the device's memory only once.
+        """
         own = RecommenderSettings.model_validate(settings, from_attributes=True)
         return tuple(name for name in (model, own.embedder) if name) if stage in ENGINE_STAGES else ()
 
     def run(self, payload: RecommendationPayload, context: Context) -> Result:
-        """Run a job of any stage. Raises what the stage raises."""
+        """Run a job of any stage. Raises the errors of the stage's function."""
         settings = RecommendationSettings.model_validate(context.settings)
         match payload.root:
             case CollectPayload():

@@ -1,4 +1,4 @@
-"""Inputs that jobs of several stages read: resources, parsed once per worker, and earlier runs."""
+"""Inputs of jobs of several stages: resources, which a worker parses only once, and earlier runs."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ PARQUET = "application/vnd.apache.parquet"
 
 
 class RecommenderHistory(Protocol):
-    """Reads committed rows. Each method uses its own connection, and any thread may call it."""
+    """Reads what earlier runs committed. Each method uses its own connection; any thread may call it."""
 
     def now(self) -> datetime:
         """Return the time of the database's clock."""
         ...
 
     def known_texts(self, keys: Sequence[str]) -> frozenset[str]:
-        """Return the keys whose text is written already."""
+        """Return those of the keys whose text has already been written."""
         ...
 
 
@@ -40,12 +40,12 @@ class Catalogue:
 
 
 def read_inputs(body: bytes) -> Inputs:
-    """Return the inputs in a resource."""
+    """Return the inputs from the bytes of their resource."""
     return Inputs.model_validate_json(body)
 
 
 def read_catalogue(body: bytes) -> Catalogue:
-    """Return the catalogue in a resource. Raises what read_catalogue_bytes raises."""
+    """Return the catalogue from the bytes of its resource. Raises the errors of read_catalogue_bytes."""
     items = tuple(read_catalogue_bytes(body))
     return Catalogue(items, {item.id: item for item in items})
 
@@ -61,7 +61,10 @@ def load_catalogue(resources: Resources, inputs_sha256: str) -> Catalogue:
 
 
 def load_previous(resources: Resources, settings: RecommendationSettings) -> ReleaseManifest | None:
-    """Return the release to carry over from, if any. Raises ResourceMissingError or ReleaseMalformedError."""
+    """Return the manifest of the release whose results are reused, or None if there is no such release.
+
+    Raises ResourceMissingError or ReleaseMalformedError.
+    """
     if settings.previous_sha256 is None:
         return None
     return resources.load(settings.previous_sha256, read_manifest)

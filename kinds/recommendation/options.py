@@ -52,9 +52,10 @@ class RecommendationOptions(BaseModel):
     def over(
         self, earlier: Recommender | None, *, settings_file: Path | None, file: FileOptions = AS_FOUND
     ) -> RecommenderFile:
-        """Return the settings file, the earlier run's settings or the defaults, with the options on top.
+        """Return the settings of a run, in which these options override all others.
 
-        Raises RecommenderFileError.
+        All other settings come from the settings file if there is one, else from the earlier run, else from
+        the defaults. Raises RecommenderFileError.
         """
         base = RecommenderFile() if earlier is None else file_of(earlier)
         base = base if settings_file is None else read_recommender_file(settings_file)

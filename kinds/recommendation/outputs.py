@@ -1,4 +1,4 @@
-"""Outputs and records of jobs: later stages and the export read the outputs, the store writes the records."""
+"""Outputs and records of jobs. Later stages and the export read outputs; the store writes records."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class _Output(BaseModel):
 
 
 class CollectOutput(_Output):
-    """The ingested files."""
+    """Output of `collect`: the digest of the ingested files and their counts."""
 
     inputs_sha256: Sha256
     num_items: int
@@ -47,16 +47,16 @@ class CollectOutput(_Output):
 
 
 class EmbedOutput(_Output):
-    """The vectors of some items."""
+    """Output of an `embed` job: the vectors of some items."""
 
     vectors_sha256: Sha256
     num_embedded: int
     num_known: int
-    """Vectors taken over from the previous release."""
+    """Number of vectors that were taken over from the previous release."""
 
 
 class FitOutput(_Output):
-    """The ranking model."""
+    """Output of `fit`: the ranking model and the other resources that ranking needs."""
 
     materials: Materials
     num_blocks: int
@@ -66,7 +66,7 @@ class FitOutput(_Output):
 
 
 class RankOutput(_Output):
-    """The lists of a block of users."""
+    """Output of a `rank` job: the lists of a block of users."""
 
     block: int
     interactions_sha256: Sha256
@@ -74,11 +74,11 @@ class RankOutput(_Output):
     lists_sha256: Sha256
     num_users: int
     num_ranked: int
-    """Users who were ranked; the lists of the others are carried over."""
+    """Number of users who got a new list; the lists of the others are carried over."""
 
 
 class TextPlanOutput(_Output):
-    """The texts that some lists need."""
+    """Output of a `plan_texts` job: the texts that some lists need."""
 
     first_block: int
     text_index_sha256: Sha256
@@ -90,11 +90,11 @@ class TextPlanOutput(_Output):
     why: Mapping[str, int]
     """Number of audiences whose text is rewritten, by reason."""
     changes: tuple[Change, ...]
-    """The first of these changes, as examples."""
+    """The first of these rewritten texts, as examples."""
 
 
 class TextOutput(_Output):
-    """A written text."""
+    """Output of a `texts` job, which has written a text or found it written."""
 
     is_known: bool
     """Whether the text was written for another block's users in the meantime."""
@@ -102,7 +102,7 @@ class TextOutput(_Output):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewText:
-    """A text, by the digest of everything it was written from."""
+    """A new text and its key, the digest of everything it was written from."""
 
     key: str
     audience: str
@@ -115,7 +115,7 @@ class Withdrawal:
 
     recommender_id: UUID
     reasons: Mapping[str, str]
-    """Reasons by item."""
+    """Reason of each withdrawal, by the id of the item."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,13 +23,13 @@ class StagePayload(BaseModel):
 
 
 class CollectPayload(StagePayload):
-    """Read the files that the settings name."""
+    """Payload of the `collect` job, which reads the files that the settings name."""
 
     stage: Literal["collect"] = "collect"
 
 
 class EmbedPayload(StagePayload):
-    """Embed the texts of consecutive items of the catalogue."""
+    """Payload of an `embed` job, which embeds the texts of consecutive items of the catalogue."""
 
     stage: Literal["embed"] = "embed"
     inputs_sha256: Sha256
@@ -39,12 +39,12 @@ class EmbedPayload(StagePayload):
 
 
 class FitPayload(StagePayload):
-    """Fit the ranking model to all interactions."""
+    """Payload of the `fit` job, which fits the ranking model to all interactions."""
 
     stage: Literal["fit"] = "fit"
     inputs_sha256: Sha256
     vectors: tuple[Sha256, ...]
-    """Digests of the vectors of the `embed` jobs."""
+    """Digests of the vectors that the `embed` jobs wrote."""
 
 
 class Materials(StagePayload):
@@ -53,12 +53,12 @@ class Materials(StagePayload):
     inputs_sha256: Sha256
     model_sha256: Sha256
     fitted_inputs_sha256: Sha256
-    """Inputs that the model was fitted to."""
+    """Digest of the inputs that the model was fitted to."""
     vectors_sha256: Sha256 | None
 
 
 class RankPayload(StagePayload):
-    """Rank for one block of users."""
+    """Payload of a `rank` job, which ranks items for one block of users."""
 
     stage: Literal["rank"] = "rank"
     materials: Materials
@@ -66,17 +66,17 @@ class RankPayload(StagePayload):
 
 
 class TextPlanPayload(StagePayload):
-    """Find out which texts these lists need, and which of them are not written yet."""
+    """Payload of a `plan_texts` job, which finds the texts that lists need and that are not written yet."""
 
     stage: Literal["plan_texts"] = "plan_texts"
     materials: Materials
     first_block: int = Field(ge=0, le=2**31)
     lists: tuple[Sha256, ...]
-    """Lists of the first block and the blocks after it."""
+    """Digests of the lists of `first_block` and of the blocks that follow it."""
 
 
 class TextPayload(StagePayload):
-    """Write one text."""
+    """Payload of a `texts` job, which writes one text."""
 
     stage: Literal["texts"] = "texts"
     requests_sha256: Sha256
@@ -85,7 +85,7 @@ class TextPayload(StagePayload):
 
 
 class PublishPayload(StagePayload):
-    """Put the release together."""
+    """Payload of the `publish` job, which assembles the release."""
 
     stage: Literal["publish"] = "publish"
     materials: Materials
@@ -122,8 +122,8 @@ class RecommenderSettings(BaseModel):
     embedder: str | None = None
     """Embedding model for the items' texts; None ranks by behaviour and attributes alone."""
     refit_share: float = Field(default=0.05, ge=0, le=1)
-    """Share of changed users above which the model is fitted again. Otherwise the model is kept, and with it
-    the lists of all other users."""
+    """Share of changed users above which the model is fitted again. Up to this share, the model is kept, and
+    so are the lists of all unchanged users."""
     intake: IntakeOptions = IntakeOptions()
 
 
@@ -133,7 +133,7 @@ class RecommendationSettings(RecommenderSettings):
     recommender: str
     recommender_id: UUID
     as_of: AwareDatetime
-    """Instant by which availability is judged."""
+    """Instant at which availability is judged."""
     language_model: str | None = None
     """Name of the language model, for the manifest; None writes no texts."""
     language_model_digest: str = ""
@@ -144,4 +144,4 @@ class RecommendationSettings(RecommenderSettings):
     plan_only: bool = False
     """Whether the batch only plans and leaves everything published as it is."""
     previous_sha256: Sha256 | None = None
-    """Manifest of the published release, from which everything unchanged is carried over."""
+    """Digest of the manifest of the published release, from which unchanged results are carried over."""

@@ -27,19 +27,19 @@ from kinds.recommendation.release import ReleaseCounts, ReleasedBlock
 from kinds.recommendation.texts.text import TextScope
 
 ITEMS_PER_JOB = 2000
-"""Items per `embed` job, which take an encoder a few seconds on two cores."""
+"""Number of items per `embed` job; an encoder embeds them in a few seconds on two cores."""
 
 Jobs = Iterator[tuple[str, RecommendationPayload]]
 
 
 def plan_embed(context: PlanContext, settings: RecommendationSettings) -> Jobs:
-    """Yield the `embed` jobs, after `collect`."""
+    """Yield the `embed` jobs for the items that `collect` has ingested."""
     for _, collected in context.outputs(CollectOutput, "collect"):
         yield from embed_jobs(collected.inputs_sha256, collected.num_items, settings)
 
 
 def embed_jobs(inputs_sha256: str, num_items: int, settings: RecommendationSettings) -> Jobs:
-    """Yield the first jobs of a batch made from files; without an embedder it starts with `fit_job`."""
+    """Yield the `embed` jobs, each for a range of items; there are none without an embedder."""
     for start in range(0, num_items if settings.embedder else 0, ITEMS_PER_JOB):
         stop = min(start + ITEMS_PER_JOB, num_items)
         payload = EmbedPayload(inputs_sha256=inputs_sha256, start=start, stop=stop)
@@ -52,9 +52,9 @@ def fit_job(inputs_sha256: str, vectors: tuple[str, ...] = ()) -> tuple[str, Rec
 
 
 def plan_fit(context: PlanContext, settings: RecommendationSettings) -> Jobs:
-    """Yield the `fit` job, after `embed`.
+    """Yield the `fit` job for the vectors that the `embed` jobs have computed, or none if a job failed.
 
-    Nothing is fitted unless all vectors are there, because items without one would resemble no other item.
+    A failed job's items would have no vectors, and would therefore resemble no other item.
     """
     vectors = tuple(embedded.vectors_sha256 for _, embedded in context.outputs(EmbedOutput, "embed"))
     collected = [output.inputs_sha256 for _, output in context.outputs(CollectOutput, "collect")]
@@ -74,7 +74,7 @@ def plan_rank(context: PlanContext, settings: RecommendationSettings) -> Jobs:  
 def plan_text_plans(context: PlanContext, settings: RecommendationSettings) -> Jobs:
     """Yield a `plan_texts` job for each block if texts are per user, and otherwise one for all blocks.
 
-    There is none if a list is missing.
+    No job is yielded if the lists of a block are missing.
     """
     if context.num_failed:
         return
@@ -101,7 +101,7 @@ def plan_text_jobs(context: PlanContext, settings: RecommendationSettings) -> Jo
 def plan_publish(context: PlanContext, settings: RecommendationSettings) -> Jobs:
     """Yield the `publish` job, or none if a list or a text plan is missing.
 
-    Texts that failed are counted, and the plain template takes their place.
+    Texts that failed are counted; readers get the plain template instead.
     """
     text_plans = {
         text_plan.first_block: text_plan for _, text_plan in context.outputs(TextPlanOutput, "plan_texts")

@@ -75,7 +75,7 @@ def embed_items(payload: EmbedPayload, settings: RecommendationSettings, context
 
 
 def _refusals(items: Sequence[Item], refused: Mapping[str, Refusal]) -> dict[str, object]:
-    """Return a metric with the items whose text the embedder refuses, which are ranked without it."""
+    """Return a metric with the items whose text the embedder refused; they are ranked without a vector."""
     if not refused:
         return {}
     by_item = {item.id: refused.get(text_digest(text_of(item))) for item in items}
@@ -157,7 +157,10 @@ def _together(resources: Resources, parts: tuple[str, ...]) -> ItemVectors:
 def _changed_share(
     resources: Resources, previous: ReleaseManifest | None, inputs: Inputs, settings: RecommendationSettings
 ) -> float:
-    """Return the share of users changed since the model was fitted; 1 if it cannot be kept anyway."""
+    """Return the share of users changed since the model was fitted.
+
+    It is 1 if the model cannot be kept for another reason.
+    """
     if previous is None or previous.ranking != settings.ranking or previous.fit_version != FIT_VERSION:
         return 1.0
     return changed_share(resources, load_inputs(resources, previous.fitted_inputs_sha256), inputs)
@@ -180,7 +183,7 @@ def changed_share(resources: Resources, before: Inputs, now: Inputs) -> float:
 
 @dataclass(frozen=True, slots=True)
 class _RankableRows:
-    """Computes the digest of a catalogue as ranking sees it: availability at `as_of` replaces the dates."""
+    """Computes the digest of a catalogue for ranking: availability at `as_of` replaces the dates."""
 
     as_of: datetime
 

@@ -31,9 +31,10 @@ class ServingPlace(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     url_variable: Variable
-    """Environment variable of the serving process with redis://HOST:PORT/DATABASE; never the URL itself."""
+    """Name of the environment variable with the URL (redis://HOST:PORT/DATABASE) in the serving process;
+    never the URL itself."""
     staging: int = Field(default=15, ge=0, le=100_000)
-    """Number of a second logical database of that server."""
+    """Number of a second logical database on that server, in which new rows are prepared."""
     expire_seconds: int | None = Field(default=None, ge=60, le=MAX_SECONDS)
 
 
@@ -47,7 +48,7 @@ class Recommender:
     model: str
     """Name of the language model that writes the texts; empty for lists without texts."""
     settings: dict[str, object]
-    """Settings of the kind, without those that each run adds."""
+    """Settings of the kind, except those that each run adds."""
     sources: RecommenderSources | None
     serving: ServingPlace | None = None
     published_release_id: UUID | None = None
@@ -55,7 +56,7 @@ class Recommender:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Release:
-    """Release that one run of a recommender made, as it is stored in Postgres."""
+    """A release made by one run of a recommender, as it is stored in Postgres."""
 
     id: UUID
     recommender_id: UUID

@@ -17,7 +17,7 @@ from kinds.recommendation.texts.text import TextPolicy, TextScope
 from workers.settings import DEFAULT_EMBEDDER, DEFAULT_MODEL
 
 NONE = "none"
-"""Value in place of a model's name that means no model."""
+"""Value that is given instead of a model's name to use no model."""
 
 
 class RecommenderFileError(InputError):
@@ -27,13 +27,13 @@ class RecommenderFileError(InputError):
 
 
 class RecommenderFile(BaseModel):
-    """Contents of the file; every section may be left out."""
+    """Contents of a recommender's TOML file; every section is optional."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
     name: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
     catalogue: Path | None = None
-    """Path of the catalogue; a relative one starts at the file's folder."""
+    """Path of the catalogue; a relative path is resolved against the folder of the TOML file."""
     interactions: Path | None = None
     model: str = DEFAULT_MODEL
     """Language model that writes the texts; "none" makes lists without texts."""
@@ -44,7 +44,7 @@ class RecommenderFile(BaseModel):
     time_zone: str = "UTC"
     catch_up: CatchUp = CatchUp.LATEST
     serving: ServingPlace | None = None
-    """Where releases are served automatically while `pressroom up` runs."""
+    """Redis database from which releases are served automatically while `pressroom up` runs."""
     intake: IntakeOptions = IntakeOptions()
     rules: Rules = Rules()
     ranking: RankingSettings = RankingSettings()
@@ -65,17 +65,17 @@ class RecommenderFile(BaseModel):
 
     @property
     def language_model(self) -> str:
-        """Name of the language model as in kinds.recommendation.recommender.Recommender; empty for none."""
+        """Name of the language model, or an empty string if no texts are written."""
         return "" if NONE in (self.model, self.text_policy.scope.value) else self.model
 
     @property
     def schedule(self) -> Cron | None:
-        """Schedule of the recommender, if it has one. Raises CronError."""
+        """Schedule of the recommender; None if it runs only on demand. Raises CronError."""
         return None if self.cron is None else Cron(self.cron, self.time_zone)
 
 
 def file_of(recommender: Recommender) -> RecommenderFile:
-    """Return an existing recommender as a file would describe it."""
+    """Return the file that would describe an existing recommender."""
     own = RecommenderSettings.model_validate(recommender.settings)
     return RecommenderFile(
         name=recommender.name,
@@ -101,7 +101,7 @@ def read_recommender_file(path: Path) -> RecommenderFile:
 def make_recommender_file(fields: dict[str, object], *, folder: Path, where: str) -> RecommenderFile:
     """Return a recommender from the values of a file or a command. Raises RecommenderFileError.
 
-    Relative paths start at the folder.
+    Relative paths are resolved against `folder`; `where` names the source of the values in error messages.
     """
     try:
         file = RecommenderFile.model_validate(fields)

@@ -1,4 +1,4 @@
-"""Runs of recommenders: each is a batch whose files are ingested before it or by its first job."""
+"""Runs of recommenders. Each run is a batch; its files are ingested beforehand or by its first job."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ from workers.settings import Settings
 
 STAGES = ("collect", "embed", "fit", "rank", "plan_texts", "texts", "publish")
 PLAN_STAGES = STAGES[: STAGES.index("texts")]
-"""Stages of a plan, which writes and publishes nothing. It only reports what a run would write; computed
-results are reused."""
+"""Stages of a plan, which only reports the texts that a run would write and publishes nothing. Like a run,
+it reuses results that are computed already."""
 
 
 class RecommenderWithoutSourcesError(ConfigurationError):
-    """The recommender names no files of its own; it only gets those of `run recommendations`."""
+    """The recommender has no source files; it only receives those passed to `run recommendations`."""
 
     code = "refresh_without_sources"
 
@@ -62,7 +62,7 @@ class Run:
     as_of: datetime
     plan_only: bool = False
     inputs_sha256: str | None = None
-    """Digest of inputs that are ingested already; None if the batch's first job reads the files."""
+    """Digest of the inputs if they are ingested already; None if the batch's first job reads the files."""
     inputs: Inputs | None = None
 
 
@@ -81,7 +81,7 @@ def batch_of(database: Engine, run: Run, settings: Settings) -> NewBatch:
     name = (
         f"{'plan of ' if run.plan_only else ''}{recommender.name} {run.as_of.astimezone(UTC):%Y-%m-%d %H:%M}Z"
     )
-    # Runs of given files, and plans, which publish nothing, may overlap the recommender's own runs.
+    # Plans, which publish nothing, and runs on submitted files may overlap the recommender's own runs.
     schedule_id = recommender.id if run.inputs is None and not run.plan_only else None
     request = BatchRequest(
         kind=KIND,
@@ -144,7 +144,7 @@ class RecommenderSchedules(KindSchedules):
     def start(self, connection: Connection, schedule: Schedule, due_at: datetime, settings: Settings) -> UUID:
         """Start a run of the recommender, as `start_run` does. Also raises RecommenderNotFoundError."""
         recommender = get_recommender(connection.engine, schedule.id)
-        # Availability is judged by the present time, as a due time that is caught up on may be days ago.
+        # Availability is judged at the present time, because a missed run may have been due days ago.
         run = Run(recommender=recommender, as_of=max(due_at, datetime.now(UTC)))
         return start_run(connection, run, settings).batch_id
 

@@ -38,17 +38,17 @@ from workers.ports import StoredResources
 from workers.settings import Settings
 
 MAX_CHECKED_TEXTS = 100_000
-"""Texts that are remembered as checked, which take about 20 MB."""
+"""Maximum number of texts that are remembered as checked; they take about 20 MB."""
 
 
 def make_recommender(
     database: Engine, file: RecommenderFile, name: str, settings: Settings, *, has_sources: bool
 ) -> tuple[Recommender, bool]:
-    """Create the recommender, or change the one of this name; return it, and whether it is new.
+    """Create the recommender, or update the one with this name; return it and whether it is new.
 
-    With `has_sources` its own runs read the files that the file names. Only `refresh create` changes a
-    recommender that has sources; a run of other files uses its own settings without storing them. Raises
-    ConfigurationError for models that no profile has, and CronError.
+    With `has_sources`, which only `refresh create` sets, the recommender's own runs read the files that
+    `file` names. Otherwise, a recommender that has sources is not updated: it is returned with the settings
+    of `file` for a single run. Raises ConfigurationError for models that no profile has, and CronError.
     """
     earlier = earlier_recommender(database, name)
     sources = None if earlier is None else earlier.sources
@@ -87,13 +87,13 @@ def earlier_recommender(database: Engine, name: str) -> Recommender | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IngestedRun:
-    """Ingested files, and their effect on the published release."""
+    """A run whose files are ingested, and the effect of these files on the published release."""
 
     run: Run
     num_withdrawn: int
     """Items that were withdrawn from the published lists."""
     unchanged: Release | None
-    """The published release, if the run would only reproduce it."""
+    """The published release if the run would only reproduce it, and None otherwise."""
 
 
 def ingest_run(
@@ -124,7 +124,7 @@ def ingest_run(
     items = load_catalogue(resources, inputs_sha256).by_id
     withdrawn = releases.withdrawn_items(database, recommender.id)
     if any(name in items and items[name].is_available(now) for name in withdrawn):
-        is_same = False  # withdrawn by hand or temporarily unavailable, so this run has to decide again
+        is_same = False  # withdrawn by hand, or available again: this run has to decide about it
     return IngestedRun(run=run, num_withdrawn=len(gone), unchanged=published if is_same else None)
 
 
@@ -189,11 +189,12 @@ def published_release(database: Engine, recommender: Recommender) -> Release | N
 def open_release(
     database: Engine, store: Store, release: Release, on_altered: OnAltered | None = None
 ) -> ReleaseReader:
-    """Return the release without the items that have become unavailable since.
+    """Return a reader of the release, without the items that have become unavailable since it was made.
 
-    Its manifest is checked against the statement of the job that made it, and names everything but the texts
-    by digest. A text that differs from its job's statement is passed to `on_altered` and left out; without
-    `on_altered` it is an error. Raises ArtifactAlteredError, StatementAlteredError or ResourceMissingError.
+    The manifest is checked against the statement of the job that made it; everything else but the texts is
+    checked against a digest in the manifest. A text that differs from its job's statement is passed to
+    `on_altered` and left out; without `on_altered` it is an error. Raises ArtifactAlteredError,
+    StatementAlteredError or ResourceMissingError.
     """
     checker = ResultReader(database, store, on_altered)
     checker.check_digest(release.id, release.manifest_sha256, f"release {release.number}")
@@ -218,7 +219,7 @@ class CheckedTexts:
     def __init__(self, source: ResultReader) -> None:
         self._source = source
         self._checked: set[tuple[UUID, str]] = set()
-        """Pairs of job and digest that have been checked, because a release is read more than once."""
+        """Checked pairs of job id and text digest, kept because a release is read more than once."""
 
     def find(self, keys: Collection[str]) -> Mapping[str, Text]:
         """Return the stored texts of these keys, without those that differ from what was committed."""
@@ -243,7 +244,8 @@ def _text_digest(row: StoredText, text: Text) -> str:
 def rollback(database: Engine, store: Store, recommender: Recommender, number: int | None) -> Release:
     """Publish an earlier release again; without a number, the newest one published before the current one.
 
-    Items that are unavailable by now stay off the lists. Raises ReleaseNotFoundError or ConfigurationError.
+    Items that have become unavailable stay off the lists. Raises ReleaseNotFoundError or
+    ConfigurationError.
     """
     published = published_release(database, recommender)
     every = releases.list_releases(database, recommender.id)
@@ -270,5 +272,5 @@ def rollback(database: Engine, store: Store, recommender: Recommender, number: i
 
 
 def sources_of(catalogue: Path, interactions: Path) -> RecommenderSources:
-    """Return the files that a command names as sources."""
+    """Return the sources of a recommender from the paths of its two files."""
     return RecommenderSources(catalogue=str(catalogue), interactions=str(interactions))

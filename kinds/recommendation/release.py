@@ -1,4 +1,4 @@
-"""A release: the lists and texts that a recommender publishes, by digest, and how to read them again."""
+"""A release: the digests of the lists and texts that a recommender publishes, and a reader of them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Sha256 = str
 
 
 class ReleaseMalformedError(PermanentError):
-    """A manifest or a text index is not what this version of Pressroom writes."""
+    """A manifest or a text index is not in the format that this version of Pressroom writes."""
 
     code = "release_malformed"
 
@@ -34,7 +34,7 @@ class ReleasedBlock(BaseModel):
 
     interactions_sha256: Sha256
     basis: Sha256
-    """Digest of all that the lists depend on besides the interactions."""
+    """Digest of everything that the lists depend on, except the interactions."""
     lists_sha256: Sha256
     """Digest of the file that kinds.recommendation.ranking.lists.read_lists_bytes reads."""
     num_users: int = Field(ge=0)
@@ -49,33 +49,33 @@ class ReleaseCounts(BaseModel):
 
     num_users: int = 0
     num_items: int = 0
-    """Items of the catalogue."""
+    """Number of items in the catalogue."""
     num_interactions: int = 0
     num_users_ranked: int = 0
-    """Users who were ranked for this release; the other users keep their lists of the previous release."""
+    """Number of users ranked for this release; the others keep their lists from the previous release."""
     num_texts_written: int = 0
     num_texts_carried: int = 0
     num_texts_failed: int = 0
-    """Audiences whose job failed, so that readers get the plain template."""
+    """Number of audiences whose text job failed; readers get the plain template instead."""
 
 
 class ReleaseManifest(BaseModel):
-    """Manifest of a release, which is itself a resource, stored as canonical JSON."""
+    """Manifest of a release, which is stored as a resource in canonical JSON."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     recommender: str | None = None
-    """Name of the recommender that made it; None for a single run."""
+    """Name of the recommender that made the release; None for a single run."""
     recommender_id: str | None = None
     created_at: AwareDatetime
     as_of: AwareDatetime
-    """Instant by which availability and age are judged."""
+    """Instant at which availability and age are judged."""
     inputs_sha256: Sha256
     catalogue_sha256: Sha256
     model_sha256: Sha256
-    """The fitted ranking model."""
+    """Digest of the fitted ranking model."""
     fitted_inputs_sha256: Sha256
-    """Inputs that the model was fitted to; older than `inputs_sha256` if the model was carried over."""
+    """Digest of the inputs that the model was fitted to; they are older if the model was carried over."""
     vectors_sha256: Sha256 | None = None
     embedder: str | None = None
     code: str = ""
@@ -89,7 +89,7 @@ class ReleaseManifest(BaseModel):
     language_model_digest: str = ""
     """Digest of the language model's files."""
     blocks: tuple[ReleasedBlock, ...]
-    """Blocks by number; they are a power of two, see kinds.recommendation.catalogue.interactions.block_of."""
+    """Blocks in order of their number; their count is a power of two, see catalogue.interactions.block_of."""
     text_index_sha256: Sha256 | None = None
     """Digest of the text index of segments or items; None if texts are per user or were not requested."""
     counts: ReleaseCounts = ReleaseCounts()
@@ -103,9 +103,9 @@ class TextEntry(BaseModel):
     key: Sha256
     """Key of the text in the table `texts`."""
     items: tuple[str, ...]
-    """Ids of the items the text is about; once one of them is withdrawn, the text is no longer shown."""
+    """Ids of the items that the text is about; once one of them is withdrawn, the text is no longer shown."""
     because: str | None = None
-    """Basis of the reason, as in TextRequest."""
+    """Title or category on which the reason is based, see TextRequest."""
 
 
 TextIndex = Mapping[str, TextEntry]
@@ -137,7 +137,7 @@ def read_manifest(body: bytes) -> ReleaseManifest:
 
 
 def text_index_bytes(index: TextIndex) -> bytes:
-    """Return the index as JSON with one line per audience, in order: equal entries give equal bytes."""
+    """Return the index as JSON with one line per audience, sorted so that equal entries give equal bytes."""
     lines = (
         f"{json.dumps(audience, ensure_ascii=False)}:{index[audience].model_dump_json()}"
         for audience in sorted(index)
@@ -172,16 +172,16 @@ class ReleaseReader:
     number: int
     """Number of the release within its recommender, from 1."""
     read: Callable[[Sha256], bytes]
-    """Returns the bytes of a resource or artifact that the manifest names, checked against the digest."""
+    """Function that returns the bytes with a digest in the manifest, after checking them against it."""
     texts: Callable[[Collection[Sha256]], Mapping[Sha256, Text]]
-    """Returns the stored texts of keys, as store.texts.find_texts does with a database."""
+    """Function that returns the stored texts by key, without keys that have no text."""
     withdrawn: frozenset[str] = frozenset()
-    """Items that are no longer shown: they are unavailable, expired, or gone from the catalogue."""
+    """Ids of items that are no longer shown: they are unavailable, expired, or gone from the catalogue."""
     _items: Mapping[str, Item] | None = field(default=None, init=False)
     _index: TextIndex | None = field(default=None, init=False)
 
     def block(self, number: int) -> BlockLists:
-        """Return one block."""
+        """Return the block with this number."""
         block = self.manifest.blocks[number]
         index = block.text_index_sha256
         return BlockLists(
@@ -196,14 +196,14 @@ class ReleaseReader:
         return map(self.block, range(len(self.manifest.blocks)))
 
     def catalogue(self) -> Mapping[str, Item]:
-        """Return the items by id, as they were when the release was made; they are cached."""
+        """Return the items by id as they were when the release was made; the result is cached."""
         if self._items is None:
             body = self.read(self.manifest.catalogue_sha256)
             self._items = {item.id: item for item in read_catalogue_bytes(body)}
         return self._items
 
     def text_index(self) -> TextIndex:
-        """Return the text index of segments or items, which is cached; it is empty if texts are per user."""
+        """Return the text index of segments or items; it is cached, and empty if texts are per user."""
         if self._index is None:
             index = self.manifest.text_index_sha256
             self._index = {} if index is None else read_text_index(self.read(index))
@@ -221,7 +221,9 @@ class ReleaseReader:
 def shown_items(
     user: UserList, rules: Rules, withdrawn: Collection[str] = frozenset()
 ) -> tuple[RankedItem, ...]:
-    """Return the items that a user sees: the first ones not withdrawn, so that the reserve moves up.
+    """Return the items that a user sees: the first of the list that are not withdrawn.
+
+    Items of the reserve move up for withdrawn ones.
 
     >>> from kinds.recommendation.ranking.lists import Reason, ReasonKind
     >>> items = [RankedItem(item_id=i, score=1, reason=Reason(kind=ReasonKind.POPULAR)) for i in "abc"]

@@ -30,7 +30,7 @@ class RecommenderRow(Base):
 
 
 class ReleaseRow(Base):
-    """Release that one run of a recommender made. Only the time at which it was last published changes."""
+    """A release made by one run of a recommender. Only the time at which it was last published changes."""
 
     __tablename__ = "releases"
     __table_args__ = (UniqueConstraint("recommender_id", "number"),)
@@ -43,16 +43,16 @@ class ReleaseRow(Base):
     batch_id: Mapped[UUID]
     """Batch of the job. It is not a foreign key, so that a release survives the deletion of its batch."""
     submitted_at: Mapped[datetime]
-    """Time at which its batch was accepted. The release of a later batch prevails, whichever ends first."""
+    """Time at which its batch was accepted. A later batch takes precedence, even if it finishes first."""
     manifest_sha256: Mapped[str]
-    """Digest of the manifest's resource, see kinds/recommendation/release.py."""
+    """Digest of the resource with the release's manifest, see kinds/recommendation/release.py."""
     figures: Mapped[Json]
     made_at: Mapped[datetime] = mapped_column(server_default=func.now())
     published_at: Mapped[datetime | None]
 
 
 class TextRow(Base):
-    """A text, by the digest of everything it was written from, so that it is written only once."""
+    """A text, keyed by the digest of everything it was written from, so that it is written only once."""
 
     __tablename__ = "texts"
     __table_args__ = (Index("ix_texts_made_at", "made_at"),)
@@ -62,7 +62,7 @@ class TextRow(Base):
     text: Mapped[Json]
     """The text, a kinds.recommendation.texts.text.Text."""
     num_new_tokens: Mapped[int]
-    """Tokens that were generated for it, from which the next plan is estimated."""
+    """Number of tokens generated for the text, from which the next plan estimates its cost."""
     job_id: Mapped[UUID]
     """Job whose statement is its provenance. It is not a foreign key, because texts outlive batches."""
     made_at: Mapped[datetime] = mapped_column(server_default=func.now())

@@ -7,14 +7,17 @@ from kinds.recommendation.texts.text import RULES_VERSION, TextPolicy
 from kinds.recommendation.texts.write import text_template
 
 FIT_VERSION = 1
-"""Version of fitting, which is raised when the same interactions give another model."""
+"""Version of fitting, which is raised when the same interactions give a different model."""
 
 RANKING_VERSION = 1
-"""Version of ranking, which is raised when the same inputs give other lists."""
+"""Version of ranking, which is raised when the same inputs give different lists."""
 
 
 def code_digest(policy: TextPolicy) -> str:
-    """Return a digest that stays equal while the same inputs give the same release. Raises TemplateError."""
+    """Return a digest of all versions, which changes when the same inputs may give a different release.
+
+    Raises TemplateError.
+    """
     return payload_digest(
         {
             "fit": FIT_VERSION,

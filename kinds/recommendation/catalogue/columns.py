@@ -20,11 +20,11 @@ MAX_KINDS = 1_000
 MISSING = np.iinfo(np.int64).min
 INVALID = MISSING + 1
 AMBIGUOUS = MISSING + 2
-"""Marks a numeric date for which nothing says which number is the month."""
+"""Marks a numeric date whose order of day and month is unknown."""
 EARLIEST_SECONDS = int(EARLIEST.timestamp())
 
 _UNITS = (1e11, 1e14, 1e17, 1e20)
-"""Upper limits of epoch seconds, milliseconds, microseconds and nanoseconds."""
+"""Upper limits of numbers that are read as epoch seconds, milliseconds, microseconds and nanoseconds."""
 _DATES = (19_000_000, 21_000_000)
 """Range of numbers that are read as dates, such as 20240131."""
 
@@ -35,7 +35,10 @@ Seconds = npt.NDArray[np.int64]
 
 
 def as_dictionary(column: pa.Array) -> tuple[pa.StringArray, Codes]:
-    """Return a column's values as stripped texts, mostly distinct, and each row's position in them."""
+    """Return a column's values as stripped strings, and the position of each row's value among them.
+
+    Most values occur only once.
+    """
     encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
     values, indices = encoded.dictionary, encoded.indices
     if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
@@ -50,7 +53,7 @@ def as_dictionary(column: pa.Array) -> tuple[pa.StringArray, Codes]:
 
 
 class EventKinds:
-    """Numbers the kinds of one log as they occur. It is not thread-safe."""
+    """Assigns numbers to the kinds of events in one log as they occur. It is not thread-safe."""
 
     def __init__(self, options: IntakeOptions) -> None:
         self._known = {name.strip().lower() for name in options.event_weights}
@@ -66,7 +69,7 @@ class EventKinds:
     def read(
         self, column: pa.Array | None, num_rows: int
     ) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.float64]]:
-        """Return the number of each row's kind, 0 for none, and its weight."""
+        """Return the number of each row's kind, which is 0 if the row has none, and the kind's weight."""
         if column is None:
             return np.zeros(num_rows, dtype=np.int16), np.ones(num_rows)
         encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
@@ -89,12 +92,12 @@ class EventKinds:
 
     @property
     def is_purchase(self) -> npt.NDArray[np.bool_]:
-        """Whether each kind is a purchase, indexed by its number."""
+        """Array, indexed by the number of a kind, of whether the kind is a purchase."""
         return np.array([name in self._purchases for name in self._names])
 
     @property
     def is_return(self) -> npt.NDArray[np.bool_]:
-        """Whether each kind is a return, indexed by its number."""
+        """Array, indexed by the number of a kind, of whether the kind is a return."""
         return np.array([name in RETURN_KINDS for name in self._names])
 
     def _number(self, name: str) -> int:
@@ -107,7 +110,7 @@ class EventKinds:
 
 
 def weights_of(column: pa.Array | None, num_rows: int) -> npt.NDArray[np.float64]:
-    """Return a weight per row: 1 where there is none, NaN where the value is not a number."""
+    """Return each row's weight: 1 if the cell is empty, and NaN if it is not a number."""
     if column is None:
         return np.ones(num_rows)
     if (
@@ -135,7 +138,10 @@ def _number(text: str) -> float:
 
 
 def seconds_of(column: pa.Array | None, num_rows: int, order: DateOrder | None = None) -> Seconds:
-    """Return each row's seconds; MISSING if the cell is empty, INVALID or AMBIGUOUS if it is not a date."""
+    """Return each row's time in seconds since 1970.
+
+    It is MISSING if the cell is empty, and INVALID or AMBIGUOUS if the cell is not a date.
+    """
     if column is None:
         return np.full(num_rows, MISSING)
     kind = column.type

@@ -1,7 +1,7 @@
 """Reads a log of interactions as Arrow columns, about a hundred thousand rows at a time.
 
-Chunks without faults are parsed by Arrow. Any other chunk is parsed line by line, by the readers that all
-other files go through, so that each bad line is reported. Both ways give the same result for a good line.
+Chunks without faults are parsed by Arrow. Any other chunk is parsed line by line, with the readers for all
+other files, so that each bad line is reported. Both ways give the same result for a good line.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ _READ = (
 
 @dataclass(frozen=True, slots=True)
 class EventBatch:
-    """Rows as they are in the file; only their form has been checked."""
+    """Rows of a log as they are in the file; only their format has been checked."""
 
     columns: Mapping[str, pa.Array]
     """Arrays of equal length by field; `user` and `item` are always present."""
@@ -77,7 +77,7 @@ def event_batches(
 ) -> Iterator[EventBatch]:
     """Yield the batches of a log, and report malformed rows to the tally.
 
-    Raises ColumnMappingError for a mapping and FileRejectedError for a file that cannot be used at all.
+    Raises ColumnMappingError if the mapping of columns is unusable, and FileRejectedError if the file is.
     """
     check_interaction_mapping(columns)
     with open_file(path, options) as file:
@@ -180,7 +180,7 @@ def _lines(chunk: Chunk) -> Iterator[Line]:
 def _fast_csv(
     chunk: Chunk, names: list[str], assigned: Mapping[str, str], dialect: Dialect
 ) -> EventBatch | None:
-    """Return the rows of a chunk that has no fault, and None for any other chunk."""
+    """Return the rows of a chunk, or None if the chunk has a fault."""
     if not dialect.is_plain:
         return None
     body = chunk.body.rstrip(b"\r\n")
@@ -275,7 +275,7 @@ def _fast_jsonl(chunk: Chunk, columns: Mapping[str, str]) -> EventBatch | None:
 
 
 def _arrow_type(field: str, value: object) -> pa.DataType:
-    """Return the type of the first line's value; a later line of another type makes Arrow raise."""
+    """Return the Arrow type of the first line's value; Arrow raises an error if a later line has another."""
     if isinstance(value, int) and not isinstance(value, bool):
         return pa.float64() if field in ("weight", "quantity", "time") else pa.int64()
     return pa.float64() if isinstance(value, float) else pa.string()
@@ -284,7 +284,7 @@ def _arrow_type(field: str, value: object) -> pa.DataType:
 def _checked(
     table: pa.Table, columns: Mapping[str, str], first_line: int, num_lines: int
 ) -> EventBatch | None:
-    """Return a batch if every line became a row, so that line numbers are known, and None otherwise."""
+    """Return a batch, or None unless every line became a row, since line numbers are unknown then."""
     if table.num_rows != num_lines:
         return None
     arrays = {field: table[column].combine_chunks() for field, column in columns.items()}

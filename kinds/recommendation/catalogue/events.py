@@ -80,13 +80,13 @@ _REASONS: tuple[tuple[str, str, str, str], ...] = (
 _NUMBER_OF = {reason[0]: number for number, reason in enumerate(_REASONS)}
 
 _CODES = {"date_ambiguous": "time_invalid"}
-"""Error codes of those entries of _REASONS whose code differs from their name."""
+"""Reported error codes of those entries of _REASONS that are reported under another code than their own."""
 
 _UNLISTED = frozenset({"kind_ignored"})
 _NEEDLES = r"BEGIN |AKIA|ASIA|gh|glpat-|sk-|k_live_|AIza|xox|hf_"
 """Every secret that find_secret recognises contains one of these, so only ids that match are passed to it."""
 _MAX_SHOWN = 1_000
-"""Characters of an id that are checked for secrets before its beginning is reported."""
+"""Number of characters of an id that are checked for secrets before the id's beginning is reported."""
 _UNPRINTABLE = r"[\x00-\x1f\x7f]"
 _DECIMAL_ID = r"^([0-9]+)\.0+$"
 
@@ -103,16 +103,16 @@ _DIFFERENCES: Mapping[str, Callable[[str], str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Events:
-    """Events that count; the arrays have one entry per event."""
+    """Accepted events; each array except `users` has one entry per event."""
 
     users: pa.StringArray
-    """User ids, which `user` refers to by position."""
+    """User ids; `user` has the position of each event's user in it."""
     user: Codes
     item: Codes
-    """Positions in the ordered ids of the catalogue."""
+    """Position of each event's item in the ordered ids of the catalogue."""
     kind: npt.NDArray[np.int16]
     weight: npt.NDArray[np.float32]
-    """Weight of the event times the weight of its kind; below zero for a return."""
+    """Weight of the event times the weight of its kind; negative for a return."""
     time: npt.NDArray[np.int64]
     """Seconds since 1970; 0 if the event has no time."""
 
@@ -148,7 +148,7 @@ class EventReader:
         """First user id that was written as a decimal number, such as 17850.0."""
 
     def read(self, batch: EventBatch) -> Events:
-        """Return the events of a batch that count."""
+        """Return the accepted events of a batch."""
         num_rows = len(batch.lines)
         self.num_rows += num_rows
         users, user = as_dictionary(batch.columns["user"])
@@ -206,7 +206,7 @@ class EventReader:
     def _known(self, items: pa.StringArray, item: Codes) -> npt.NDArray[np.int64]:
         """Return each id's position in the catalogue, or -1.
 
-        Near misses are recorded, or with MatchIds.LOOSE count as matches.
+        Ids that differ only in spelling are recorded as near misses; with MatchIds.LOOSE, they match.
         """
         known: npt.NDArray[np.int64] = (
             pc.fill_null(pc.index_in(items, self._item_ids), -1)
@@ -307,7 +307,7 @@ def loose_id(text: str) -> str:
 
 @dataclass(slots=True)
 class NearMisses:
-    """Ids of a log that would be in the catalogue if they were spelled as they are there."""
+    """Ids of a log that differ only in spelling from an id of the catalogue."""
 
     catalogue_ids: Iterable[str]
     num_events: int = 0
@@ -315,7 +315,7 @@ class NearMisses:
     _by_loose_id: dict[str, str | None] | None = None
 
     def find(self, text: str) -> str | None:
-        """Return the only catalogue id that is almost this one, or None."""
+        """Return the only catalogue id that differs from this id just in spelling, or None."""
         if self._by_loose_id is None:
             self._by_loose_id = {}
             for catalogue_id in self.catalogue_ids:
@@ -324,7 +324,7 @@ class NearMisses:
         return self._by_loose_id.get(loose_id(text))
 
     def note(self, text: str, catalogue_id: str, num_events: int) -> None:
-        """Count events, and keep an example of each difference."""
+        """Count the events with a near miss, and keep one example of each difference."""
         self.num_events += num_events
         differences = (name for name, plain in _DIFFERENCES.items() if plain(text) == plain(catalogue_id))
         self._examples.setdefault(next(differences, "several of these"), (text, catalogue_id))

@@ -34,7 +34,10 @@ _EVENT_SCHEMA = pa.schema(
 
 
 class Robots:
-    """Limits the events of each user, chunk by chunk, with the same result as for the whole log at once."""
+    """Keeps only the latest events of users with too many, such as robots.
+
+    It processes a log chunk by chunk; the result is the same as for the whole log at once.
+    """
 
     def __init__(self, max_events: int) -> None:
         self._max_events = max_events
@@ -90,7 +93,7 @@ def is_new(*columns: npt.NDArray[np.generic]) -> npt.NDArray[np.bool_]:
 
 
 class Partitions:
-    """Stores events on disk and returns those of a part. It takes 30 bytes per event until it is closed."""
+    """Stores events on disk in parts. It takes 30 bytes of disk space per event until it is closed."""
 
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="pressroom-intake-")
@@ -106,7 +109,7 @@ class Partitions:
         self._folder.cleanup()
 
     def add(self, events: Events) -> None:
-        """Store events in parts by the leading bits of their users' hashes, as block_of uses them."""
+        """Store events in parts by the leading bits of their users' hashes, as block_of does for blocks."""
         if not len(events.user):
             return
         parts = leading_bits(events.users)[events.user] // (MAX_BLOCKS // NUM_PARTS)
@@ -178,16 +181,16 @@ class Histories:
     times: npt.NDArray[np.int64]
     is_purchase: npt.NDArray[np.bool_]
     num_duplicates: int = 0
-    """Events dropped because user, item, kind, weight and time are equal; users who are cut do not count."""
+    """Number of events that repeat another's user, item, kind, weight and time, except those of cut users."""
     num_users_cut: int = 0
     num_events_cut: int = 0
-    """Events dropped of users who are cut, including duplicates."""
+    """Number of events dropped from users who are cut, including duplicates."""
 
 
 def histories(
     events: pa.Table, *, is_purchase: npt.NDArray[np.bool_], max_events: int, robots: Robots
 ) -> Histories:
-    """Return the histories of these events, whose order does not matter; `is_purchase` is by kind."""
+    """Return the histories of these events, in any order; `is_purchase` is indexed by the kind's number."""
     users, user = ordered(events["user"].combine_chunks())
     item, kind, weight, time = (events[name].to_numpy() for name in ("item", "kind", "weight", "time"))
     order = np.lexsort((kind, weight, time, item, user))
@@ -238,7 +241,10 @@ def selected(of: Histories, users: npt.NDArray[np.int64]) -> Histories:
 
 
 def as_block(of: Histories, catalogue_ids: Sequence[str]) -> UserBlock:
-    """Return the histories as a block, with the ids of its own items only so that others do not change it."""
+    """Return the histories as a block, which has only the ids of its own items.
+
+    Other items of the catalogue therefore do not change the block.
+    """
     present, items = np.unique(of.items, return_inverse=True)
     return UserBlock(
         user_ids=tuple(of.user_ids.to_pylist()),
@@ -254,9 +260,9 @@ def as_block(of: Histories, catalogue_ids: Sequence[str]) -> UserBlock:
 def _latest(
     user: npt.NDArray[np.int32], time: npt.NDArray[np.int64], num_users: int, max_events: int
 ) -> npt.NDArray[np.bool_]:
-    """Return which events are kept if each user keeps the latest ones.
+    """Return which events are kept if each user keeps the latest `max_events`.
 
-    Events are ordered by user without ties; of those with equal times, the later ones are kept.
+    Events are distinct and ordered by user; of those with equal times, the later ones are kept.
     """
     kept = np.ones(len(user), dtype=bool)
     counts = np.bincount(user, minlength=num_users)
@@ -271,7 +277,7 @@ def _latest(
 def _sums(weight: npt.NDArray[np.generic], begins: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
     if not len(begins):
         return np.zeros(0, dtype=np.float32)
-    # Summed in 64 bits and in a fixed order, as a sum in another order would give another digest.
+    # Sums have 64 bits and a fixed order, because another order would give another digest.
     return np.add.reduceat(weight.astype(np.float64), begins).astype(np.float32)
 
 
@@ -294,7 +300,7 @@ class Blocks:
         max_events: int,
         robots: Robots,
     ) -> None:
-        """`catalogue_ids` are sorted; `is_purchase` is indexed by the number of the kind."""
+        """Make no blocks yet; `catalogue_ids` are sorted, `is_purchase` is indexed by the kind's number."""
         self._partitions = partitions
         self._catalogue_ids = catalogue_ids
         self._is_purchase = is_purchase
@@ -303,14 +309,14 @@ class Blocks:
         self._has_interactions = np.zeros(len(catalogue_ids), dtype=bool)
         self.num_entries = 0
         self.num_users = 0
-        """Users with at least one entry."""
+        """Number of users with at least one entry."""
         self.num_duplicates = 0
         self.num_users_cut = 0
         self.num_events_cut = 0
 
     @property
     def num_items(self) -> int:
-        """Items that any user has interacted with so far."""
+        """Number of distinct items in the blocks made so far."""
         return int(np.count_nonzero(self._has_interactions))
 
     def make(self, num_blocks: int) -> Iterator[UserBlock]:

@@ -28,7 +28,7 @@ PURCHASE_KINDS = frozenset({"purchase", "buy", "order", "transaction"})
 RETURN_KINDS = frozenset(
     {"return", "returned", "refund", "refunded", "cancel", "canceled", "cancelled", "cancellation"}
 )
-"""Kinds of events that undo a purchase, as a quantity below zero does."""
+"""Kinds of events that undo a purchase, as a negative quantity does."""
 
 ITEM_FIELDS: Mapping[str, tuple[str, ...]] = {
     "id": ("id", "item_id", "item", "product_id", "productid", "product", "sku", "article_id", "asin", "isbn",
@@ -85,7 +85,7 @@ class IntakeOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
     catalogue_columns: Mapping[str, str] = Field(default_factory=dict)
-    """Columns by field of an item, for columns whose names are not in ITEM_FIELDS."""
+    """Column name of each field of an item whose column does not have a usual name (see ITEM_FIELDS)."""
     interaction_columns: Mapping[str, str] = Field(default_factory=dict)
     delimiter: Annotated[str, AfterValidator(parse_delimiter)] | None = None
     """Delimiter of CSV files; like encoding and decimal sign, None detects it in each file."""
@@ -94,7 +94,8 @@ class IntakeOptions(BaseModel):
     event_weights: Mapping[str, Annotated[float, Field(ge=0, le=1e6)]] = Field(
         default_factory=lambda: dict(EVENT_WEIGHTS)
     )
-    """Weight by lower-case kind of event, times that of the row. Other kinds weigh 1; 0 ignores a kind."""
+    """Weight of each kind of event, by the kind in lower case; it multiplies the weight of the row. Other
+    kinds have weight 1; events of a kind with weight 0 are ignored."""
     purchase_kinds: frozenset[str] = PURCHASE_KINDS
     """Kinds of events after which the user owns the item."""
     date_order: DateOrder | None = None
@@ -106,7 +107,8 @@ class IntakeOptions(BaseModel):
     num_blocks: int | None = Field(default=None, ge=1, le=MAX_BLOCKS)
     """Previous number of blocks, a power of two; it is kept until the users have doubled."""
     max_events: int = Field(default=1_000, ge=1, le=1_000_000)
-    """Events per user, of which the latest are kept; a user with more is a robot or a cash register."""
+    """Maximum number of events per user; only the latest are kept. A user with more events is a robot or a
+    cash register."""
 
     def file_options(self, tell: Callable[[str], None] = AS_FOUND.tell) -> FileOptions:
         """Return the options for opening both files."""
@@ -128,12 +130,12 @@ class IntakeOptions(BaseModel):
 
 
 def check_item_mapping(columns: Mapping[str, str]) -> None:
-    """Raise ColumnMappingError if a name on the left is not a field of an item."""
+    """Raise ColumnMappingError if a key of the mapping is not a field of an item."""
     check_mapping(columns, fields=ITEM_FIELDS, record="an item")
 
 
 def check_interaction_mapping(columns: Mapping[str, str]) -> None:
-    """Raise ColumnMappingError if a name on the left is not a field of an interaction."""
+    """Raise ColumnMappingError if a key of the mapping is not a field of an interaction."""
     check_mapping(columns, fields=INTERACTION_FIELDS, record="an interaction")
 
 
@@ -154,11 +156,14 @@ def interaction_columns(names: list[str], columns: Mapping[str, str]) -> dict[st
 
 
 def assign_interaction(names: Iterable[str], columns: Mapping[str, str]) -> dict[str, str]:
-    """Return the column of each field among these names; a quantity mapped as a weight stays a quantity."""
+    """Return the column of each field, as far as these names have one.
+
+    A column with a usual name of a quantity remains the quantity even if it is mapped as the weight.
+    """
     assigned = assign(names, columns, INTERACTION_FIELDS)
     weight = assigned.get("weight")
     if weight is not None and assign([weight], {}, _QUANTITY):
-        assigned["quantity"] = assigned.pop("weight")  # a quantity below zero is a return
+        assigned["quantity"] = assigned.pop("weight")  # a negative quantity is a return
     return assigned
 
 
@@ -195,7 +200,7 @@ class DroppedRows(BaseModel):
 
 
 class Inputs(BaseModel):
-    """Ingested files of a recommender, which are themselves stored as a resource of canonical JSON."""
+    """Digests and counts of a recommender's ingested files; stored as a resource in canonical JSON."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -206,10 +211,10 @@ class Inputs(BaseModel):
     """Digests of the blocks, by number; their count is a power of two. See interactions.read_block_bytes."""
     num_users: int
     num_interactions: int
-    """Entries of all blocks."""
+    """Number of entries in all blocks."""
     counts: Mapping[str, int] = Field(default_factory=dict)
     """Counts of events or rows by code: unknown_item, duplicate, weight_invalid, in_future, user_cut, ..."""
     dropped: tuple[DroppedRows, ...] = ()
     """Dropped rows of the catalogue and of the log, in this order."""
     flagged: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
-    """First ids of items by flag, sorted: injection_suspected, html_removed, text_cut, formula, ..."""
+    """First of the sorted ids of items with each flag: injection_suspected, html_removed, text_cut, ..."""

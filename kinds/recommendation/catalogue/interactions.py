@@ -26,11 +26,11 @@ class UserBlock:
     user_ids: tuple[str, ...]
     """Sorted ids of the users."""
     item_ids: tuple[str, ...]
-    """Sorted ids of the items that occur; `items` are positions in it."""
+    """Sorted ids of the items that occur; `items` contains positions in it."""
     indptr: npt.NDArray[np.int64]
-    """(num_users + 1,)"""
+    """(num_users + 1,): position of each user's first entry, followed by the number of entries."""
     items: npt.NDArray[np.int32]
-    """(num_entries,)"""
+    """(num_entries,): position of each entry's item in `item_ids`."""
     weights: npt.NDArray[np.float32]
     """(num_entries,), positive: the sum over the events of this user and item."""
     times: npt.NDArray[np.int64]
@@ -51,7 +51,7 @@ def histories_of(block: UserBlock) -> dict[str, bytes]:
 
 
 def only_users(block: UserBlock, user_ids: Collection[str]) -> UserBlock:
-    """Return the block with only these of its users."""
+    """Return the block with only those of its users that are in `user_ids`."""
     chosen = set(user_ids)
     places = np.array([n for n, user_id in enumerate(block.user_ids) if user_id in chosen], np.int64)
     indptr, entries = entries_of(block.indptr, places)
@@ -81,9 +81,11 @@ def entries_of(
 
 
 def block_of(user_id: str, num_blocks: int) -> int:
-    """Return a user's block, by the leading bits of a hash so that new users do not change it.
+    """Return the number of a user's block, which depends on nothing but the id and the number of blocks.
 
-    `num_blocks` is a power of two; when it is doubled, block b is split into 2b and 2b + 1.
+    The leading bits of a hash of the id determine it.
+
+    `num_blocks` is a power of two; when it is doubled, block b is split into blocks 2b and 2b + 1.
 
     >>> block_of("ann", 1), block_of("ann", 2) * 2 <= block_of("ann", 4) <= block_of("ann", 2) * 2 + 1
     (0, True)
@@ -93,7 +95,7 @@ def block_of(user_id: str, num_blocks: int) -> int:
 
 
 def block_bytes(block: UserBlock) -> bytes:
-    """Return the resource of a block, which takes 17 bytes per entry and the ids."""
+    """Return the bytes of a block's resource: 17 bytes per entry, plus the ids."""
     users, user_ends = _joined(block.user_ids)
     items, item_ends = _joined(block.item_ids)
     file = io.BytesIO()

@@ -1,4 +1,4 @@
-"""An item of a catalogue, which is recommended and written about, and the catalogue as a resource."""
+"""An item that is recommended and written about, and a catalogue of items as a resource."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Item(BaseModel):
         return payload_digest(self.model_dump(mode="json"))
 
     def part(self, fields: tuple[str, ...]) -> dict[str, object]:
-        """Return the named fields and attributes that are set, which a text may be about."""
+        """Return those of the named fields and attributes that are set; a text may be about them."""
         row = self.model_dump(mode="json", exclude={"attributes"}) | dict(self.attributes)
         return {name: row[name] for name in fields if row.get(name) not in (None, "", (), [])}
 
@@ -64,7 +64,7 @@ _ITEMS = TypeAdapter(tuple[Item, ...])
 
 
 def catalogue_bytes(items: Iterable[Item]) -> bytes:
-    """Return the resource of these items, whose ids are unique.
+    """Return the bytes of the resource with these items, whose ids are unique.
 
     Raises ValueError for a number that is not finite, and for an id that occurs twice.
     """
@@ -77,7 +77,10 @@ def catalogue_bytes(items: Iterable[Item]) -> bytes:
 
 
 def read_catalogue_bytes(body: bytes) -> tuple[Item, ...]:
-    """Return the items by id. Raises pydantic.ValidationError if catalogue_bytes did not write the bytes."""
+    """Return the items ordered by id.
+
+    Raises pydantic.ValidationError if catalogue_bytes did not write the bytes.
+    """
     return _ITEMS.validate_json(body)
 
 

@@ -43,7 +43,7 @@ MAX_TEXT_CHARACTERS = 20_000
 the first page anyway, and the item is still for sale."""
 MAX_ATTRIBUTE_CHARACTERS = 1_000
 MAX_ATTRIBUTES = 100
-"""Maximum attributes of one item; catalogues have about ten, and each becomes a feature."""
+"""Maximum number of attributes of one item; catalogues have about ten, and each becomes a feature."""
 MAX_CURRENCY_CHARACTERS = 10
 
 FORMULA = "formula"
@@ -74,8 +74,8 @@ def read_items(
 ) -> dict[str, Item]:
     """Return the items by id; if two rows share an id, the later one counts.
 
-    The earlier row is reported if it differs. Raises ColumnMappingError for a mapping and FileRejectedError
-    for a file that cannot be used at all.
+    The earlier row is reported if it differs. Raises ColumnMappingError if the mapping of columns is
+    unusable, and FileRejectedError if the file is.
     """
     columns = options.catalogue_columns
     check_item_mapping(columns)
@@ -153,7 +153,10 @@ class ItemParser:
         date_order: DateOrder | None = None,
         dates: Callable[[], Iterable[object]] = tuple,
     ) -> None:
-        """Read items; `dates` rereads the date columns if nothing else tells the order of day and month."""
+        """Prepare to parse the file `name`.
+
+        `dates` rereads the date columns, and is called if the order of day and month is unknown otherwise.
+        """
         self._name = name
         self._instants = Instants(date_order, dates)
         self._columns = columns
@@ -188,7 +191,7 @@ class ItemParser:
 
 
 def _attribute_names(names: Iterable[str], columns: Mapping[str, str]) -> dict[str, str]:
-    """Map attribute names to columns, for all columns that are not a field of an item."""
+    """Return the attribute name of each column that is not a field of an item, mapped to the column."""
     assigned = set(columns.values())
     attributes: dict[str, str] = {}
     for name in names:

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable
 from jobs.rejection import Rejected
 
 MAX_LISTED = 1_000
-"""Rejected rows of one code that are reported individually, so that no code hides the others."""
+"""Maximum number of rejected rows per code that are reported individually, so that no code hides others."""
 MAX_FLAGGED = 100
-"""Items of one flag that are listed."""
+"""Maximum number of items per flag that are listed."""
 
 
 def _ignore(_: object) -> None:
@@ -18,7 +18,7 @@ def _ignore(_: object) -> None:
 
 
 class Tally:
-    """Counts of one ingest. It is not thread-safe."""
+    """Counts and reports the faults of one ingest. It is not thread-safe."""
 
     def __init__(
         self, on_rejected: Callable[[Rejected], None] = _ignore, on_note: Callable[[str], None] | None = None
@@ -33,7 +33,7 @@ class Tally:
         self.columns: tuple[str, ...] = ()
         """Names of the log's columns."""
         self.num_rejected = 0
-        """Rows that were rejected by `reject`."""
+        """Number of rows that were passed to `reject`."""
         self.counts: Counter[str] = Counter()
         self.flagged: dict[str, set[str]] = {}
 
@@ -55,12 +55,12 @@ class Tally:
             self._on_rejected(rejected)
 
     def note(self, note: str) -> None:
-        """Report a sentence about a whole file."""
+        """Report a remark about a whole file."""
         self.notes.append(note)
         self._on_note(note)
 
     def flag(self, item_id: str, codes: Iterable[str]) -> None:
-        """Set the flags of an item that is accepted although it is odd; earlier flags are replaced."""
+        """Set the flags of an accepted item that has oddities; they replace its earlier flags."""
         for ids in self.flagged.values():
             ids.discard(item_id)
         for code in codes:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 _COLUMNS = ("ndcg", "recall", "map", "hit_rate", "novelty", "diversity")
 _MAX_SAID = 5
-"""Rejected lines that are reported individually; all are counted."""
+"""Maximum number of rejected lines that are reported individually; all are counted."""
 
 
 def evaluate_recommendations(

@@ -178,7 +178,7 @@ def _ingest(
     *,
     json: bool,
 ) -> IngestedRun | None:
-    """Read the files.
+    """Read the files and return the run on them.
 
     If nothing has changed, export the published release, report it and return None.
     """

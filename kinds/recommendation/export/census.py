@@ -15,7 +15,7 @@ from kinds.recommendation.ranking.lists import ReasonKind
 from kinds.recommendation.texts.text import MODEL, TextScope
 
 USERS_OF_SEGMENT = 3
-"""Number of users that the page shows of each segment."""
+"""Number of users of each segment that the page shows."""
 
 
 ValueT = TypeVar("ValueT")
@@ -60,19 +60,19 @@ class ReleaseFigures:
     num_users: int
     num_users_without_items: int
     num_items: int
-    """Items in the catalogue."""
+    """Number of items in the catalogue."""
     num_items_shown: int
-    """Items on any list."""
+    """Number of items that are on at least one list."""
     num_places: int
-    """Places on all lists."""
+    """Number of places on all lists together."""
     num_withdrawn: int
-    """Items withdrawn since the release was made."""
+    """Number of items withdrawn since the release was made."""
     reasons: dict[str, int]
-    """Places by kind of reason."""
+    """Number of places by kind of reason."""
     texts: dict[str, int]
     """Number of times a text is shown, by origin: once per user, or per place if texts are per item."""
     num_texts: dict[str, int]
-    """Audiences (users, segments or items) whose text is shown, by the origin of the text."""
+    """Number of audiences (users, segments or items) whose text is shown, by the origin of the text."""
 
     @property
     def coverage(self) -> float | None:
@@ -104,7 +104,7 @@ class ReleaseFigures:
 
 @dataclass(slots=True)
 class Census:
-    """Counts rows and picks some of them. Implements files.RowSink; memory: the shown items and segments."""
+    """Counts rows and picks examples. Implements files.RowSink. Memory: the shown items and the segments."""
 
     scope: TextScope
     _num_users: int = 0
@@ -113,7 +113,7 @@ class Census:
     _reasons: Counter[ReasonKind] = field(default_factory=Counter)
     _readings: Counter[str] = field(default_factory=Counter)
     _shared: dict[str, str] = field(default_factory=dict)
-    """Origin of the text, by segment or item."""
+    """Origin of each segment's or item's text."""
     _segments: Counter[str] = field(default_factory=Counter)
     _sampled: defaultdict[str, HashSample[str]] = field(
         default_factory=lambda: defaultdict(_users_of_segment)
@@ -155,11 +155,11 @@ class Census:
         return [SegmentFigures(name=name, num_users=number) for name, number in ordered]
 
     def picked(self, segment: str) -> list[str]:
-        """Return the ids of the users that are shown for a segment."""
+        """Return the ids of the users that the page shows as examples of a segment."""
         return self._sampled[segment].values() if segment in self._sampled else []
 
     def most_shown(self, limit: int) -> list[tuple[str, int]]:
-        """Return the ids of the items on most lists, with the number of these lists."""
+        """Return the ids of the items that are on the most lists, each with the number of these lists."""
         return sorted(self._items.items(), key=lambda pair: (-pair[1], pair[0]))[:limit]
 
     def figures(self, *, number: int, num_items: int, num_withdrawn: int) -> ReleaseFigures:

@@ -51,7 +51,7 @@ class UserPast:
     after: Entries = frozenset()
 
     def has_new_item(self, item_id: str) -> bool:
-        """Return whether the user's interactions with the item all came between the releases."""
+        """Return whether the user's interactions at the later release are the first with the item."""
         return _has(self.after, item_id) and not _has(self.before, item_id)
 
 
@@ -95,7 +95,7 @@ class Causes:
         self._of_all = tuple(general_causes(self._before, self._after))
 
     def of_removed(self, item_id: str, past: UserPast) -> tuple[Cause, ...]:
-        """Return the one cause that is certain, or else all possible causes."""
+        """Return the certain cause of a removal if there is one, or else all possible causes."""
         item, rules = self._new.get(item_id), self._after.rules
         if item is None:
             return (Cause.GONE,)
@@ -110,7 +110,7 @@ class Causes:
         return self.of_moved(past)
 
     def of_added(self, item_id: str, past: UserPast, *, is_place_free: bool) -> tuple[Cause, ...]:
-        """Return the causes of an addition, as `of_removed` does for a removal.
+        """Return the certain cause of an addition if there is one, or else all possible causes.
 
         `is_place_free` means that another item left the list for a cause that is certain.
         """
@@ -125,13 +125,13 @@ class Causes:
             return (Cause.PRICE,)
         possible = self.of_moved(past)
         if is_place_free:
-            # The catalogue's change has freed the place, so it is not a separate cause
+            # The change of the catalogue freed the place, so it is not a separate cause
             others = set(possible) - {Cause.CATALOGUE, Cause.UNKNOWN}
             return (Cause.FILLS, *(cause for cause in possible if cause in others))
         return possible
 
     def of_moved(self, past: UserPast) -> tuple[Cause, ...]:
-        """Return all possible causes of a change in order."""
+        """Return all possible causes of an item's move to another rank."""
         own = (Cause.INTERACTIONS,) if past.before != past.after else ()
         return (*own, *self._of_all) or (Cause.UNKNOWN,)
 
@@ -218,7 +218,7 @@ class UserDiff:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlockPair:
-    """Blocks of two releases that hold the same users; one of the two is a single block."""
+    """Numbers of the blocks of two releases with the same users; at least one release has a single block."""
 
     before: Sequence[int]
     after: Sequence[int]
@@ -232,7 +232,7 @@ class PairDiff:
     num_after: int
     users: list[UserDiff]
     num_texts_same: int
-    """Texts of users in blocks that are identical; the text indexes below have all other texts."""
+    """Number of texts in identical blocks; the two text indexes contain all texts of other blocks."""
     texts_before: TextIndex
     texts_after: TextIndex
 
@@ -332,7 +332,7 @@ def _unchanged(before: ReleaseReader, number: int) -> PairDiff:
 
 
 def _pasts(pair: BlockPair, before: ReleaseReader, after: ReleaseReader) -> Callable[[str], UserPast]:
-    """Return a function from a user to the user's past; identical interactions are not read."""
+    """Return a function that returns a user's past; blocks with identical interactions are not read."""
     old = [before.manifest.blocks[n].interactions_sha256 for n in pair.before]
     new = [after.manifest.blocks[n].interactions_sha256 for n in pair.after]
     if old == new:
@@ -375,11 +375,11 @@ def _text_entries(blocks: Sequence[BlockLists]) -> TextIndex:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiffSummary:
-    """Figures about all users and texts."""
+    """Figures of the differences between two releases, over all users and texts."""
 
     before: int
     after: int
-    """Number of the later release; `before` is that of the earlier one."""
+    """Number of the later release; `before` is the number of the earlier one."""
     num_users_before: int
     num_users_after: int
     num_users_new: int
@@ -388,7 +388,7 @@ class DiffSummary:
     num_added: int
     num_removed: int
     num_moved: int
-    """Places whose order among the items on both lists has changed."""
+    """Number of places whose order among the items on both lists has changed."""
     causes: Sequence[Mapping[str, object]]
     """Changes for users in both releases: {"change", "why", "places"}; any or all of several causes apply."""
     num_texts_new: int
@@ -402,11 +402,11 @@ class DiffSummary:
 
     @property
     def num_users_same(self) -> int:
-        """Users in both releases with the same list."""
+        """Number of users in both releases with the same list."""
         return self.num_users_after - self.num_users_new - self.num_users_changed
 
     def as_json(self) -> dict[str, object]:
-        """Return the summary under stable names, as diff.json holds it."""
+        """Return the summary under stable names, as it is written to diff.json."""
         return {**asdict(self), "num_users_same": self.num_users_same}
 
     def __str__(self) -> str:
@@ -420,7 +420,7 @@ class DiffSummary:
 
 
 _AT_A_TIME = 500
-"""Texts that are looked up together."""
+"""Number of texts that are looked up together."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -443,7 +443,7 @@ class TextComparer:
         self.num_carried = 0
 
     def compare(self, before: TextIndex, after: TextIndex) -> Iterator[TextDiff]:
-        """Yield the texts that are not carried over, ordered by audience; the others are counted."""
+        """Yield the texts that are not the same, ordered by audience; texts carried over are only counted."""
         changed = []
         for audience in sorted(before.keys() | after.keys()):
             old, new = before.get(audience), after.get(audience)
@@ -468,7 +468,7 @@ class TextComparer:
             )
 
     def _why(self, audience: str, before: TextIndex, after: TextIndex) -> str:
-        """Return the reason for a change, by the same rule that the recommender itself uses."""
+        """Return the reason for a change, by the rule that the recommender itself uses."""
         change = change_of(
             audience,
             after[audience],

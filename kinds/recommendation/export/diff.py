@@ -32,7 +32,7 @@ from pressroom.output import new_folder
 DIFF_SUMMARY, DIFF_LINES, DIFF_PAGE = "diff.json", "diff.jsonl", "diff.html"
 
 SAMPLE_USERS = 12
-"""Users that the page shows, chosen by hash."""
+"""Number of users that the page shows, chosen by hash."""
 
 SAMPLE_TEXTS = 12
 
@@ -40,9 +40,9 @@ SAMPLE_TEXTS = 12
 def compare_releases(before: ReleaseReader, after: ReleaseReader, folder: Path) -> DiffSummary:
     """Write diff.jsonl (a line for each user and text that differs), diff.json and diff.html.
 
-    Lists are compared as they were made: items withdrawn since make no difference. Memory: both catalogues,
-    the blocks of the same users, and the text indexes if texts are not per user. Raises OSError and the
-    readers' errors.
+    Lists are compared as they were made; later withdrawals of items make no difference. Memory: both
+    catalogues, the blocks of the same users, and the text indexes if texts are not per user. Raises OSError
+    and the readers' errors.
     """
     tally = _Tally()
     causes, texts = Causes(before, after), TextComparer(before, after)
@@ -186,7 +186,7 @@ class DiffSample:
     users: Sequence[UserDiff]
     texts: Sequence[TextDiff]
     items: Sequence[tuple[str, int, int]]
-    """Id, lists lost and lists gained of each item, the most changed first."""
+    """Id of each item with the number of lists that lost and that gained it, most changed first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,7 +206,7 @@ class PagePair:
     user: UserDiff
     segment: str
     why: str
-    """Causes of all changes; empty if they differ, in which case each place states its own."""
+    """Causes that all changes have in common; empty if they differ, as each place then names its own."""
     before: Sequence[PagePlace]
     after: Sequence[PagePlace]
 
@@ -219,7 +219,7 @@ class PageMove:
     num_lost: int
     num_gained: int
     price: str
-    """Old and new price if it changed, or why the item has none to compare."""
+    """Old and new price if it changed, or why the item has no two prices to compare."""
 
 
 def render_diff_page(
@@ -245,7 +245,7 @@ def _pair(user: UserDiff, before: ReleaseReader, after: ReleaseReader) -> PagePa
     was_there = [place for place in user.places if place.rank_before is not None]
 
     def place_of(place: Place, *, on_both: bool) -> PagePlace:
-        """Return the place as shown; a place on both lists is marked on the later one only."""
+        """Return the place as it is shown; an item on both lists is marked only on the later one."""
         title = title_of(place.item_id, after.catalogue(), before.catalogue())
         if on_both or place.change is None:
             return PagePlace(title=title, change=None, words="")

@@ -25,7 +25,7 @@ from pressroom.output import new_folder
 
 
 class RowSink(Protocol):
-    """Receives rows block by block. Its result is complete when its context ends without an error."""
+    """Receives rows block by block. The result is complete once the sink's context ends without an error."""
 
     def __enter__(self) -> Self: ...
 
@@ -72,7 +72,7 @@ def json_line(row: Mapping[str, object]) -> str:
 
 
 def write_texts(reader: ReleaseReader, path: Path) -> None:
-    """Write texts.jsonl: for each audience with a planned text, a line with the text that readers get."""
+    """Write texts.jsonl, with a line for each audience with a planned text: the text that readers get."""
     finder = TextFinder(reader)
     with path.open("w", encoding="utf-8", newline="\n") as lines:
         indexes = (
@@ -98,7 +98,7 @@ def _is_per_user(reader: ReleaseReader) -> bool:
 FOLDER = "recommendations"
 
 MAX_BUFFERED_ROWS = 20_000
-"""Rows of all segments that are buffered, about 100 MB. A larger buffer gives fewer small files."""
+"""Maximum number of buffered rows over all segments, about 100 MB. More would give fewer small files."""
 
 MAX_FOLDER_CHARACTERS = 120
 """Maximum length of a segment in a folder's name; file systems allow 255 bytes for the whole name."""
@@ -109,8 +109,8 @@ _NULL = "__HIVE_DEFAULT_PARTITION__"
 _AMBIGUOUS = re.compile(
     rf"(%[0-9A-F]{{2}})|[A-Z]|\.$|-(?=[0-9a-f]{{{DIGEST_DIGITS}}}$)|^_(?=(?i:{_NULL[1:]})$)"
 )
-"""Matches an existing escape, which is kept, and what must be escaped: capitals, a dot at the end, which
-Windows drops, and what looks like the digest of a long segment or like the partition without a value."""
+"""Matches an existing escape, which is kept, and everything that must be escaped: capitals, a dot at the end
+(Windows drops it), and what looks like the digest of a long segment or the partition without a value."""
 
 _TEXT = [(name, pa.string()) for name in ("headline", "blurb", "reason", "text_origin")]
 
@@ -172,7 +172,10 @@ class ParquetSink:
             self._write_down_to(MAX_BUFFERED_ROWS // 2)
 
     def _write_down_to(self, num_left: int) -> None:
-        """Write the segments with most rows first, which gives few large files."""
+        """Write segments until at most `num_left` rows are left.
+
+        Segments with the most rows are written first, which gives few large files.
+        """
         for segment in sorted(self._waiting, key=lambda name: (-len(self._waiting[name]), name)):
             if self._num_waiting <= num_left:
                 return
@@ -199,7 +202,7 @@ def partition(segment: str) -> str:
     quoted = _AMBIGUOUS.sub(_escape, quote(segment, safe="")) or _NULL
     if len(quoted) > MAX_FOLDER_CHARACTERS:
         digest = hashlib.sha256(segment.encode()).hexdigest()[:DIGEST_DIGITS]
-        # The name is not cut within an escape, because it could not be unquoted then
+        # The name is not cut within an escape, because it could not be unquoted
         cut = quoted[: MAX_FOLDER_CHARACTERS - len(digest) - 1]
         cut = cut[: cut.rindex("%")] if "%" in cut[-2:] else cut
         quoted = f"{cut}-{digest}"

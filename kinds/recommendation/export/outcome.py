@@ -42,13 +42,13 @@ from storage.store import Store
 SUMMARY = "summary.json"
 
 MAX_CHANGES = 10
-"""Changes that are listed individually; `--json` and the artifact of the stage `plan_texts` have more."""
+"""Maximum number of printed changes; `--json` and the artifact of the stage `plan_texts` have more."""
 
 TOKENS_PER_TEXT = 140.0
-"""Tokens per text, used before any text was written; benchmarks/text_facts.py measured it with the bundled
-model."""
+"""Tokens per text that are assumed as long as no text has been written; measured by benchmarks/text_facts.py
+with the bundled model."""
 TOKENS_PER_SECOND = 100.0
-"""Rate that is used before any text was written, measured in the same way on two cores."""
+"""Rate that is assumed as long as no text has been written; measured in the same way, on two cores."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +123,7 @@ def export_outcome(database: Engine, store: Store, summary: Summary, out: Path) 
 def export_to_folder(
     database: Engine, store: Store, release: Release, out: Path, on_altered: OnAltered | None = None
 ) -> ReleaseFigures:
-    """Write a release into the folder. Raises what `open_release` and `export_errors` raise."""
+    """Write a release into the folder. Raises the errors of `open_release` and `export_errors`."""
     with export_errors(out, release.batch_id):
         name = recommenders.get_recommender(database, release.recommender_id).name
         return export_release(open_release(database, store, release, on_altered), out, title=name)
@@ -161,14 +161,14 @@ class TextPlan:
 
     num_audiences: int
     num_texts: int
-    """Distinct texts; audiences with the same items share one."""
+    """Number of distinct texts; audiences with the same items share one."""
     num_to_write: int
     why: Mapping[str, int]
     """Number of audiences whose text is rewritten, by reason."""
     changes: tuple[Mapping[str, object], ...]
     """The first of these changes."""
     num_tokens: int
-    """Tokens to generate, estimated from the latest texts."""
+    """Number of tokens to generate, estimated from the latest texts."""
     seconds: float
 
     def as_json(self) -> dict[str, object]:

@@ -23,10 +23,10 @@ MAX_SEGMENTS = 16
 """Number of segments on the page, largest first; recommendations.jsonl has all of them."""
 
 MOST_SHOWN = 12
-"""Number of items in the table of those that are on most lists."""
+"""Number of items in the table of the items that are on the most lists."""
 
 SHOWN_HISTORY = 4
-"""Number of items that are shown of a user's history."""
+"""Number of items of a user's history that are shown."""
 
 MAX_CHARACTERS = 140
 """Maximum length of a title or an id on the page, which is enough to recognise it."""
@@ -34,7 +34,7 @@ MAX_CHARACTERS = 140
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageUser:
-    """A user as the page shows it."""
+    """A user as shown on the page, with history and list."""
 
     row: Row
     history: tuple[str, ...]
@@ -66,7 +66,7 @@ class PageItem:
 def render_recommendations_page(
     reader: ReleaseReader, census: Census, figures: ReleaseFigures, *, title: str
 ) -> str:
-    """Return the page as HTML; the blocks of the users on it are read again."""
+    """Return the page as HTML; the blocks of the users on the page are read again."""
     segments = census.segments()
     return page("recommendations.html.jinja").render(
         reader.manifest.created_at,

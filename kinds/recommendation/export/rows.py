@@ -23,7 +23,7 @@ CATEGORY = "category"
 
 
 def reason_words(reason: Reason, item_id: str, catalogue: Mapping[str, Item]) -> str:
-    """Return one sentence with facts from the catalogue, which claims nothing that the score did not use.
+    """Return the reason as one sentence that claims only what the catalogue states and the score used.
 
     >>> from kinds.recommendation.ranking.lists import Reason, ReasonKind
     >>> items = {"1": Item(id="1", title="Alpine tent", category="Tents"), "2": Item(id="2", title="Lantern")}
@@ -43,7 +43,7 @@ def reason_words(reason: Reason, item_id: str, catalogue: Mapping[str, Item]) ->
             shared = _shared(reason.attribute, catalogue.get(item_id), because)
             if title is None:
                 return f"It fits what you were interested in{shared}."
-            if not shared:  # chosen by its description as a whole, which does not make the two similar
+            if not shared:  # chosen by its whole description, which does not make the two similar
                 return f"By its description it goes with {title}, which you were interested in."
             return f"Similar to {title}, which you were interested in{shared}."
         case ReasonKind.POPULAR:
@@ -85,7 +85,7 @@ MAX_CACHED_TEXTS = 20_000
 """Maximum number of texts of segments and items that are cached across blocks; they take about 10 MB."""
 
 _AT_A_TIME = 1000
-"""Keys per query."""
+"""Number of keys per query."""
 
 Texts = Mapping[str, Text | None]
 """Texts by audience; None if no item is left to write about."""
@@ -101,7 +101,7 @@ class TextFinder:
     def find_shared(self, audiences: Collection[str]) -> Texts:
         """Return texts of segments or items, which are looked up once as long as the cache has room.
 
-        The result may hold the texts of other audiences, too.
+        The result may contain the texts of other audiences, too.
         """
         missing = set(audiences) - self._cache.keys()
         if len(self._cache) + len(missing) > MAX_CACHED_TEXTS:
@@ -111,7 +111,7 @@ class TextFinder:
         return self._cache
 
     def find(self, audiences: Sequence[str], index: TextIndex) -> dict[str, Text | None]:
-        """Return the texts of these audiences; the index has those for which a text was planned."""
+        """Return the texts of these audiences; audiences without a planned text are not in the index."""
         entries = {audience: index[audience] for audience in audiences if audience in index}
         written = self.reader.find_texts({entry.key for entry in entries.values()})
         return {
@@ -129,7 +129,7 @@ class TextFinder:
                 yield audience, index[audience], text
 
     def plain(self, audience: str, item_ids: Sequence[str], because: str | None = None) -> Text | None:
-        """Return a plain text about the first of these items that exist, or None if none does."""
+        """Return a plain text about the first of these items that are in the catalogue, or None."""
         catalogue, policy = self.reader.catalogue(), self.reader.manifest.text_policy
         items = [catalogue[item_id] for item_id in item_ids if item_id in catalogue][: policy.featured]
         return plain_text(TextRequest.about(audience, items, because, policy), policy) if items else None
@@ -142,14 +142,14 @@ class TextFinder:
         return self.plain(audience, left, entry.because)
 
     def _without_entry(self, audience: str) -> Text | None:
-        """Return a plain text for an item; for a user or segment the caller needs the list to write one."""
+        """Return a plain text for an item, and None for a user or segment, whose list is not known here."""
         scope, _, name = audience.partition(":")
         return self.plain(audience, [name]) if scope == TextScope.ITEM else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowItem:
-    """One place of a list as it is exported, for people and for machines."""
+    """One place of a list as it is exported, both for readers and for programs."""
 
     item_id: str
     rank: int
@@ -177,7 +177,7 @@ class Row:
     """Text of the user or segment; None if texts are not per user or segment, or if no items are left."""
 
     def as_json(self) -> dict[str, object]:
-        """Return the row under stable names, as JSONL, Parquet and Redis hold it."""
+        """Return the row under stable names, as it is written to JSONL, Parquet and Redis."""
         return {
             "user": self.user_id,
             "segment": self.segment,
@@ -214,7 +214,7 @@ class RowMaker:
         self._finder = TextFinder(self.reader)
 
     def rows_of(self, block: BlockLists, users: Collection[str] | None = None) -> list[Row]:
-        """Return the rows of a block in its order, or those of the given users only."""
+        """Return the rows of a block in its order, or only those of the given users."""
         manifest, withdrawn = self.reader.manifest, self.reader.withdrawn
         lists = [user for user in block.lists if users is None or user.user_id in users]
         shown = [shown_items(user, manifest.rules, withdrawn) for user in lists]
@@ -234,7 +234,7 @@ class RowMaker:
         ]
 
     def affected_users(self, block: BlockLists, item_ids: Collection[str]) -> set[str]:
-        """Return the users whose rows may change when these items are withdrawn or come back."""
+        """Return the users whose rows may change when these items are withdrawn or become available again."""
         index = block.text_index if self._scope is TextScope.USER else self.reader.text_index()
         changed = frozenset(item_ids)
         users = set()

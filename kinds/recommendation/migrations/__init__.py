@@ -1,1 +1,1 @@
-"""Revisions of the tables of recommenders: the branch `recommendation`."""
+"""Migrations of the tables of recommenders, on the Alembic branch `recommendation`."""

@@ -17,13 +17,16 @@ Arrays = Mapping[str, npt.NDArray[Any]]
 
 
 class ArraysUnreadableError(PermanentError):
-    """The bytes are not such a file, or are of another kind or version."""
+    """The bytes are not a file of arrays, or are one of another kind or version."""
 
     code = "arrays_unreadable"
 
 
 def pack_arrays(kind: str, header: Mapping[str, object], arrays: Arrays) -> bytes:
-    """Return an uncompressed .npz without times; compressed ones would depend on the version of zlib."""
+    """Return the header and the arrays as an uncompressed .npz file without timestamps.
+
+    The bytes of a compressed file would depend on the version of zlib.
+    """
     text = json.dumps({"kind": kind, **header}, sort_keys=True, ensure_ascii=False)
     body = io.BytesIO()
     np.savez(body, allow_pickle=False, header=np.frombuffer(text.encode(), np.uint8), **arrays)
@@ -31,7 +34,7 @@ def pack_arrays(kind: str, header: Mapping[str, object], arrays: Arrays) -> byte
 
 
 def unpack_arrays(kind: str, body: bytes) -> tuple[dict[str, Any], Arrays]:
-    """Return header and arrays. Raises ArraysUnreadableError."""
+    """Return the header and the arrays. Raises ArraysUnreadableError."""
     try:
         with np.load(io.BytesIO(body), allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}

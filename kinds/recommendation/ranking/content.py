@@ -16,7 +16,7 @@ from kinds.recommendation.ranking.arrays import pack_arrays, unpack_arrays
 from kinds.recommendation.ranking.fit import history_matrix
 
 MAX_TEXT_CHARACTERS = 2000
-"""Characters that are embedded, since sentence encoders read only the first 256 tokens."""
+"""Maximum number of characters to embed, since sentence encoders read only the first 256 tokens."""
 
 UNIT_TOLERANCE = 1e-5
 """Difference from length 1 below which a float32 vector counts as normalised."""
@@ -28,7 +28,7 @@ Rows = npt.NDArray[np.float32]
 CATEGORY = "category"
 
 NUM_BINS = 10
-"""Bins of a numeric attribute (pages, weight, year); numbers in the same bin count as equal."""
+"""Number of bins of a numeric attribute (pages, weight, year); numbers in one bin count as equal."""
 MAX_TOKENS = 50_000
 """Maximum number of distinct words that are used if there are no vectors."""
 _WORD = r"(?u)\w+"
@@ -37,7 +37,7 @@ VALUES_WIDTH = 16
 
 
 def text_of(item: Item) -> str:
-    """Return the words of an item for embedding, without prices and dates, which show no similarity.
+    """Return the text of an item for embedding, without prices and dates, which show no similarity.
 
     >>> text_of(Item(id="1", title="Fly 2", category="Tents", attributes={"brand": "Alp", "weight": 2.0}))
     'Fly 2. Tents. brand: Alp'
@@ -63,7 +63,7 @@ def text_digest(text: str) -> str:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ItemVectors:
-    """One float32 row per text, with length 1 or 0."""
+    """Vectors of items' texts: one float32 row per text, with length 1 or 0."""
 
     digests: tuple[str, ...]
     """Sorted digests of the texts."""
@@ -81,7 +81,7 @@ class ItemVectors:
         return cls(digests, np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 0))
 
     def without(self, digests: Iterable[str]) -> list[str]:
-        """Return the digests that have no vector here, sorted."""
+        """Return those of the digests that have no vector, sorted."""
         return sorted(set(digests) - set(self.digests))
 
     def of_items(self, items: Sequence[Item]) -> npt.NDArray[np.float32]:
@@ -105,7 +105,10 @@ def read_vectors_bytes(body: bytes) -> ItemVectors:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Content:
-    """Items as rows; two are similar by text_share * text . text + (1 - text_share) * values . values."""
+    """Text and attributes of items as rows, from which the similarity of two items follows.
+
+    It is text_share * text . text + (1 - text_share) * values . values.
+    """
 
     text: Rows | sp.csr_matrix
     """(items, width): vectors, or words weighted by rarity; rows have length 1 or 0."""
@@ -117,7 +120,7 @@ class Content:
 
 
 def content_of(items: Sequence[Item], vectors: ItemVectors | None, text_share: float) -> Content:
-    """Return the content of a catalogue in its order; words are used if there are no vectors."""
+    """Return the content of items in their order; without vectors, the words of their texts are used."""
     values, names = _values(items)
     if not values.shape[1]:
         text_share = 1.0
@@ -126,9 +129,9 @@ def content_of(items: Sequence[Item], vectors: ItemVectors | None, text_share: f
 
 
 def diversity_features(content: Content) -> Rows:
-    """Return rows of shape (items, width) whose products approximate the similarity.
+    """Return features of shape (items, width); the product of two rows approximates their similarity.
 
-    They are narrow enough to compare many of them.
+    The rows are so narrow that many of them can be compared.
     """
     parts = [
         _narrow(content.text, TEXT_WIDTH) * np.float32(np.sqrt(content.text_share)),
@@ -154,7 +157,10 @@ def factors_by_content(features: Rows, factors: Rows, is_known: npt.NDArray[np.b
 
 
 def behaviour_features(blocks: Iterable[UserBlock], place: Mapping[str, int]) -> Rows:
-    """Return features of shape (items, width) from shared users, for use without a catalogue."""
+    """Return features of shape (items, width), by which items with the same users are similar.
+
+    They are used if there is no catalogue.
+    """
     histories = sp.vstack([history_matrix(block, place, max_user_items=10_000) for block in blocks], "csr")
     return _narrow(_unit(sp.csr_matrix(histories.T)), TEXT_WIDTH)
 

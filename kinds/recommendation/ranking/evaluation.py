@@ -47,7 +47,8 @@ AS_LISTED = "blend, mixed"
 """The blend with the default diversity of the rules, which is what gets published."""
 
 _ONLY_FOR_NEW = 1e-6
-"""Weight of popularity for methods that cannot rank items for users without a history."""
+"""Weight of popularity for methods that cannot rank items for users without a history. It is so small that
+it has an effect only for these users."""
 
 _NO_TERMS = {
     "regression_weight": 0.0,
@@ -57,8 +58,8 @@ _NO_TERMS = {
     "cold_content_weight": 0.0,
 }
 _MOST_NEIGHBOURS = 2000
-"""Neighbours that the regression keeps. The published method keeps all; this makes no measurable
-difference."""
+"""Number of neighbours per item that the regression keeps. The method as published keeps all of them, which
+makes no measurable difference."""
 
 BASELINES: Mapping[str, RankingSettings] = {
     "ease": RankingSettings.model_validate(
@@ -75,7 +76,7 @@ BASELINES: Mapping[str, RankingSettings] = {
 counts."""
 
 COMPARED = ("ndcg", "recall", "map")
-"""Measures for which the differences between methods get an interval of their own."""
+"""Measures whose differences between methods get confidence intervals."""
 
 
 class SplitInvalidError(InputError):
@@ -97,7 +98,7 @@ class SplitKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """A way to split, as it is written on the command line."""
+    """A way to split a log, which is written on the command line as in "random:0.2"."""
 
     kind: SplitKind
     share: float = 0.0
@@ -108,7 +109,7 @@ class Split:
 
 
 def parse_split(text: str) -> Split:
-    """Return the split that the command line names. Raises SplitInvalidError.
+    """Return the split that a text of the command line describes. Raises SplitInvalidError.
 
     >>> str(parse_split("random:0.2")), str(parse_split("leave-last-one-out"))
     ('random:0.2', 'leave-last-one-out')
@@ -144,7 +145,7 @@ class Log:
 
 
 def log_of(blocks: Iterable[UserBlock]) -> Log:
-    """Return the log that the blocks were made of; no user is in two of them."""
+    """Return the entries of all blocks as one log; no user may be in two blocks."""
     every = list(blocks)
     item_ids = tuple(sorted({item_id for block in every for item_id in block.item_ids}))
     place = {item_id: number for number, item_id in enumerate(item_ids)}
@@ -185,7 +186,7 @@ def held_out(log: Log, split: Split, seed: int) -> Mask:
 
 
 def blocks_of(log: Log, kept: Mask) -> Iterator[UserBlock]:
-    """Yield the kept entries as blocks, with all users of the log in its order."""
+    """Yield the kept entries as blocks, which contain all users of the log in the log's order."""
     for begin in range(0, len(log.user_ids), _USERS_A_BLOCK):
         end = min(begin + _USERS_A_BLOCK, len(log.user_ids))
         first, last = np.searchsorted(log.users, [begin, end])
@@ -202,7 +203,7 @@ def blocks_of(log: Log, kept: Mask) -> Iterator[UserBlock]:
 
 
 class NothingHeldOutError(InputError):
-    """The split leaves nothing to measure by, or nothing to fit on."""
+    """The split leaves no entries for measuring, or none for fitting."""
 
     code = "nothing_held_out"
 
@@ -224,15 +225,15 @@ class Evaluation:
     seed: int
     k: int
     num_users: int
-    """Users with something held out; only these are measured."""
+    """Number of users with at least one held-out entry; only these are measured."""
     num_new_users: int
-    """Measured users without any known interaction."""
+    """Number of measured users without any known interaction."""
     num_items: int
     num_known: int
     num_held_out: int
     methods: Mapping[str, MethodFigures]
     differences: Mapping[str, Mapping[str, Interval]]
-    """The blend minus each other method, over the same users."""
+    """Measures of the blend minus those of each other method, over the same users."""
     lists: Mapping[str, npt.NDArray[np.int64]] = field(repr=False)
     """Lists by method, (num_users, k): positions in the ordered ids of the items; -1 means no item."""
 
@@ -266,7 +267,7 @@ def evaluate(
     settings: RankingSettings,
     vectors: ItemVectors | None = None,
 ) -> Evaluation:
-    """Compare the blend with EASE, item-kNN and popularity; without a catalogue, items consist of their ids.
+    """Compare the blend with EASE, item-kNN and popularity; without a catalogue, items have only ids.
 
     Raises SplitInvalidError or NothingHeldOutError.
     """
@@ -320,7 +321,7 @@ def _check(is_held_out: Mask, split: Split) -> None:
 
 
 def _as_sold(items: Sequence[Item] | None, log: Log) -> tuple[Item, ...]:
-    """Return the catalogue with every item available, because what is sold out today was sold earlier."""
+    """Return the catalogue with every item available, because items sold out today were sold earlier."""
     if not items:
         return tuple(Item(id=item_id, title=item_id) for item_id in log.item_ids)
     always = {"available": True, "available_from": None, "available_until": None}
@@ -331,7 +332,7 @@ def _methods(settings: RankingSettings, *, with_content: bool) -> dict[str, tupl
     """Return the settings and the diversity of each method."""
     methods = {BLEND: (settings, 0.0), AS_LISTED: (settings, Rules().diversity)}
     if not with_content:
-        # An id says nothing about an item or what it resembles.
+        # An id does not show which other items an item resembles.
         methods = {BLEND: (settings.model_copy(update={"cold_content_weight": 0.0}), 0.0)}
     return methods | {name: (baseline, 0.0) for name, baseline in BASELINES.items()}
 
@@ -339,7 +340,10 @@ def _methods(settings: RankingSettings, *, with_content: bool) -> dict[str, tupl
 def evaluate_method(
     log: Log, items: Sequence[Item], split: Split, *, seed: int, k: int, settings: RankingSettings
 ) -> dict[str, measures.Numbers]:
-    """Return one method's measures for each user with something held out; weights are chosen by them."""
+    """Return one method's measures for each user with held-out entries.
+
+    benchmarks/ranking.py chooses the weights of the blend by them.
+    """
     is_held_out = held_out(log, split, seed)
     known = _KnownPart(log, ~is_held_out, _as_sold(items, log))
     truth = _Truth.of(log, is_held_out, known.place)
@@ -351,11 +355,11 @@ def evaluate_method(
 @dataclass(frozen=True, slots=True, eq=False)
 class _Truth:
     users: npt.NDArray[np.int64]
-    """Users with something held out."""
+    """Positions of the users with at least one held-out entry."""
     pairs: npt.NDArray[np.int64]
     """Sorted values of user * number of items + item, for held-out items that are in the catalogue."""
     num_held_out: npt.NDArray[np.int64]
-    """(len(users),): items that are not in the catalogue count too, as items that cannot be found."""
+    """(len(users),): number of held-out items; those not in the catalogue count, but cannot be found."""
 
     @classmethod
     def of(cls, log: Log, is_held_out: Mask, place: Mapping[str, int]) -> _Truth:
@@ -395,7 +399,7 @@ class _KnownPart:
         return lists
 
     def features(self, vectors: ItemVectors | None, *, with_content: bool) -> npt.NDArray[np.float32]:
-        """Return the features for similarity: text and attributes, or shared users without a catalogue."""
+        """Return the features for similarity, from text and attributes or else from shared users."""
         if with_content:
             return diversity_features(content_of(self.items, vectors, RankingSettings().text_share))
         return behaviour_features(self.blocks, self.place)
@@ -441,7 +445,7 @@ def evaluate_files(
     on_rejected: Callable[[Rejected], None],
     on_note: OnNote | None = None,
 ) -> RankingEvaluation:
-    """Read the files, split the log, fit and measure, all in this process and in memory.
+    """Read the files, split the log, and fit and measure all methods, in this process and in memory.
 
     Raises FileRejectedError, ColumnMappingError, SplitInvalidError or NothingHeldOutError.
     """
@@ -482,7 +486,7 @@ def _read_files(
 
 
 def _ids_as_catalogue(interactions: Path, intake: IntakeOptions, folder: Path) -> Path:
-    """Write a catalogue of the log's item ids only; faults in the log's lines are reported later."""
+    """Write a catalogue with only the log's item ids; faulty lines of the log are reported later."""
     item_ids: set[str] = set()
     for batch in event_batches(interactions, intake.interaction_columns, Tally(), intake.file_options()):
         texts, _ = as_dictionary(batch.columns["item"])

@@ -19,7 +19,7 @@ from kinds.recommendation.ranking.settings import RankingSettings
 SECONDS_A_DAY = 86_400
 
 _WEIGHT_STEPS = 4096
-"""Users' weights are multiples of 1/4096, so that sums are exact and do not depend on the order of blocks."""
+"""Steps per unit of a user's weight. With multiples of 1/4096, sums are exact in any order of the blocks."""
 _EXACT_ITEMS = 4096
 """Number of items up to which sums have 64 bits; for more items, saving memory matters more."""
 _CHUNK_ROWS = 256
@@ -36,14 +36,14 @@ _KIND = "pressroom.item_model.1"
 
 
 def places_of(block: UserBlock, place: Mapping[str, int]) -> npt.NDArray[np.int64]:
-    """Return the place of each of the block's items in the order; -1 for an unknown one."""
+    """Return the position that `place` gives each of the block's items; -1 for an unknown item."""
     return np.array([place.get(item_id, -1) for item_id in block.item_ids], np.int64)
 
 
 def latest_entries(
     block: UserBlock, columns: npt.NDArray[np.int64], max_user_items: int
 ) -> npt.NDArray[np.int64]:
-    """Return the positions of each user's latest entries with a known item, in the block's order."""
+    """Return the positions of each user's latest entries with a known item, in the order of the block."""
     users = np.repeat(np.arange(len(block.user_ids)), np.diff(block.indptr))
     known = np.flatnonzero(columns[block.items] >= 0) if len(block.items) else np.zeros(0, np.int64)
     counts = np.bincount(users[known], minlength=len(block.user_ids))
@@ -63,9 +63,10 @@ def history_matrix(
     half_life_days: float | None = None,
     last_event_at: int = 0,
 ) -> sp.csr_matrix:
-    """Return a float32 matrix (users, len(place)): 1 for an entry, or less for an old one with a half-life.
+    """Return a float32 matrix (users, len(place)) that is 1 for each of the latest entries of a user.
 
-    `last_event_at` is that of the log, so that a history has the same weight tomorrow.
+    With a half-life, old entries count less. Their age is counted from `last_event_at`, the time of the log's
+    last event, so that a history has the same weights on any day.
     """
     columns = places_of(block, place)
     kept = latest_entries(block, columns, max_user_items)
@@ -115,7 +116,7 @@ class CoOccurrence:
         self._heaviness += float(lengths.sum())
 
     def scale(self) -> float:
-        """Return the factor that scales sums to the size of counts, so that a ridge fits every exponent."""
+        """Return the factor that scales sums to the size of counts, so that one ridge suits all exponents."""
         mean = self._heaviness / max(self._num_users, 1)
         return float(mean**self._user_exponent)
 
@@ -157,7 +158,7 @@ def _cosines(
 
 
 def largest(rows: npt.NDArray[np.floating], num: int) -> sp.csr_matrix:
-    """Keep the `num` entries of each row that are largest in absolute value; of equal ones the first.
+    """Keep the `num` entries of each row that are largest in absolute value; on a tie, the first ones.
 
     Zeros are not stored.
     """
@@ -198,11 +199,12 @@ def _invert(matrix: npt.NDArray[np.floating]) -> None:
 def low_rank_factors(
     sums: npt.NDArray[np.floating], counts: npt.NDArray[np.float64], settings: RankingSettings
 ) -> tuple[Factors, Factors]:
-    """Return two arrays (items, rank): a history's sum over the first times the second is this part's score.
+    """Return the factors of histories and those of items, each of shape (items, rank).
 
-    This is the projection on the leading eigenvectors of the co-occurrences, weighted by popularity
-    (Cremonesi et al. 2010, PureSVD, equation 7, which needs only a user's items; weighted as in Shen et al.
-    2021, GF-CF).
+    The low-rank part of an item's score is the sum of the history's rows of the first array, times the item's
+    row of the second. This is the projection on the leading eigenvectors of the co-occurrences, weighted by
+    popularity (Cremonesi et al. 2010, PureSVD, equation 7, which needs only a user's items; weighted as in
+    Shen et al. 2021, GF-CF).
     """
     num_items = len(sums)
     rank = min(settings.rank, num_items)
@@ -235,22 +237,22 @@ def _leading(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FittedModel:
-    """The relations between items by behaviour. It is stored as a resource and is a parent of every list."""
+    """Relations between items by behaviour. The model is stored as a resource, a parent of every list."""
 
     item_ids: tuple[str, ...]
     """Sorted ids of the items in the catalogue that have a user."""
     num_users_of_item: npt.NDArray[np.int64]
-    """(num_items,)"""
+    """(num_items,): number of users of each item."""
     coefficients: sp.csr_matrix
-    """(num_items, num_items), float32: what the row's item in a history adds to the score of the column's."""
+    """(num_items, num_items), float32: what the row's item in a history adds to the column's item's score."""
     history_factors: Factors
     """(num_items, rank): their sum over a history, times item_factors, is the low-rank part of the scores."""
     item_factors: Factors
     num_users: int
     num_entries: int
-    """Entries of all histories after cutting."""
+    """Number of entries of all histories, each cut to its latest entries."""
     last_event_at: int
-    """Seconds since 1970 UTC, from which recency is counted; 0 if the log has no times."""
+    """Time of the last event in seconds since 1970 UTC, from which age is counted; 0 without times."""
 
     def to_bytes(self) -> bytes:
         """Return the model as bytes; equal models give equal bytes."""
@@ -304,7 +306,7 @@ def fit(
 
     `blocks` is a collection, or an object whose `__iter__` starts over. The result depends neither on the
     clock nor on the order and number of the blocks. A square matrix of the fitted items is held in memory.
-    Raises SingularError, and TypeError for an iterator, which ends after one pass.
+    Raises SingularError, and TypeError if `blocks` is an iterator, which ends after one pass.
     """
     if isinstance(blocks, Iterator):
         raise TypeError("blocks are read twice: pass a collection, not an iterator")

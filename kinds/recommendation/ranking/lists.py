@@ -1,4 +1,4 @@
-"""The results of ranking: a list of items for each user, with a reason for each item, and their file."""
+"""The results of ranking: a list of items for each user, with a reason for each item, and the file format."""
 
 from __future__ import annotations
 
@@ -37,25 +37,25 @@ _SCHEMA = pa.schema(
 
 
 class ReasonKind(StrEnum):
-    """The largest part of an item's score."""
+    """Kind of a reason, which is the largest part of an item's score."""
 
     BEHAVIOUR = "behaviour"
     """Users who interacted with `because` also interacted with this item."""
     CONTENT = "content"
     """The item resembles `because` by text or by `attribute`."""
     POPULAR = "popular"
-    """Many users interacted with the item; within its category, if `attribute` says so."""
+    """Many users interacted with the item; with the `attribute` "category", it is popular in its category."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reason:
-    """Why an item is on a list, from the terms of its score."""
+    """Reason why an item is on a list, taken from the terms of its score."""
 
     kind: ReasonKind
     because: str | None = None
-    """The item of the user's history with the largest term."""
+    """Id of the item in the user's history with the largest term; None for popularity."""
     attribute: str | None = None
-    """Name of an attribute, or "category", that both items share."""
+    """Name of an attribute whose value both items share, or "category"."""
     share: float = 0.0
     """Share of the item's score that comes from this part."""
 
@@ -86,7 +86,7 @@ OTHER = "other"
 
 
 def segment_of(weights: Mapping[str | None, float]) -> str:
-    """Return the category with most weight, given the weight of each; of equal ones the first by name.
+    """Return the category with the largest weight, given the weight of each; on a tie, the first by name.
 
     >>> segment_of({"tents": 2.0, "boots": 2.0, None: 9.0}), segment_of({None: 1.0}), segment_of({})
     ('boots', 'other', 'new')
@@ -98,7 +98,7 @@ def segment_of(weights: Mapping[str | None, float]) -> str:
 
 
 class ListsMalformedError(PermanentError):
-    """The bytes are not the lists of a block."""
+    """The bytes do not contain the lists of a block in the current format."""
 
     code = "lists_malformed"
 

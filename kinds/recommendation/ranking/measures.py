@@ -1,6 +1,6 @@
 """Measures how well lists predict held-out items, with one number per user so that comparisons are paired.
 
-`hits` has shape (users, k) and says whether the item at each place of a user's list was held out;
+`hits` has shape (users, k) and is True where the item at a place of the user's list was held out;
 `num_held_out` has shape (users,) and is at least 1 for each user.
 """
 
@@ -31,7 +31,7 @@ def recall(hits: Hits, num_held_out: Counts) -> Numbers:
 
 
 def ndcg(hits: Hits, num_held_out: Counts) -> Numbers:
-    """Return the discounted cumulative gain over the best possible one, with gains of 1.
+    """Return the discounted cumulative gain as a share of the best possible one, with gains of 1.
 
     The discount is log2(place + 1), and the best list starts with min(k, held out) hits: Järvelin and
     Kekäläinen 2002, "Cumulated gain-based evaluation of IR techniques", section 3.3.
@@ -45,7 +45,7 @@ def ndcg(hits: Hits, num_held_out: Counts) -> Numbers:
 
 
 def average_precision(hits: Hits, num_held_out: Counts) -> Numbers:
-    """Return the sum of the precisions at each hit over min(k, held out); its mean over users is MAP@k.
+    """Return the sum of the precisions at each hit, divided by min(k, held out); its mean is MAP@k.
 
     See Manning et al. 2008, equation 8.8; cut at k as in McFee et al. 2012 (Million Song Dataset Challenge),
     section 4.2.
@@ -88,7 +88,7 @@ def novelty(lists: npt.NDArray[np.int64], num_users_of_item: Counts, num_users: 
 
 
 def intra_list_diversity(lists: npt.NDArray[np.int64], features: npt.NDArray[np.float32]) -> Numbers:
-    """Return the mean of 1 - similarity over the pairs of a list.
+    """Return the mean of 1 - similarity over all pairs of items on a list.
 
     This is the measure of Ziegler et al. 2005, section 3.3, as a distance.
     `features` (items, width) has rows whose products are similarities from 0 to 1.
@@ -122,12 +122,12 @@ class Interval:
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether a difference is significant."""
+        """Whether zero is outside the interval, which makes a difference significant."""
         return self.low > 0 or self.high < 0
 
 
 def interval(values: Numbers, seed: int = 0) -> Interval:
-    """Return the percentile bootstrap of the mean over users (Efron and Tibshirani 1993, section 13.3).
+    """Return the mean over users and its interval (percentile bootstrap, Efron and Tibshirani 1993, 13.3).
 
     For differences of two methods on the same users, this is the paired bootstrap (Sakai 2006).
     """

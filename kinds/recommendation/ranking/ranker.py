@@ -34,13 +34,13 @@ from kinds.recommendation.ranking.selection import allowed_items, caps_of, mix, 
 from kinds.recommendation.ranking.settings import RankingSettings, Rules
 
 _MAX_CELLS = 4_000_000
-"""Cells of a dense array of scores; several such arrays of 16 MB each are in memory at once."""
+"""Maximum cells of a dense array of scores; several such arrays of 16 MB each are in memory at once."""
 _MAX_USERS = 256
 _WIDER = 10
 """Factor by which candidates are increased for users whose lists stay short because of the caps."""
 
 _NEARLY_WARM = 0.01
-"""Share of the cold weight below which it counts as 0, so that most products involve only few items."""
+"""Share of the full content weight below which an item gets 0, so that most products involve few items."""
 
 
 class Ranker:
@@ -55,7 +55,7 @@ class Ranker:
         settings: RankingSettings,
         as_of: datetime,
     ) -> None:
-        """Build the arrays; `as_of` affects nothing but availability.
+        """Build the arrays; `as_of` only affects availability.
 
         This takes seconds for 10,000 items and grows with the square of their number.
         """
@@ -136,9 +136,9 @@ def _terms(
 def _content_weights(
     users: npt.NDArray[np.float64], is_fitted: npt.NDArray[np.bool_], settings: RankingSettings
 ) -> npt.NDArray[np.float64]:
-    """Return the content weight of each item, which falls with its users.
+    """Return the content weight of each item, which decreases with the number of its users.
 
-    Items that the model does not know have the full weight.
+    Items that are not in the model have the full weight.
     """
     coldness = np.where(is_fitted, settings.cold_users / (settings.cold_users + users), 1.0)
     coldness[coldness < _NEARLY_WARM] = 0
@@ -200,7 +200,7 @@ def forbid(
 def _choose(ranker: Ranker, scores: Scores) -> tuple[npt.NDArray[np.int64], Scores]:
     """Return the places of each list's items, shape (users, list and reserve), and their scores.
 
-    Lists that are too short end in -1.
+    Lists that are too short are filled up with -1.
     """
     num = ranker.rules.list_length + ranker.rules.reserve
     num_candidates = min(max(ranker.settings.num_candidates, num), scores.shape[1])

@@ -17,19 +17,19 @@ Scores = npt.NDArray[np.float32]
 Places = npt.NDArray[np.int64]
 
 _GROUPS = 16
-"""Size of the groups whose highest scores are compared first; these give a bound that few others reach."""
+"""Number of scores per group. The highest scores of the groups give a bound that few other scores reach."""
 
 _BEHAVIOUR, _CONTENT = 0, 1
 KINDS = (ReasonKind.BEHAVIOUR, ReasonKind.CONTENT, ReasonKind.POPULAR)
-"""Kinds of reasons; of equal parts, the first in this order wins."""
+"""Kinds of reasons; if parts of a score are equal, the first in this order is the reason."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Neighbours:
-    """Rows of a sparse square matrix, which have about as many entries each, as dense arrays."""
+    """A sparse square matrix as dense arrays, for rows with about the same number of entries each."""
 
     places: Places
-    """(items, most entries of a row): columns, padded with the number of items."""
+    """(items, most entries of a row): columns of the entries, padded with the number of items."""
     values: Scores
 
     @classmethod
@@ -54,19 +54,19 @@ class Terms:
 
     neighbours: Neighbours
     history_factors: Scores
-    """(items, rank)"""
+    """(items, rank): factors of an item as part of a history."""
     item_factors: Scores
     history_content: Scores
     """(items, rank): factors predicted from content for items that have none; 0 for others."""
     item_content: Scores
     """(items, rank): item factors predicted from content, times the weight of content for the item."""
     popularity: Scores
-    """(items,)"""
+    """(items,): weighted popularity of each item, the same for all users."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class UserScores:
-    """The scores of some users and their parts, each (users, items)."""
+    """The scores of some users and the parts of these scores, each of shape (users, items)."""
 
     behaviour: Scores
     content: Scores
@@ -102,7 +102,7 @@ def score(terms: Terms, histories: sp.csr_matrix) -> UserScores:
 def top(scores: Scores, num: int) -> tuple[Places, Scores]:
     """Return the places of the highest scores of each row, highest first, and the scores.
 
-    Of equal scores the first place comes first. Rows with fewer finite scores end in places with -inf.
+    Equal scores are ordered by place. Rows with fewer finite scores end in places with the score -inf.
     `num` is at most the number of columns.
     """
     kept = np.flatnonzero(scores >= _bound(scores, num)[:, None])
@@ -118,7 +118,7 @@ def top(scores: Scores, num: int) -> tuple[Places, Scores]:
 
 
 def _bound(scores: Scores, num: int) -> Scores:
-    """Return a number for each row that at least `num` scores reach, and not many more."""
+    """Return a lower bound for each row, which at least `num` scores reach, but not many more."""
     width = scores.shape[1] // _GROUPS
     if width < num:
         return np.partition(scores, scores.shape[1] - num, axis=1)[:, scores.shape[1] - num]
@@ -150,7 +150,7 @@ def largest_parts(parts: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
 def sources(terms: Terms, histories: sp.csr_matrix, winners: Places, chosen: Places) -> npt.NDArray[np.int64]:
     """Return the history item with the largest term in the winning part, for each chosen item.
 
-    The shape is (users, chosen). Of equal terms the first wins; -1 stands for popularity and unused places.
+    The shape is (users, chosen). Of equal terms, the first is used; -1 marks popularity and unused places.
     """
     because = np.full(chosen.shape, -1, np.int64)
     slot_of = np.full(histories.shape[1] + 1, -1, np.int64)
@@ -199,7 +199,7 @@ def content_terms(terms: Terms, history: npt.NDArray[np.int32], weights: Scores,
 
 
 def shared_attribute(item: Item, other: Item) -> str | None:
-    """Return "category" or else the first attribute, by name, that two items have in common.
+    """Return "category" if two items share it, else the first attribute by name that they share, if any.
 
     >>> tent, tarp = (Item(id=x, title=x, attributes={"brand": "Alp", "use": ("hike", x)}) for x in "ab")
     >>> shared_attribute(tent, tarp)
@@ -223,7 +223,10 @@ def reasons_of(
     chosen: npt.NDArray[np.int64],
     items: Sequence[Item],
 ) -> list[list[Reason]]:
-    """Return the reasons for each user's chosen items in order; `because` (users, chosen) is -1 for none."""
+    """Return the reasons for each user's chosen items in order.
+
+    `because` (users, chosen) has the place of the item that explains the choice, or -1.
+    """
     positive = np.maximum(parts, 0)
     winners = largest_parts(parts)
     largest = positive.max(axis=2)

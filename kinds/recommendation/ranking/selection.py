@@ -47,7 +47,7 @@ def own_entries(
 ) -> sp.csr_matrix:
     """Return a matrix (users, items) with an entry for each item of the user's history that is excluded.
 
-    The whole history counts, since items that are too old to count in the score were bought too.
+    The whole history counts, because items that are too old to count in the score were bought, too.
     """
     shape = (len(block.user_ids), num_items)
     if rules.exclude == "nothing":
@@ -68,7 +68,10 @@ def _entries(
 def price_limits(
     block: UserBlock, columns: npt.NDArray[np.int64], prices: Prices, band: PriceBand
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]] | None:
-    """Return each user's lowest and highest price, by the history's median; None without such a rule."""
+    """Return the lowest and the highest price for each user, relative to the median price of the history.
+
+    The result is None if there is no such rule.
+    """
     if band.min_ratio is None and band.max_ratio is None:
         return None
     medians = np.full(len(block.user_ids), np.nan)
@@ -85,7 +88,7 @@ def price_limits(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Cap:
-    """A limit on the items of a list that share a value."""
+    """A limit on the number of items of a list that share a value."""
 
     max_items: int
     codes: Codes
@@ -128,7 +131,7 @@ def mix(
     num: int,
     diversity: float,
 ) -> npt.NDArray[np.int64]:
-    """Choose `num` of each user's candidates one after the other; -1 where nothing is left.
+    """Choose `num` of each user's candidates one after the other; -1 if no candidate is left.
 
     This is MMR (Carbonell and Goldstein 1998): the next item has the largest (1 - diversity) * relevance -
     diversity * similarity to the most similar chosen item; relevance is the score scaled to [0, 1] over the

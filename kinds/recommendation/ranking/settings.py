@@ -16,7 +16,7 @@ class PriceBand(BaseModel):
     min: float | None = Field(default=None, ge=0, le=1e15)
     max: float | None = Field(default=None, ge=0, le=1e15)
     min_ratio: float | None = Field(default=None, ge=0, le=1e6)
-    """Ratio to the median price of the user's own items; for users without one, all prices pass."""
+    """Minimum ratio to the median price of the user's own items; without such a median, all prices pass."""
     max_ratio: float | None = Field(default=None, ge=0, le=1e6)
 
 
@@ -27,15 +27,15 @@ class Rules(BaseModel):
 
     list_length: int = Field(default=10, ge=1, le=100)
     reserve: int = Field(default=10, ge=0, le=100)
-    """Items kept in reserve after the list, which move up at once when others become unavailable."""
+    """Number of reserve items after the list, which move up at once when others become unavailable."""
     exclude: Literal["interacted", "purchased", "nothing"] = "interacted"
-    """Items of the user's own history that are left out."""
+    """Which items of the user's own history are left out."""
     blocked_items: frozenset[str] = frozenset()
     blocked_categories: frozenset[str] = frozenset()
     max_per_category: int | None = Field(default=None, ge=1, le=1000)
-    """Maximum items of a category on one list."""
+    """Maximum number of items of a category on one list."""
     max_per_attribute: Mapping[str, Annotated[int, Field(ge=1, le=1000)]] = Field(default_factory=dict)
-    """Maximum items on one list that share a value of the attribute: {"brand": 2}."""
+    """Maximum number of items on one list that share a value of the attribute: {"brand": 2}."""
     price: PriceBand = PriceBand()
     diversity: float = Field(default=0.1, ge=0, le=1)
     """Weight of dissimilarity to items on the list (Carbonell and Goldstein 1998, MMR); 0 turns it off."""
@@ -52,9 +52,9 @@ class RankingSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
     max_user_items: int = Field(default=1000, ge=1, le=10_000)
-    """Latest items of a history that count; a user with 100,000 events would outweigh everybody else."""
+    """Maximum latest items of a history that count; a user with 100,000 events would outweigh all others."""
     max_fitted_items: int = Field(default=10_000, ge=1, le=30_000)
-    """Most popular items that are fitted; their square matrix takes 400 MB of float32 for 10,000 items."""
+    """Number of most popular items that are fitted; for 10,000, their float32 matrix takes 400 MB."""
     half_life_days: float | None = Field(default=None, ge=0.001, le=100_000)
     """Age at which an entry of a history has half its weight, counted back from the log's last event."""
     ease_lambda: float = Field(default=400.0, gt=0, le=1e9)
@@ -66,13 +66,13 @@ class RankingSettings(BaseModel):
     regression_weight: float = Field(default=1.0, ge=0, le=1e6)
     """Weight of the regression's coefficients; 0 skips the inversion."""
     knn_weight: float = Field(default=0.0, ge=0, le=1e6)
-    """Weight of the cosine of two items' users, which is added to the regression's coefficient."""
+    """Weight of two items' cosine similarity by users, which is added to the regression's coefficient."""
     rank: int = Field(default=24, ge=1, le=1000)
     """Number of directions of the low-rank part."""
     low_rank_weight: float = Field(default=0.8, ge=0, le=1e6)
     """Weight of the low-rank part, which is added to the sum of the coefficients."""
     num_neighbours: int = Field(default=200, ge=1, le=10_000)
-    """Coefficients that are kept per item, the largest in absolute value."""
+    """Number of coefficients that are kept per item, the largest in absolute value."""
     popularity_weight: float = Field(default=0.01, ge=0, le=1e6)
     """Weight of popularity, which is log(1 + users) over its largest value."""
     cold_content_weight: float = Field(default=1.0, ge=0, le=1e6)
@@ -84,4 +84,4 @@ class RankingSettings(BaseModel):
     text_share: float = Field(default=0.25, ge=0, le=1)
     """Share of the text in the similarity of items; the rest is that of their attributes."""
     num_candidates: int = Field(default=100, ge=10, le=1000)
-    """Candidates per user, by score after the rules, from which diversity and caps choose."""
+    """Number of best-scored candidates per user, from which diversity and caps choose after the rules."""

@@ -52,7 +52,7 @@ class _LastExport:
     withdrawn: frozenset[str]
     """Items withdrawn by hand or by newer inputs."""
     left: frozenset[str]
-    """Withdrawn items and those that had expired."""
+    """All items left out of the export: withdrawn ones and those that had expired."""
     served_at: float
     """Time of the last export by time.monotonic(), like `at`."""
     at: float
@@ -69,7 +69,7 @@ class Follower:
         self._retry_at: dict[UUID, float] = {}
 
     def look(self) -> list[ServingResult]:
-        """Serve what has changed since the last call; an error of one recommender affects no other."""
+        """Serve what has changed since the last call; a failure for one recommender affects no other."""
         served = []
         for recommender in list_recommenders(self._database):
             if time.monotonic() < self._retry_at.get(recommender.id, 0.0):
@@ -122,7 +122,10 @@ def _log_altered(altered: Altered) -> None:
 
 
 def target_of(place: ServingPlace) -> ServingTarget:
-    """Return the place with its URL. Raises ConfigurationError (`serving_unset`, `serving_unsuited`)."""
+    """Return the target of a place, with the URL from its environment variable.
+
+    Raises ConfigurationError (`serving_unset`, `serving_unsuited`).
+    """
     url = os.environ.get(place.url_variable)
     if not url:
         raise ConfigurationError(

@@ -1,7 +1,7 @@
 """Serves a release from Redis or Valkey: `rec:{user}` is the user's row as JSON.
 
 The rows are written to a second logical database of the same server, and SWAPDB makes it the served one, so
-that a reader gets the old release or the new one but never a mixture. Both databases hold nothing else.
+that a reader gets the old release or the new one but never a mixture. Both databases contain nothing else.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ State = Mapping[str, object]
 _SCAN_AT_A_TIME = 5000
 
 ROWS_AT_A_TIME = 500
-"""Rows per round trip, which are about 2 MB."""
+"""Number of rows per round trip, about 2 MB."""
 
 SERVER_SECONDS = 60.0
-"""Timeout of one reply in seconds; emptying a large database takes several of them."""
+"""Timeout of one reply in seconds, because emptying a large database takes several seconds."""
 
 LOCK_SECONDS = 60
-"""Expiry of the lock, which every round trip renews; an export that has let it expire counts as dead."""
+"""Expiry of the lock in seconds. Every round trip renews it; an export whose lock expires counts as dead."""
 
 
 class ServingError(PressroomError):
-    """A release cannot be served from this server or database; what is served stays as it is."""
+    """A release cannot be served from this server or database; the served release stays as it is."""
 
     code = "serving_failed"
 
@@ -72,11 +72,11 @@ class ServingResult:
     release: int
     num_rows: int
     num_resumed_blocks: int
-    """Blocks that an earlier, interrupted export had already written."""
+    """Number of blocks that an earlier, interrupted export had already written."""
     was_served: bool
     """Whether the same release was being served already, so that rows were only updated in place."""
     num_written: int
-    """Rows that this call has written."""
+    """Number of rows that this call has written."""
 
 
 def key_of(user_id: str) -> str:
@@ -91,8 +91,9 @@ def key_of(user_id: str) -> str:
 def serve_release(reader: ReleaseReader, target: ServingTarget) -> ServingResult:
     """Write all rows to the staging database and swap it in.
 
-    If the same release is served already, only rows whose withdrawn items changed are written, in place.
-    If it is interrupted, the served release stays as it is, and the next call resumes at the same block.
+    If the same release is served already, only rows affected by new or ended withdrawals are written, in
+    place. If the export is interrupted, the served release stays as it is, and the next call resumes at the
+    same block.
     Memory: the catalogue, one block and ROWS_AT_A_TIME rows. Raises ServingError and the reader's errors.
     """
     with (
@@ -151,7 +152,7 @@ class _Export:
     def _is_served(self, marker: State) -> bool:
         """Return whether this release is served completely.
 
-        It is always False where rows expire: they are written again, so that their time starts over.
+        The result is always False if rows expire: they are written again to restart their lifetime.
         """
         is_whole = self._served.dbsize() == int_of(marker, "num_rows") + 1
         return marker.get("manifest") == self._release and self._expire_seconds is None and is_whole
@@ -200,7 +201,7 @@ class _Export:
     def _begin(self) -> State:
         """Return the state of an interrupted export of the same release, or clear the staging database."""
         state = read_state(self._staging, STAGING)
-        # A server may restart without its last rows. The 2 is for the lock and the state, which are not rows.
+        # The server may have restarted and lost the last rows. The 2 counts the keys of lock and state.
         is_whole = self._staging.dbsize() >= int_of(state, "num_rows") + 2
         if state.get("identity") == self._identity and is_whole and not self._is_stale(state):
             return state
@@ -216,7 +217,7 @@ class _Export:
         return new
 
     def _is_stale(self, state: State) -> bool:
-        """Return whether the rows have less than half of their time left, so that starting over is better."""
+        """Return whether the rows have less than half of their lifetime left; then they are written anew."""
         if self._expire_seconds is None:
             return False
         return int_of(state, "expires_at") - time.time() < self._expire_seconds / 2
@@ -285,7 +286,7 @@ class _Export:
         }
 
     def _marker(self, num_rows: int, expires_at: int | None) -> str:
-        """Return the marker of the served database: the release it holds and the withdrawn items."""
+        """Return the marker of the served database as JSON: the served release and the withdrawn items."""
         state = self._state(len(self._reader.manifest.blocks), num_rows, expires_at)
         return json.dumps({**state, "withdrawn": sorted(self._reader.withdrawn)})
 
@@ -392,13 +393,13 @@ def number_of(client: Redis) -> int:
 
 
 def read_state(client: Redis, key: str) -> State:
-    """Return the state under a key; it is empty if there is no such key."""
+    """Return the state that is stored under a key; it is empty if there is no such key."""
     body = client.get(key)
     state: State = {} if body is None else json.loads(str(body))
     return state
 
 
 def int_of(state: State, name: str) -> int:
-    """Return a number of a state; 0 if there is none."""
+    """Return a number from a state; 0 if the state does not have it."""
     value = state.get(name, 0)
     return value if isinstance(value, int) else 0

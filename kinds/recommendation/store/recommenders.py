@@ -21,9 +21,10 @@ class RecommenderNotFoundError(PermanentError):
 
 
 def put_recommender(connection: Connection, recommender: Recommender) -> UUID:
-    """Create the recommender, or update the one with its tenant and name, and return its id.
+    """Create the recommender, or update the one with the same tenant and name, and return its id.
 
-    `recommender.id`, from `new_id()`, is used for a new one only. The published release does not change.
+    `recommender.id`, which comes from `new_id()`, is used only for a new recommender. The published release
+    does not change.
     """
     fields = {
         "sources": None if recommender.sources is None else recommender.sources.model_dump(mode="json"),

@@ -1,4 +1,8 @@
-"""Stores releases: a batch makes one, at most one is published at a time, and a rollback republishes it."""
+"""Stores the releases of recommenders.
+
+A batch makes one release. At most one release of a recommender is published at a time; a rollback publishes
+an earlier one again.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +40,8 @@ class ReleaseNotFoundError(PermanentError):
 def write_releases(connection: Connection, new: Sequence[tuple[UUID, NewRelease]]) -> None:
     """Number the releases of these jobs and publish each.
 
-    A release is not published if that of a later batch is published already, or if a rollback happened since.
+    A release is not published if the release of a later batch is published already, or if a rollback has
+    happened since its batch was accepted.
     """
     for job_id, release in sorted(new, key=lambda pair: (pair[1].recommender_id, pair[0])):
         recommender = connection.execute(
@@ -70,7 +75,7 @@ def write_releases(connection: Connection, new: Sequence[tuple[UUID, NewRelease]
             for at in (published_submitted_at, recommender.rolled_back_at)
         ):
             _publish(connection, release.recommender_id, job_id)
-            # Items withdrawn after the batch was accepted are missing from newer inputs than the release's.
+            # Later withdrawals are kept, because they may come from newer inputs than the release's.
             connection.execute(
                 delete(WithdrawnItemRow).where(
                     WithdrawnItemRow.recommender_id == release.recommender_id,
@@ -82,7 +87,7 @@ def write_releases(connection: Connection, new: Sequence[tuple[UUID, NewRelease]
 def publish(database: Engine, recommender_id: UUID, number: int) -> Release:
     """Make this release the published one. Raises ReleaseNotFoundError.
 
-    Items that were withdrawn since stay withdrawn.
+    Items that have been withdrawn since the release was made stay withdrawn.
     """
     with database.begin() as connection:
         connection.execute(
@@ -124,7 +129,7 @@ def withdraw(database: Engine, recommender_id: UUID, reasons: Mapping[str, str])
 
 
 def withdraw_in(connection: Connection, recommender_id: UUID, reasons: Mapping[str, str]) -> int:
-    """Do the same as `withdraw` in the caller's transaction."""
+    """Withdraw items like `withdraw`, but in the caller's transaction."""
     if not reasons:
         return 0
     rows = [
@@ -143,7 +148,7 @@ def withdraw_in(connection: Connection, recommender_id: UUID, reasons: Mapping[s
 
 
 def withdrawn_items(database: Engine, recommender_id: UUID) -> dict[str, str]:
-    """Return the items that are withdrawn from the published lists, with the reasons."""
+    """Return the ids of the items that are withdrawn from the published lists, each with its reason."""
     statement = select(WithdrawnItemRow.item_id, WithdrawnItemRow.reason).where(
         WithdrawnItemRow.recommender_id == recommender_id
     )
@@ -207,8 +212,8 @@ def _release(row: RowMapping) -> Release:
 def write_records(connection: Connection, records: Sequence[tuple[UUID, object]]) -> None:
     """Write the records of these jobs; each record comes with the id of its job.
 
-    Texts are written in the order of their keys, then items and releases in that of their recommenders, so
-    that transactions do not deadlock. Implements db.outcomes.RecordWriter.
+    Texts are written in the order of their keys, then withdrawals and releases in the order of their
+    recommenders, so that transactions do not deadlock. Implements db.outcomes.RecordWriter.
     """
     write_texts(connection, [(j, r) for j, r in records if isinstance(r, NewText)])
     withdrawals = [r for _, r in records if isinstance(r, Withdrawal)]

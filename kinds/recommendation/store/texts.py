@@ -1,4 +1,4 @@
-"""Stores texts by key, so that each is written once and later releases that need the same text find it."""
+"""Stores texts by key, so that each is written only once and later releases can reuse it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from kinds.recommendation.tables import TextRow
 from workers.ports import RunningJob, WorkerServices
 
 RECENT = 500
-"""Number of the latest texts from which the cost of the next ones is estimated."""
+"""Number of latest texts from which the cost of the next texts is estimated."""
 
 
 def write_texts(connection: Connection, texts: Sequence[tuple[UUID, NewText]]) -> None:
@@ -56,7 +56,7 @@ class StoredText:
 
 
 def find_texts(database: Engine, keys: Collection[str]) -> list[StoredText]:
-    """Return the stored texts of these keys, without those that were never written."""
+    """Return the stored texts of these keys; a key whose text was never written is left out."""
     statement = select(TextRow.key, TextRow.audience, TextRow.text, TextRow.job_id).where(
         TextRow.key == func.any(list(keys))
     )
@@ -71,7 +71,7 @@ class TextCost:
     num_new_tokens: float
     """Average number of generated tokens per text."""
     tokens_per_second: float | None
-    """Total rate of the jobs of the latest batch; None if they were deleted or took no time."""
+    """Rate of all jobs of the latest batch together; None if they were deleted or took no time."""
 
 
 def cost_of_text(database: Engine) -> TextCost | None:
@@ -98,7 +98,10 @@ def cost_of_text(database: Engine) -> TextCost | None:
 
 
 class DatabaseRecommenderHistory:
-    """Implements kinds.recommendation.materials.RecommenderHistory. Each call uses its own connection."""
+    """Reads earlier runs from Postgres; each call uses its own connection.
+
+    Implements kinds.recommendation.materials.RecommenderHistory.
+    """
 
     def __init__(self, database: Engine) -> None:
         self._database = database
@@ -111,13 +114,16 @@ class DatabaseRecommenderHistory:
             ).scalar_one()
 
     def known_texts(self, keys: Sequence[str]) -> frozenset[str]:
-        """Return the keys whose text is written already."""
+        """Return those of the keys whose text has already been written."""
         statement = select(TextRow.key).where(TextRow.key == func.any(list(keys)))
         with self._database.connect() as connection:
             return frozenset(connection.scalars(statement))
 
 
 def open_history(services: WorkerServices) -> Callable[[RunningJob], RecommenderHistory]:
-    """Open the port, which all jobs share; implements `workers.ports.PortOpener`."""
+    """Return a function from a job to the history, which all jobs share.
+
+    Implements `workers.ports.PortOpener`.
+    """
     history = DatabaseRecommenderHistory(services.database)
     return lambda _: history

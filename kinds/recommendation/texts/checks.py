@@ -80,7 +80,7 @@ ONLY_OF = tuple(
         (r"made|worth|to|like|together|so|if|which|because", NOTHING),
     )
 )
-"""Fields that a value must belong to, by the words right before it without articles; the first match counts.
+"""Fields that a value must belong to, by the words before it and its article; the first match counts.
 "Made of Alder" is wrong for a tent whose brand is Alder, and "from 29 EUR" for a tent that costs 29 EUR."""
 
 NEVER_OF = tuple(
@@ -106,9 +106,9 @@ _WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 _SIGNS = re.compile(rf"[\w\s{_BLANK},.!?:()'’&…–—-]*", re.ASCII)
 _ARTICLES = re.compile(r"(?:(?:^|\s+)(?:a|an|the|our|this|these|those|its))*[\s:,(]*$", re.IGNORECASE)
 _NEAR = 200
-"""Characters before a phrase that are searched for its article; a limit, as the search restarts at each."""
+"""Number of characters before a phrase in which its article is sought; each phrase starts a new search."""
 _AS_MATERIAL = re.compile(r"\b(?:in|is|are)\s+$", re.IGNORECASE)
-"""Words before a singular group without an article, which is read as a material: "comes in glass"."""
+"""Matches the words before a singular category that is read as a material: "comes in glass"."""
 _IT = re.compile(r"(?:it|its)\b", re.IGNORECASE)
 _PRONOUN = re.compile(r"(?:its?|they)\b", re.IGNORECASE)
 _THEY = re.compile(r"they cost\b", re.IGNORECASE)
@@ -145,7 +145,7 @@ class _Mention:
         return all(owner.field == BECAUSE for owner in self.owners)
 
     def is_of(self, item: int) -> bool:
-        """Return whether the item's row holds the value."""
+        """Return whether the item's row has the value."""
         return any(owner.item == item for owner in self.owners)
 
 
@@ -188,7 +188,7 @@ class TextCheck:
         self._owners.setdefault(phrase.casefold(), []).append(owner)
 
     def find_fault(self, part: str, text: str) -> str | None:
-        """Return why a headline, blurb or reason is refused, in stable words; None if it is accepted."""
+        """Return why a headline, blurb or reason is refused, in a stable wording; None if it is accepted."""
         fault = self._shape_fault(part, text)
         if fault is not None:
             return fault
@@ -258,9 +258,9 @@ class TextCheck:
         return None
 
     def _fact_fault(self, sentence: _Sentence, before: _Sentence | None) -> str | None:
-        """Return a fault unless each value belongs to the item that is named.
+        """Return a fault unless each value belongs to the item that the sentence names.
 
-        If several items are named, or none, each value must belong to all of them.
+        If it names several items, each value must belong to all of them; if none, to all items of the text.
         """
         named = sentence.named
         if not named and before is not None and len(before.named) == 1 and _goes_on(before, sentence):
@@ -339,7 +339,7 @@ def _goes_on(before: _Sentence, sentence: _Sentence) -> bool:
 
 
 def _covers(facts: Sequence[_Mention], item: int) -> bool:
-    """Return whether the item has one of the values of each field that is mentioned: "in green and blue"."""
+    """Return whether the item has at least one of the values mentioned per field: "in green and blue"."""
     fields = {owner.field for fact in facts for owner in fact.owners}
     return all(
         any(owner.item == item and owner.field == field for fact in facts for owner in fact.owners)

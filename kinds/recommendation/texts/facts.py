@@ -1,7 +1,7 @@
 """Facts that a text may state about its items: the values of their rows as phrases, with item and field.
 
-A value that no text should carry (markup, control tokens, instructions to the model, forbidden words, too
-much length) is not a fact: neither the model nor the plain template sees it.
+A value that no text should contain (markup, control tokens, instructions to the model, forbidden words, too
+many characters) is not a fact: neither the model nor the plain template gets it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ MAX_VALUE_CHARACTERS = 100
 """Maximum length of a value that a text may use, so that two fit into a blurb."""
 
 MAX_FACTS = 30
-"""Maximum facts of one item; a text never uses more."""
+"""Maximum number of facts about one item; a text never uses more."""
 
 MAX_LINE_CHARACTERS = 1_000
 """Maximum length of a value that is parsed, so that a huge cell costs no time."""
@@ -37,7 +37,7 @@ COLOURS = frozenset({"colour", "color"})
 HUES = frozenset(
     {"red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white", "grey", "gray"}
 )
-"""Words that may stand for a colour that ends in them: "deep red" may be called red."""
+"""Words that may be used for a colour that ends with them: "deep red" may be called red."""
 MATERIALS = frozenset({"material", "materials", "fabric"})
 PRICES = frozenset({"price"})
 GROUPS = frozenset({"category", "collection", "series", "genre", "genres"})
@@ -65,7 +65,7 @@ class ItemFacts:
     """Facts that a text may state about one item."""
 
     title: str | None
-    """Title of the item; None if no text may carry it."""
+    """Title of the item; None if no text may contain it."""
     name: str | None
     """Main part of the title, see short_name."""
     facts: tuple[Fact, ...]
@@ -95,7 +95,7 @@ def read_facts(request: TextRequest, policy: TextPolicy) -> TextFacts:
 
 
 def usable_value(value: str, forbidden: tuple[str, ...] = ()) -> str | None:
-    """Return the value on one line, or None if no text should carry it.
+    """Return the value on one line, or None if no text should contain it.
 
     >>> usable_value("Trail  Tent"), usable_value("<b>Tent</b>")
     ('Trail Tent', None)
@@ -142,7 +142,7 @@ def _item_facts(row: Mapping[str, object], policy: TextPolicy) -> ItemFacts:
 
 
 def short_name(title: str, facts: Sequence[Fact] = ()) -> str:
-    """Return the title without variant and maker, which still names the item and reads more easily.
+    """Return the title without the variant and the maker, which still names the item but is easier to read.
 
     >>> short_name("Alder Trail Tent, 4 x 3 m, green", [Fact("brand", "Alder", ("Alder",))])
     'Trail Tent'
@@ -204,7 +204,7 @@ def _words(field: str, value: str) -> Iterator[tuple[str, tuple[str, ...]]]:
 
 
 def _numbers_of_noun(noun: str) -> Iterator[str]:
-    """Yield a noun as it is, followed by its other number: the singular of a plural or the reverse."""
+    """Yield a noun as it is, then its other grammatical number: the singular of a plural or the reverse."""
     yield noun
     if noun.lower().endswith("ies"):
         yield noun[:-3] + "y"
@@ -245,7 +245,7 @@ def _prices(price: float, currency: str) -> Iterator[str]:
 
 
 def _amounts(number: str, name: list[str]) -> Iterator[str]:
-    """Yield the spellings of a number with its field's name, or with the end of that name, its unit.
+    """Yield the spellings of a number with the name of its field, or with the unit at the end of that name.
 
     >>> list(_amounts("2", ["weight", "kg"]))
     ['weight kg 2', 'weight kg: 2', '2 weight kg', '2-weight kg', '2 kg', '2-kg']

@@ -39,7 +39,7 @@ INDEX = "text-index.json"
 CHANGES = "changes.jsonl"
 
 MAX_LISTED = 20
-"""Changes that the job's metrics hold as examples; all of them are in its artifact."""
+"""Maximum number of changes in the job's metrics, as examples; its artifact has all changes."""
 
 
 @dataclass(slots=True)
@@ -47,9 +47,9 @@ class TextRequests:
     """The texts that some lists need."""
 
     index: dict[str, TextEntry] = field(default_factory=dict)
-    """Text of each audience."""
+    """Entry of each audience, by the audience's name."""
     requests: dict[str, TextRequest] = field(default_factory=dict)
-    """Requests by key, each of the first audience that needs it."""
+    """Requests by the key of the text, each from the first audience that needs the text."""
 
     def missing(self, known: Iterable[str]) -> dict[str, TextRequest]:
         """Return the requests of the texts that have to be written, in a fixed order."""
@@ -143,7 +143,7 @@ def _index_before(
 ) -> TextIndex:
     sha256 = previous.text_index_sha256
     if scope is TextScope.USER:
-        # After the number of blocks has changed, users may be reported as new; the keys of their texts stay.
+        # If the number of blocks has changed, users may be reported as new, but their texts keep their keys.
         sha256 = None
         if first_block < len(previous.blocks):
             sha256 = previous.blocks[first_block].text_index_sha256
@@ -158,13 +158,13 @@ class Audience:
     item_ids: tuple[str, ...]
     """Sorted ids of the items that the text is about."""
     because: str | None
-    """Basis of the reason, in words."""
+    """Title or category on which the reason is based."""
 
 
 def audiences(
     lists: Iterable[Sequence[UserList]], items: Mapping[str, Item], policy: TextPolicy, rules: Rules
 ) -> Iterator[Audience]:
-    """Yield the audiences of these blocks of lists, each name once; blocks are read one after the other."""
+    """Yield the audiences of these blocks of lists without repetition; one block is read after the other."""
     match policy.scope:
         case TextScope.USER:
             for block in lists:
@@ -192,7 +192,7 @@ def _of_user(user: UserList, items: Mapping[str, Item], policy: TextPolicy, rule
 
 
 def _because(featured: Sequence[RankedItem], items: Mapping[str, Item]) -> str | None:
-    """Return the title of the history item that explains the first featured item with such a reason."""
+    """Return the title of the history item that explains the first featured item that has one."""
     for ranked in featured:
         because = items.get(ranked.reason.because or "")
         if because is not None:
@@ -201,9 +201,9 @@ def _because(featured: Sequence[RankedItem], items: Mapping[str, Item]) -> str |
 
 
 def _of_segments(lists: Iterable[Sequence[UserList]], policy: TextPolicy, rules: Rules) -> Iterator[Audience]:
-    """Yield segments with the items at the top of their users' lists, by discounted rank.
+    """Yield the segments as audiences, each with the items that are highest on the lists of its users.
 
-    The discount is that of DCG (Järvelin 2002).
+    The ranks on the lists are discounted as in DCG (Järvelin 2002).
     """
     gains: defaultdict[str, defaultdict[str, float]] = defaultdict(lambda: defaultdict(float))
     for block in lists:

@@ -24,13 +24,13 @@ from kinds.recommendation.texts.facts import (
 )
 
 MAX_DETAIL_CHARACTERS = 30
-"""Maximum length of the detail: a fact of a field without a slot below, which is given in brackets."""
+"""Maximum length of the detail, a fact whose field is not in _SLOTS; the prompt gives it in brackets."""
 
 COUNTS = ("no", "one", "two", "three", "four", "five")
 
 LEFT_OUT = ("colour", "detail", "material", "category")
-"""Facts that retries leave out, two more for each; measurements show that a new seed alone repeats the
-mistake."""
+"""Facts that retries leave out, two more at each retry. Measurements show that a model with nothing but a new
+seed repeats its mistake."""
 
 _SLOTS = {"maker": MAKERS, "material": MATERIALS, "colour": COLOURS, "price": PRICES, "category": GROUPS}
 
@@ -58,9 +58,9 @@ class Question:
 
 
 def questions(facts: TextFacts) -> tuple[Question, ...]:
-    """Return one question for a text about one item, or one for headline and reason and one for each item.
+    """Return one question for a text about one item; otherwise, one for headline and reason and one per item.
 
-    There is no question about an item whose title no text may carry.
+    There is no question about an item whose title no text may contain.
     """
     because = _because(facts)
     if len(facts.items) == 1:
@@ -88,7 +88,10 @@ def make_prompt(question: Question, template: PromptTemplate, tone: str) -> Prom
 
 
 def _of_example(name: str, value: str | None, example: Mapping[str, str]) -> str | None:
-    """Return the example's value for a variable, so that it has the same count and kinds of facts."""
+    """Return the example's value for a variable, so that example and question have the same kinds of facts.
+
+    The count of the items is that of the question.
+    """
     if value is None or name == "count":
         return value
     return example[name]
@@ -129,7 +132,7 @@ def _count(number: int) -> str:
 
 
 def _neutral(text: str) -> str:
-    """Break up control tokens in the text; facts have none, but a template's own values might."""
+    """Return the text with control tokens broken up; facts have none, but a template's values may."""
     for token in CONTROL_TOKENS:
         text = text.replace(token, f"{token[0]} {token[1:]}")
     return text

@@ -18,11 +18,11 @@ MODEL, TEMPLATE = "model", "template"
 """Origins of a text: the language model or the plain template."""
 
 NEEDED = frozenset({"here"})
-"""Words that the plain template uses when nothing else is left, so that a policy cannot forbid them."""
+"""Words that a policy cannot forbid, because the plain template uses them when nothing else is possible."""
 
 
 class TextScope(StrEnum):
-    """Who shares a text. Sharing limits the number of texts when there are many users."""
+    """Kind of audience that shares one text. Sharing limits the number of texts if there are many users."""
 
     USER = "user"
     """One text per user, about the first items of the user's list."""
@@ -40,9 +40,9 @@ class TextPolicy(BaseModel):
 
     scope: TextScope = TextScope.SEGMENT
     featured: int = Field(default=3, ge=1, le=5)
-    """Items that a text for a user or a segment is about."""
+    """Number of items that a text for a user or a segment is about."""
     fields: tuple[str, ...] = ("title", "category", "brand", "material", "colour", "price", "currency")
-    """Fields and attributes of an item's row that the text may use; no other change of the row matters."""
+    """Fields and attributes of an item's row that the text may use; changes of others do not affect it."""
     template: str = "recommendation-1"
     """Name of the prompt template, with its version."""
     tone: str = Field(default="friendly", max_length=100)
@@ -58,20 +58,20 @@ class TextPolicy(BaseModel):
         return forbidden
 
     max_tries: int = Field(default=3, ge=1, le=10)
-    """Attempts of the model before the plain template is used."""
+    """Maximum number of attempts of the model before the plain template is used."""
     max_new_tokens: int = Field(default=120, ge=16, le=1000)
     temperature: float = Field(default=0, ge=0, le=2)
     """Temperature of the first attempt; each retry raises it by write.RETRY_TEMPERATURE."""
 
 
 class FeaturedItem(BaseModel):
-    """An item as a text sees it."""
+    """An item with the values that a text may state about it."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
     item_id: str
     row: dict[str, object]
-    """Item.part(policy.fields), which is everything that a text may state about the item."""
+    """Result of Item.part(policy.fields): everything that a text may state about the item."""
 
 
 class TextRequest(BaseModel):
@@ -90,7 +90,7 @@ class TextRequest(BaseModel):
     def about(
         cls, audience: str, items: Sequence[Item], because: str | None, policy: TextPolicy
     ) -> TextRequest:
-        """Return the request for a text about these items, with all that the policy lets it state."""
+        """Return the request for a text about these items, with everything that the policy lets it state."""
         featured = (
             FeaturedItem(item_id=item.id, row=item.part(policy.fields))
             for item in sorted(items, key=lambda item: item.id)
@@ -116,17 +116,18 @@ class Text(BaseModel):
 
 
 RULES_VERSION = 2
-"""Version of reading, checks and plain template; raised when the same answers would give another text."""
+"""Version of the reading of answers, the checks and the plain template. It is raised when the same answers
+give a different text."""
 
 _NOT_IN_TEXTS = {"scope", "featured", "fields", "template"}
-"""Settings whose effect is already in the request; the template is in the key by its digest."""
+"""Settings that are left out of a text's key: the request reflects them, or the template's digest does."""
 
 
 def text_key(request: TextRequest, policy: TextPolicy, template_sha256: str, model: str) -> str:
     """Return the SHA-256 of exactly what the text depends on; `model` is the model's digest or its name.
 
     The audience is not part of the key: two segments with the same items and the same reason share a text.
-    The ids of the items are, so that a text is always made from its own items.
+    The ids of the items are part of it, so that a text is always made from its own items.
     """
     return payload_digest(
         {

@@ -1,4 +1,4 @@
-"""The stage `texts`: writes one text, of which only statements that the rows of its items support are kept.
+"""The stage `texts`: writes one text that states only what the rows of its items support.
 
 The language model drafts it. A part without any acceptable draft is written by fixed rules, as a plain text.
 """
@@ -55,13 +55,13 @@ _BREAK = re.compile(r"(?:,| and) (?=\S)")
 _DANGLING = re.compile(r"\b(?:a|an|the|our|by|in|of|for|at|with|is|are|comes?|costs?|made)$")
 
 MIN_LINES = 2 / 3
-"""Share of the items that a text about several items must cover."""
+"""Minimum share of the items that a text about several items must cover."""
 
 _COUNTS = ("No", "One", "Two", "Three", "Four", "Five")
 
 
 def write_text(payload: TextPayload, settings: RecommendationSettings, context: Context) -> Result:
-    """Write the text of a request, unless it exists. Raises TemplateError and what generate() raises."""
+    """Write the text of a request unless it exists. Raises TemplateError and the errors of generate()."""
     key, request = context.resources.load(payload.requests_sha256, read_requests)[payload.number]
     if context.port(RecommenderHistory).known_texts((key,)):  # written in the meantime for another block
         note = json.dumps({"key": key, "audience": request.audience, "known": True})
@@ -87,7 +87,7 @@ def write_text(payload: TextPayload, settings: RecommendationSettings, context: 
 
 
 def read_requests(body: bytes) -> tuple[tuple[str, TextRequest], ...]:
-    """Return key and request of each line of a resource."""
+    """Return the key and the request on each line of a resource."""
     rows = [json.loads(line) for line in body.decode().splitlines()]
     return tuple((row["key"], TextRequest.model_validate(row["request"])) for row in rows)
 
@@ -120,7 +120,7 @@ def generate_text(request: TextRequest, policy: TextPolicy, inference: Inference
 
 @dataclass(slots=True)
 class _Writer:
-    """Asks the model for the parts of one text, and counts the attempts and the reasons for refusing them."""
+    """Requests the parts of one text from the model, and counts attempts and the reasons for refusals."""
 
     policy: TextPolicy
     inference: Inference
@@ -180,7 +180,7 @@ class _Writer:
         )
 
     def _valid_part(self, part: str, text: str, *, is_whole: bool) -> dict[str, str]:
-        """Return the part, or as much of it as passes the checks: whole sentences or the start of one.
+        """Return the part, or as much of it as passes the checks: whole sentences or the beginning of one.
 
         The result is empty if nothing passes.
         """
@@ -211,7 +211,7 @@ def _versions(part: str, sentence: str) -> Iterator[str]:
 
 
 def _corrected(part: str, text: str, *, is_whole: bool) -> str:
-    """Return the text with typical mistakes of small models corrected, as far as they concern only its form.
+    """Return the text with typical formal mistakes of small models corrected.
 
     >>> _corrected("headline", "Meet the The Good Earth.", is_whole=True)
     'Meet The Good Earth'
@@ -237,7 +237,7 @@ def _join_lines(lines: list[str]) -> str:
 
 
 def plain_text(request: TextRequest, policy: TextPolicy) -> Text:
-    """Return the text that is published if the model writes none, or none that passes the checks."""
+    """Return the text that is published if no text of the model passes the checks, or there is none."""
     facts = read_facts(request, policy)
     parts = plain_parts(facts, TextCheck(facts, policy.forbidden))
     return Text(**parts, origin=TEMPLATE, template_parts=tuple(parts))
@@ -274,7 +274,7 @@ def _headlines(facts: TextFacts) -> Iterator[str]:
 
 
 def _blurbs(facts: TextFacts) -> Iterator[str]:
-    """Yield candidates for a blurb, which leave out items whose title no text may carry."""
+    """Yield candidates for a blurb, without the items whose title no text may contain."""
     titled = [item for item in facts.items if item.title is not None]
     for num_facts in range(max((len(item.other_facts()) for item in titled), default=0), -1, -1):
         yield " ".join(dict.fromkeys(_sentence(item, num_facts) for item in titled))
@@ -309,7 +309,7 @@ def _sentence(item: ItemFacts, num_facts: int) -> str:
 
 
 def _phrase(fact: Fact) -> str:
-    """Return a fact in few words, with its field if the value is unclear on its own."""
+    """Return a fact in a few words, with the name of its field if the value alone is unclear."""
     if fact.field in MAKERS:
         return f"by {fact.value}"
     if fact.field in GROUPS:
