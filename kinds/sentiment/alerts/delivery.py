@@ -1,4 +1,4 @@
-"""Delivers the alerts of a manual run before the command ends, because no beat may be running."""
+"""Delivers the alerts of a manual run before the command ends, because there may be no running beat."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from storage.store import Store
 from workers.delivery import STDOUT, FileTarget, Target, WebhookTarget
 
 MAX_SECONDS = 30.0
-"""Maximum seconds for deliveries: a webhook that hangs fails after 20, which leaves time to record it."""
+"""Maximum seconds for deliveries. A hanging webhook fails after 20, so that the failure can be recorded."""
 
 
 def export_and_deliver(
@@ -31,7 +31,7 @@ def export_and_deliver(
 ) -> SentimentFigures:
     """Write the results as `export_sentiment` does and, if the batch has ended, deliver the due alerts.
 
-    With `json`, stdout is reserved for the command's one object.
+    With `json`, stdout is reserved for the command's single JSON object.
     """
     figures = export_sentiment(database, store, summary, out)
     if summary.report.status is not BatchStatus.RUNNING:
@@ -46,7 +46,7 @@ def deliver_alerts(
     """Deliver the due alerts of the monitor and report the outcome; Ctrl-C ends only the deliveries.
 
     Targets whose secrets are missing in this environment are left out, because a futile attempt would use up
-    one of the few that are made. Deliveries that fail are due again.
+    one of a delivery's few attempts. Failed deliveries become due again.
     """
     try:
         targets = get_monitor(database, monitor_id).targets

@@ -1,4 +1,4 @@
-"""Delivers due alerts as messages; one notifier is active by a lease, and others wait on standby."""
+"""Delivers due alerts as messages; only the notifier that holds a lease is active, others are on standby."""
 
 from __future__ import annotations
 
@@ -34,21 +34,21 @@ logger = logging.getLogger(__name__)
 SESSION_NAME = "pressroom-notifier"
 
 NOTIFIER = "notifier"
-"""Role in which one process at a time has the lead."""
+"""Role in which one process at a time leads."""
 
 EVENTS = {Notification.RAISED: "alert.raised", Notification.WITHDRAWN: "alert.withdrawn"}
 """Event types, in the notation of Standard Webhooks."""
 
 RETRY_SECONDS = (5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400)
-"""Delays after the first, second and further attempts: 5 s to a day, three days in all, as the specification
-of Standard Webhooks recommends. After the last delay one more attempt is made."""
+"""Seconds to wait after the first, second and further attempts: from 5 s to a day, three days in all, as the
+specification of Standard Webhooks recommends. After the last delay one more attempt is made."""
 
 POLL_SECONDS = 2.0
 STANDBY_SECONDS = 5.0
 
 LEAD_POLL_SECONDS = 0.25
-"""Standby interval of a command that waits for its deliveries: another command leads only briefly, and a beat
-soon delivers what is due."""
+"""Polling interval of a command that waits on standby for its deliveries. It is short, because another
+command leads only briefly, and a beat soon delivers due alerts."""
 
 MAX_DUE = 200
 MAX_DUE_PER_TARGET = 5
@@ -59,11 +59,11 @@ JOIN_SECONDS = 5.0
 """Seconds to wait for the thread to end; the next notifier repeats a hanging delivery, with the same id."""
 
 NUM_THREADS = 8
-"""Targets served at a time, so that a target that hangs delays only itself."""
+"""Number of targets served at a time, so that a hanging target delays only itself."""
 
 
 class Notifier:
-    """Delivers alerts; runs in one thread and sends messages in several more."""
+    """Delivers alerts; it runs in one thread and sends messages in several more."""
 
     def __init__(
         self,
@@ -82,7 +82,7 @@ class Notifier:
         self._postgres = Outage(logger, "Postgres", meanwhile="alerts stay pending")
         self._counting = threading.Lock()
         self.num_delivered = 0
-        """Messages that a target has accepted."""
+        """Number of messages that targets have accepted."""
 
     def run(self, stopped: threading.Event) -> None:
         """Deliver until the event is set, surviving outages of Postgres."""
@@ -107,7 +107,7 @@ class Notifier:
     def run_until_none_is_due(self, timeout_seconds: float) -> None:
         """Deliver for at most `timeout_seconds`; while another notifier leads, wait for it to deliver.
 
-        A target that still hangs then does so in a thread that ends with the process, and its message is due
+        If a target still hangs after that time, its thread ends with the process, and its message becomes due
         again. Raises SQLAlchemyError.
         """
         ends_at = time.monotonic() + timeout_seconds
@@ -124,7 +124,10 @@ class Notifier:
             self._lead.give_up()
 
     def deliver_due(self, pool: Executor, *, timeout_seconds: float | None = None) -> bool:
-        """Run one round, each target in its own order; return False if none was due. Raises TimeoutError."""
+        """Make the due deliveries, in order for each target; return False if none was due.
+
+        Raises TimeoutError.
+        """
         due = self._due(MAX_DUE)
         by_target = sorted(due, key=_target_of)
         groups = [list(group) for _, group in groupby(by_target, key=_target_of)]
@@ -207,7 +210,7 @@ def notify_in_background(place: BackgroundPlace) -> Iterator[BackgroundThread]:
 
 
 def _retry_seconds(delivery: Delivery) -> float:
-    """Return the seconds from the attempt that is made now to the next one."""
+    """Return the seconds from the current attempt to the next one."""
     return RETRY_SECONDS[min(delivery.num_attempts, len(RETRY_SECONDS) - 1)]
 
 
@@ -222,7 +225,7 @@ def message_id(delivery: Delivery) -> str:
 
 
 def message_body(delivery: Delivery, drivers: Sequence[Driver]) -> str:
-    """Return one JSON object on one line; equal at every attempt as long as its documents are unchanged."""
+    """Return one JSON object on one line, identical at every attempt if its documents do not change."""
     return json_text(
         {
             "type": EVENTS[delivery.notification],

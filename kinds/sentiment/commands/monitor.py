@@ -157,7 +157,7 @@ def _policy(windows: list[WindowSize] | None, rules: list[AlertRule] | None) -> 
 
 
 def _fields(ends: Iterable[Source | Target], *, allow_private: bool) -> list[dict[str, object]]:
-    """Return the fields of sources or targets, which reach the user's own network only if allowed."""
+    """Return the fields of sources or targets, which may access the user's own network only if allowed."""
     fields = [end.model_dump() for end in ends]
     return [
         each | {"allow_private": True} if allow_private and "allow_private" in each else each

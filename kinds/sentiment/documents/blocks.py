@@ -1,4 +1,4 @@
-"""Blocks of documents: the unit that one job analyses, and the JSON lines that carry it."""
+"""Blocks of documents, each of which one job analyses, and their format as JSON lines."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from kinds.sentiment.documents.prepare import Prepared
 from kinds.sentiment.series.mention import Mention
 
 MAX_BLOCK_DOCUMENTS = 500
-"""Maximum documents per block. Short ones take one or two seconds of a worker's time, so that a lost lease
-costs little, and so do the fixed costs of a block (a claim, look-ups, two objects, a commit)."""
+"""Maximum number of documents per block. A block of short documents takes one or two seconds of a worker's
+time. A lost lease then costs little, and so do the fixed costs of a block (a claim, look-ups, two objects, a
+commit)."""
 
 MAX_BLOCK_BYTES = 2_000_000
-"""Maximum bytes per block: at most two of the largest documents, so that a block is bounded in memory."""
+"""Maximum bytes per block, which is at most two of the largest documents, so that its memory is bounded."""
 
 _OVERHEAD_BYTES = 200
 """Estimated bytes of a line besides title, text and id."""
@@ -48,7 +49,7 @@ class BlockCutter:
         self._num_bytes = 0
 
     def add(self, document: Document) -> tuple[Document, ...]:
-        """Add a document; return the current block if the document does not fit into it, else nothing."""
+        """Add a document; return the block collected so far if the document does not fit, otherwise ()."""
         size = _OVERHEAD_BYTES + len((document.title + document.text + document.id).encode())
         is_full = len(self._block) == self._max_documents or self._num_bytes + size > self._max_bytes
         full = self.rest() if is_full else ()
@@ -57,7 +58,7 @@ class BlockCutter:
         return full
 
     def rest(self) -> tuple[Document, ...]:
-        """Return the documents that are in no block yet, and forget them."""
+        """Return the documents that were added since the last full block, and start a new block."""
         rest = tuple(self._block)
         self._block, self._num_bytes = [], 0
         return rest
@@ -69,7 +70,7 @@ def dump_block(documents: Sequence[Document]) -> bytes:
 
 
 def parse_block(body: bytes) -> tuple[Document, ...]:
-    """Return the documents of a block. Raises pydantic.ValidationError for what dump_block did not write."""
+    """Return the documents of a block. Raises pydantic.ValidationError if dump_block did not write it."""
     # Not splitlines: a text may contain other line separators, which JSON does not escape.
     return tuple(Document.model_validate_json(line) for line in body.split(b"\n") if line)
 

@@ -1,4 +1,4 @@
-"""Word lists, and the language of a document: lingua is used only where function words do not decide."""
+"""Word lists, and the language of a document; lingua is used only where function words do not decide."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ def word_list(name: str) -> frozenset[str]:
     - `abbreviations`: words in capitals that are tickers, too.
     - `english` and `other_languages`: function words that distinguish English from the other languages in
       Latin script.
-    - `headlines`: further English words: those that occur 6 times in lower case in half of SEntFiN and of
-      financial tweets (docs/experiments.md), without those that other languages spell alike.
-    - `shared`: words of the English lists that German, Dutch or a Romance language has, too, so that they
-      are no evidence in a text of few words.
+    - `headlines`: further English words that occur 6 times in lower case in half of SEntFiN and of
+      financial tweets (docs/experiments.md), without those that other languages spell in the same way.
+    - `shared`: words of the English lists that also exist in German, Dutch or a Romance language, so that
+      they are no evidence in a text of few words.
     """
     text = files("kinds.sentiment.documents").joinpath("words", f"{name}.txt").read_text(encoding="utf-8")
     return frozenset(text.split())
 
 
 def is_common(word: str) -> bool:
-    """Return whether a single word alone is no evidence of a company.
+    """Return whether a word on its own is no evidence that a company is meant.
 
     >>> is_common("Target"), is_common("CEO"), is_common("Infosys")
     (True, True, False)
@@ -41,10 +41,11 @@ SUPPORTED = "en"
 LANGUAGE_UNSUPPORTED = "language_unsupported"
 
 _MAX_CHARACTERS = 2_000
-"""Maximum characters that are examined: the beginning of a text is enough to show its language."""
+"""Maximum number of characters examined; the beginning of a text is enough to detect its language."""
 
 _MIN_WORDS = 10
-"""Minimum words for lingua, which assigns shorter headlines, mostly names and numbers, to any language."""
+"""Minimum words for lingua. It may assign shorter headlines, which are mostly names and numbers, to any
+language."""
 
 _MIN_WORDS_WITH_EVIDENCE = 5
 """Minimum words if one of them is a word of another language."""
@@ -96,7 +97,7 @@ def document_language(stated: str | None, text: str) -> str | None:
 def _is_foreign(words: list[str]) -> bool:
     """Return whether the lower-case words are unlikely to be English.
 
-    Names are left out, because lingua assigns them to any language.
+    Names are left out, because lingua may assign them to any language.
     """
     small = [word for word in words if word.islower() and len(word) >= _MIN_LETTERS]
     common, headlines, shared = word_list("common"), word_list("headlines"), word_list("shared")

@@ -1,4 +1,4 @@
-"""Determines which entities of a watch list a document is about, how much, and in which passages.
+"""Determines which entities of a watch list a document is about, to what degree, and in which passages.
 
 Names come first. Embeddings decide for topics that no alias names, and for names that several entities share.
 All vectors have length 1, so that a dot product is a cosine. Thresholds are those of MiniLM
@@ -22,14 +22,16 @@ from kinds.sentiment.documents.watchlist import Watchlist
 Vector = NDArray[np.float32]
 
 MIN_TOPIC_SIMILARITY = 0.45
-"""Minimum cosine of a topic. For eight topics in 5,000 headlines, 83% of those above it contain the topic's
-own name, and half of the rest are about it; between 0.40 and 0.45 a seventh of the rest are."""
+"""Minimum cosine of a topic. Measured for eight topics in 5,000 headlines: 83% of the headlines above it
+contain the topic's name, and half of the others are about the topic. Between 0.40 and 0.45, only a seventh of
+the others are."""
 MIN_ENTITY_SIMILARITY = 0.3
-"""Minimum cosine for a common word: 78% of posts on Apple and 97% of those on Ford lie above it, and 5% of
-headlines on price targets with a description of the shops."""
+"""Minimum cosine for a common word. 78% of posts on Apple and 97% of those on Ford lie above it. Of headlines
+on price targets, 5% lie above it when compared with a description of the shops."""
 MIN_MARGIN = 0.15
-"""Minimum difference between two owners of one name: with it 87% of decisions are right and 94% of mentions
-are left undecided. At 0.05 only 60% are right, since most headlines do not tell what a company does."""
+"""Minimum difference between the cosines of two entities that share a name. With it, 87% of decisions are
+right and 94% of mentions are left undecided. At 0.05, only 60% are right, because most headlines do not
+describe what a company does."""
 
 
 def similarities(document_vector: Vector, vectors: Mapping[str, Vector]) -> dict[str, float]:
@@ -46,7 +48,7 @@ def topic_links(
     *,
     min_similarity: float = MIN_TOPIC_SIMILARITY,
 ) -> dict[str, float]:
-    """Return the topics whose description is near the document, with their cosines, nearest first."""
+    """Return the topics whose descriptions are near the document, with their cosines, nearest first."""
     cosines = similarities(document_vector, topic_vectors)
     ranked = sorted(cosines.items(), key=lambda item: item[1], reverse=True)
     return {topic: cosine for topic, cosine in ranked if cosine >= min_similarity}
@@ -78,7 +80,7 @@ _BOUNDARY = re.compile(
 )
 _WORD = re.compile(r"[^\W_]+")
 MAX_CHARACTERS = 600
-"""Maximum characters of a sentence that is shown; a text without full stops is cut around the mention."""
+"""Maximum characters of a sentence that is shown; a longer one is cut around the mention."""
 
 
 def clause(text: str, sentence: Span, mention: Span, others: Sequence[Span]) -> str:
@@ -101,7 +103,7 @@ def clause(text: str, sentence: Span, mention: Span, others: Sequence[Span]) -> 
 def _clause_span(text: str, sentence: Span, mention: Span, others: Sequence[Span]) -> Span:
     """Return the clause around the mention.
 
-    Clauses without a name belong to the one before; a list of names is not cut.
+    Clauses without a name are added to the preceding clause; a list of names is not split.
     """
     names = [mention, *others]
     spans = _merged(_parts(text, sentence, names), names)
@@ -150,18 +152,18 @@ def _gaps(span: Span, names: Sequence[Span]) -> list[Span]:
 _LEAD_WEIGHT, _DENSITY_WEIGHT, _SHARE_WEIGHT = 50, 30, 20
 _FIRST_SENTENCE, _LATER = 0.8, 0.6
 _DENSE = 4
-"""Sentences per mention at full density: prose rarely repeats a name more often before it uses pronouns."""
+"""Sentences per mention at full density; prose rarely repeats a name more often, but uses pronouns."""
 
 
 MAX_PASSAGES = 3
-"""Maximum passages of one entity in a document. The news may be in any sentence, so the first alone misses
-most of it; the more are classified, the more often a neutral one is mistaken for news
+"""Maximum passages of one entity in a document. The news may be in any sentence, so the first passage alone
+misses most of it. The more passages are classified, the more often a neutral one is mistaken for news
 (benchmarks/long_texts.py measures both)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A sentence that names an entity, or the clause of it where entities share the sentence."""
+    """A sentence that names an entity, or the entity's clause if several entities share the sentence."""
 
     sentence: str
     target: str
@@ -174,13 +176,13 @@ class Link:
 
     entity_id: str
     relevance: int
-    """0 to 100, see `relevance`."""
+    """How much the document is about the entity, 0 to 100; see the function `relevance`."""
     passages: tuple[Passage, ...]
-    """Distinct passages of the first sentences that name the entity, in order; one determines its mood."""
+    """Distinct passages from the first sentences that name the entity, in order; one determines the mood."""
     start: int
     """Position of the first mention in the prepared text."""
     is_ambiguous: bool
-    """The spelling is shared with another entity or is a common word, so the embedding must decide."""
+    """Whether the spelling is shared by entities or is a common word, so that the embedding must decide."""
     num_mentions: int
 
 
@@ -193,11 +195,10 @@ class Linker:
         self._finder = Finder(watchlist)
 
     def link(self, prepared: Prepared) -> list[Link]:
-        """Return one link per entity, in order of first mention; ambiguous links may share a `start` with
-        rivals.
+        """Return one link per entity, in order of first mention.
 
         A spelling shared by several entities is assigned to the one that the document also names in another
-        way, if there is one.
+        way, if there is one. Otherwise each has an ambiguous link, and these may have the same `start`.
         """
         places = self._finder.places(prepared.text, prepared.sentences)
         symbols = self._finder.with_symbols(prepared.document.symbols or ())
@@ -214,7 +215,7 @@ class Linker:
         return sorted(links, key=lambda link: (link.start, link.entity_id))
 
     def _symbol_link(self, prepared: Prepared, index: int) -> Link:
-        """Return the link for an entity that the source states but the text does not name."""
+        """Return the link for an entity whose ticker the source states but which the text does not name."""
         begin, end = prepared.sentences[0] if prepared.sentences else (0, len(prepared.text))
         return Link(
             entity_id=self._ids[index],
@@ -284,7 +285,7 @@ def relevance(prepared: Prepared, first_start: int, num_own: int, num_all: int) 
 def _settle_by_context(
     places: Sequence[Place], symbols: frozenset[int]
 ) -> tuple[dict[int, list[Place]], dict[int, list[Place]]]:
-    """Return places by entity: those that are certain, and those of entities that nothing else confirms."""
+    """Return places by entity: first the certain ones, then those of entities without a certain place."""
     sure = {p.entities[0] for p in places if len(p.entities) == 1 and not p.is_weak} | symbols
     certain: dict[int, list[Place]] = {}
     unsure: dict[int, list[Place]] = {}
@@ -305,12 +306,12 @@ def settle(
     min_score: float = MIN_ENTITY_SIMILARITY,
     min_margin: float = MIN_MARGIN,
 ) -> tuple[list[Link], bool]:
-    """Decide ambiguous links by the cosines, by entity id, between the document and the entities'
-    descriptions.
+    """Decide ambiguous links by the cosines between the document and the descriptions of the entities.
 
-    Of links that begin at the same place, the nearest is kept if it is near enough and no other is about as
-    near. A link without rivals whose entity has no cosine is kept if the text writes it with a capital
-    letter. Returns the remaining links, and whether one was dropped.
+    `cosines` are by entity id. Of links that begin at the same place, the nearest is kept if it is near
+    enough and no other is about as near. A link that is alone at its place and whose entity has no cosine is
+    kept if the name has a capital letter in the text. Returns the remaining links, and whether one was
+    dropped.
     """
     kept = [link for link in links if not link.is_ambiguous]
     groups: dict[int, list[Link]] = {}

@@ -1,4 +1,4 @@
-"""Finds all places where a text mentions the entities of a watch list, and how certain each is.
+"""Finds all places where a text mentions entities of a watch list, and determines how certain each is.
 
 The spellings of an entity are derived from its name and aliases.
 """
@@ -32,13 +32,13 @@ _ARTICLE = re.compile(r"^the\s+", re.IGNORECASE)
 _INITIALS = re.compile(r"(?<![A-Za-z])(?:[A-Za-z]\.){2,}")
 _SPACE = re.compile(r"\s+")
 _MAX_SHORT = 3
-"""Maximum letters of a spelling that is matched in capitals only: "SBI", "GE", "TCS". For topics this holds
-only for spellings that are also words ("IT", "US"), so that "ipo" is the same as "IPO"."""
+"""Maximum letters of a spelling that is matched in capitals only, such as "SBI", "GE" or "TCS". For topics
+this applies only to spellings that are also words ("IT", "US"), so that "ipo" matches like "IPO"."""
 
 
 @dataclass(frozen=True, slots=True)
 class Spelling:
-    """One way to write an entity."""
+    """One way to write the name of an entity."""
 
     text: str
     """The spelling folded: lower case, without accents, with plain apostrophes and hyphens."""
@@ -46,11 +46,11 @@ class Spelling:
     """Position of the entity in the watch list."""
     written: str
     is_common: bool
-    """Consists of English words only; counts where capital letters or other evidence mark it as a name."""
+    """Whether it consists of English words only; it counts only if capitals or other evidence show a name."""
     is_cased: bool
-    """Matches only in the case of `written`."""
+    """Whether it matches only in the case of `written`."""
     is_derived: bool
-    """Derived from a name in the watch list; ignored if another entity lists it as its own."""
+    """Whether it is derived from a name in the watch list; it is ignored if another entity lists it."""
 
 
 def spellings(index: int, entity: Entity) -> list[Spelling]:
@@ -139,7 +139,7 @@ _NEAR = 300
 
 _MIN_WORDS_OF_CASE = 2
 _TITLE_CASE = 0.7
-"""Share of a sentence's other words in capitals above which a capital letter is no evidence of a name."""
+"""Share of a sentence's other words with a capital, above which a capital letter is no evidence of a name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +151,7 @@ class Place:
     entities: tuple[int, ...]
     """Positions in the watch list; several if the entities share the spelling."""
     is_weak: bool
-    """The only evidence for the entity is a common word."""
+    """Whether the only evidence for the entity is a common word."""
 
 
 class Finder:
@@ -223,7 +223,7 @@ class Finder:
             if entities := self._tickers.get(match[1].rstrip(".-"), ()):
                 yield Place(match.start(1), match.end(1), entities, False)
         if cased.isupper():
-            return  # where everything is in capitals they say nothing
+            return  # capitals are no evidence in a text that is all capitals
         for match in _CAPITALS.finditer(cased):
             entities = self._tickers.get(match.group(), ())
             if entities and not is_common(match.group()):
@@ -272,12 +272,12 @@ def _strength(
 
 
 def _is_case_no_evidence(cased: str, start: int, end: int, sentences: Sequence[tuple[int, int]]) -> bool:
-    """Return whether a capital letter here is no evidence, because any word would have one."""
+    """Return whether a capital letter is no evidence of a name, because any word would have one here."""
     begin, stop = 0, len(cased)
     if sentences:
         begin, stop = sentences[max(bisect_right(sentences, start, key=lambda span: span[0]) - 1, 0)]
     if not cased[max(begin, start - _NEAR) : start].strip(" \"'“‘(#@") and " " not in cased[start:end]:
-        return True  # "Best Buy cuts" has a second capital, which "Best buys" has not
+        return True  # "Best Buy cuts" has a second capital, "Best buys" does not
     others = [
         word
         for word in (cased[max(begin, start - _NEAR) : start] + cased[end : min(stop, end + _NEAR)]).split()

@@ -1,7 +1,7 @@
-"""Prepares a document for analysis: cleans and splits it, detects its language, signs and flags it.
+"""Prepares a document for analysis: cleans and splits it, detects its language, adds a signature and flags.
 
 The signature is a MinHash (Broder 1997, "On the resemblance and containment of documents"): the share of
-equal minima of two signatures estimates the Jaccard similarity of their sets of shingles without their texts.
+equal minima in two signatures estimates the Jaccard similarity of the texts' sets of shingles.
 It consists of NUM_PERMUTATIONS little-endian unsigned 32-bit integers.
 """
 
@@ -27,7 +27,7 @@ from kinds.sentiment.documents.language import LANGUAGE_UNSUPPORTED, SUPPORTED, 
 from kinds.sentiment.series.mention import NUM_PERMUTATIONS
 
 CONTROL_TOKEN = "control_token"  # noqa: S105 (no password: a turn mark of chat formats)
-"""Flag for a text with a turn mark of a chat format: it is classified and shown, but put into no prompt."""
+"""Flag for a text with a turn mark of a chat format; it is classified and shown, but not put into prompts."""
 
 Span = tuple[int, int]
 """Begin and end in the text, in characters."""
@@ -47,7 +47,7 @@ class Prepared:
     sentences: tuple[Span, ...]
     """Sentences of the text, preceded by the title if there is one."""
     language: str | None
-    """ISO 639-1."""
+    """ISO 639-1 code; None for a text without words."""
     signature: bytes
     flags: tuple[str, ...]
     """Any of html_removed, injection_suspected, control_token and language_unsupported."""
@@ -59,7 +59,7 @@ class Prepared:
 
 
 def prepare(document: Document, *, languages: frozenset[str] = frozenset({SUPPORTED})) -> Prepared:
-    """Prepare a document, without any model; `languages` are those that the classifier supports."""
+    """Prepare a document without any model; `languages` are those that the classifier supports."""
     title, body = clean_text(document.title), clean_text(document.text)
     # Feeds and posts repeat the headline at the beginning of the text.
     repeats = bool(title.text) and body.text.startswith(title.text)
@@ -94,9 +94,10 @@ def _sentences(text: str, title_end: int) -> tuple[Span, ...]:
 
 _SEED = 20_260_101
 _SCHEME = "affine32"
-"""The default of datasketch: bijections of 32 bits, so that minima are equal only if shingles are."""
+"""Hash scheme, the default of datasketch. It uses bijections of 32 bits, so that minima are equal only if
+shingles are."""
 _CHUNK = 4_096
-"""Shingles permuted at once, which take one megabyte."""
+"""Number of shingles permuted at once, which takes one megabyte."""
 
 _REPOST = re.compile(
     r"^(?:\W*\b(?:rt|via|mt)\b[\s:]*(?:@\w+|at_user)[\s:]*)+|\b(?:rt|via)[\s:]+(?:@\w+|at_user)\b"
@@ -139,8 +140,9 @@ def unpack(signatures: Sequence[bytes]) -> NDArray[np.uint32]:
 def _shingles(text: str) -> set[int]:
     """Return hashes of words (two each), of pairs of words, and of numbers and months (three more each).
 
-    A headline has too few pairs alone, words alone carry no order, and a headline that differs in its number
-    belongs to another day. The weights are the best of six that were measured (benchmarks/linking.py).
+    A headline has too few pairs of words to use only these, and single words do not show the order. A
+    headline that differs in its number belongs to another day. The weights are the best of six that were
+    measured (benchmarks/linking.py).
     """
     lowered = text.lower()
     words = _WORD.findall(_NOISE.sub(" ", _REPOST.sub(" ", lowered))) or lowered.split()

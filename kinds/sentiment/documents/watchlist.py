@@ -40,7 +40,7 @@ class Entity(BaseModel):
     tickers: tuple[str, ...] = ()
     """Tickers as exchanges write them ("ACME"); found as $ACME, as (NYSE: ACME), or bare unless a word."""
     description: str = ""
-    """One or two sentences that tell a company from others of its name, or explain a topic."""
+    """One or two sentences that distinguish a company from others with its name, or explain a topic."""
 
 
 class Watchlist(BaseModel):

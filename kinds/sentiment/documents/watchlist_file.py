@@ -41,7 +41,8 @@ from kinds.sentiment.series.trading_days import CalendarError, trading_days
 
 MAX_FILE_BYTES = 4 * 2**20
 MAX_ENTITIES = 5_000
-"""Maximum entities: each has a series of windows. Split larger lists over several monitors."""
+"""Maximum number of entities, because each has a series of windows. Split a larger list into several
+monitors."""
 MAX_NAMES = 50
 """Maximum aliases, and maximum tickers, of one entity."""
 
@@ -53,7 +54,7 @@ _MAX_ID_CHARACTERS = 64
 
 
 class WatchlistError(InputError):
-    """The file is no valid watch list; the message lists every fault with its entry."""
+    """The file is not a valid watch list; the message lists every fault with its entry."""
 
     code = "watchlist_invalid"
 
@@ -64,7 +65,7 @@ class WatchlistFile:
 
     watchlist: Watchlist
     warnings: tuple[str, ...]
-    """Warnings about mentions that are hard to tell apart; each names the entries and what to do."""
+    """Warnings about entries whose mentions are hard to distinguish; each tells the user what to do."""
     body: bytes = field(repr=False)
     """The watch list as canonical JSON (RFC 8785): the resource that jobs read."""
     sha256: str

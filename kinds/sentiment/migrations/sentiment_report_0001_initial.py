@@ -1,4 +1,4 @@
-"""Monitors, their documents and series, and alerts with their deliveries."""
+"""Creates the tables of monitors, their documents and series, and alerts with their deliveries."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The chart of a report: score with its interval, volume with its negatives, and the alerts.
+"""The chart of a report: score with interval, number of documents with the negative ones, and alerts.
 
-It is drawn on a figure of its own under one lock, because matplotlib's caches are not thread-safe and jobs
+Each chart is drawn on its own figure under one lock, because matplotlib's caches are not thread-safe and jobs
 run in several threads. Equal facts give equal bytes.
 """
 
@@ -44,7 +44,7 @@ _STEP = {
     WindowSize.WEEK: timedelta(weeks=1),
 }
 _SETTINGS: dict[Any, Any] = {
-    "svg.hashsalt": "pressroom",  # ids in the file are drawn from it
+    "svg.hashsalt": "pressroom",  # ids in the file are derived from it
     "svg.fonttype": "none",  # text stays text: searchable, read aloud, a third of the size
     "text.parse_math": False,  # "$ACME" is a ticker
     "font.family": ["DejaVu Sans"],
@@ -92,7 +92,7 @@ def _figure(facts: ReportFacts) -> Figure:
 
 
 def _draw_score(axes: Axes, facts: ReportFacts, times: Sequence[float]) -> None:
-    """Draw the windows as dots sized by their documents, and the mean of the last windows as a line."""
+    """Draw the windows as dots sized by their numbers of documents, and the running mean as a line."""
     axes.axhline(0, color=SOFT, linewidth=0.8, zorder=1)
     known = [
         (at, w, w.mean_score) for at, w in zip(times, facts.history, strict=True) if w.mean_score is not None
@@ -127,14 +127,14 @@ def _draw_score(axes: Axes, facts: ReportFacts, times: Sequence[float]) -> None:
 
 
 RUNNING_WINDOWS = 7
-"""Windows that the line averages: seven days even out the weekdays."""
+"""Number of windows that the line averages; seven days even out differences between weekdays."""
 
 
 def _running(history: Sequence[EntityWindow]) -> tuple[list[float | None], list[float | None]]:
     """Return the mean of the last RUNNING_WINDOWS, weighted by documents, and half of its 95% interval.
 
-    The interval treats each class as a draw of -1, 0 or 1: its variance is that of the share of classes, over
-    the number of documents (normal approximation).
+    For the interval, the class of each document counts as a draw of -1, 0 or 1. The variance of the mean is
+    the variance of these draws divided by the number of documents (normal approximation).
     """
     means: list[float | None] = []
     halves: list[float | None] = []
@@ -220,5 +220,5 @@ def _middle(window: EntityWindow) -> float:
 
 
 def _days(at: datetime) -> float:
-    """Return days since 1970, as matplotlib counts them."""
+    """Return the number of days since 1970, which is matplotlib's unit of time."""
     return (at - datetime(1970, 1, 1, tzinfo=UTC)) / timedelta(days=1)

@@ -1,11 +1,11 @@
-"""Checks that a sentence written by a model states only what the facts state.
+"""Checks that a sentence written by a model states only what the facts support.
 
-A point holds what one sentence may be about. The check covers dates, numbers (value, time and sign), names,
-words, and the claimed direction. If in doubt, the check refuses the sentence: a dropped sentence costs
+A point holds the facts that one sentence may state. The check covers dates, numbers (value, time and sign),
+names, words, and the claimed direction. If in doubt, the check refuses the sentence: a dropped sentence costs
 little, a wrong one costs the reader's trust.
 
-The list of permitted words is closed on purpose: a sentence with any other word may state what no fact states
-("its chairman resigned"), or deny what a fact states ("not").
+The list of permitted words is closed on purpose: a sentence with any other word may claim what no fact
+supports ("its chairman resigned"), or deny a fact ("not").
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ HEDGES = re.compile(
     r"\s+(?:the\s+)?\S{0,2}$",
     re.IGNORECASE,
 )
-"""Hedges just before a number; numbers are exact, so "over 17 documents" is false of 17."""
+"""Hedges just before a number. Numbers are exact, so "over 17 documents" is false if there are 17."""
 
 RAISED = re.compile(
     r"\b(?:rise|risen|rose|rising|increase[ds]?|increasing|higher|above|better|improve[ds]?|improving"
@@ -115,7 +115,7 @@ class Point:
     direction: int | None = None
     """1 if the point's measure is above its past, -1 below, 0 about equal; None if it has no past."""
     mood: str | None = None
-    """Word for the current score."""
+    """Word for the current mean score, such as "negative"."""
     names: tuple[str, ...] = ()
     """Entities, sources and dates, as the facts write them."""
     plain: str = ""
@@ -156,7 +156,7 @@ _BLANK = "\N{WHITE SQUARE}"
 
 
 def find_fault(sentence: str, point: Point) -> str | None:
-    """Return the code of what is wrong with the sentence; None if it is right.
+    """Return the code of the fault in the sentence; None if there is no fault.
 
     >>> nine = Quantity(9, Unit.DOCUMENTS)
     >>> point = Point(name="volume", variables={}, quantities=(nine,), names=("Alder",))
@@ -268,14 +268,14 @@ def _has_its_role(quantity: Quantity, number: _Number, text: str, before: str, a
 
 
 def _is_of_its_unit(quantity: Quantity, after: str) -> bool:
-    """Return whether a number of documents counts documents in the text: "2 days" is not."""
+    """Return whether the text gives a number of documents as such, which "2 days" does not."""
     if quantity.unit is not Unit.DOCUMENTS:
         return True
     return (_COUNTS_PAST if quantity.is_past else _COUNTS).match(after) is not None
 
 
 def _is_of_its_time(quantity: Quantity, before: str, after: str) -> bool:
-    """Return whether a number of the past is described as past, and a current one is not."""
+    """Return whether the text describes the number as past if, and only if, it is one of the past."""
     following = " ".join(after.split()[:5])
     following = re.split(r"[,;:.]|\b(?:and|but|while|against|compared|than|from)\b", following)[0]
     says_past = bool(IN_THE_PAST.search(before) or IN_THE_PAST.search(following))
@@ -305,7 +305,7 @@ def _rest_is_past(fits: list[Quantity]) -> bool:
 
 
 def _ratio_fault(text: str, point: Point) -> str | None:
-    """Refuse a multiple such as "twice its usual" unless the ratio rounds to it."""
+    """Return a fault for a multiple such as "twice its usual", unless the ratio rounds to that multiple."""
     for word, multiple in MULTIPLES.items():
         if re.search(rf"\b{word}\b", text, re.IGNORECASE):
             now = [q.value for q in point.quantities if not q.is_past and not q.mood]

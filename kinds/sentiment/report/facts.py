@@ -15,20 +15,20 @@ from kinds.sentiment.series.policy import Alert, AlertRule
 from kinds.sentiment.series.time_windows import EntityWindow, WindowSize, shifted
 
 MAX_DRIVERS = 6
-"""Maximum quoted documents: as many as a person reads in a minute; documents.jsonl has all."""
+"""Maximum number of quoted documents, which a person reads in a minute; documents.jsonl contains all."""
 
 MAX_NEIGHBOURS = 12
 """Maximum rows in the table of other entities."""
 
 CHART_WINDOWS: Mapping[WindowSize, int] = {WindowSize.HOUR: 168, WindowSize.DAY: 90, WindowSize.WEEK: 52}
-"""Windows of history in a report: a week of hours, a quarter of days, a year of weeks."""
+"""Number of windows of history in a report: a week of hours, a quarter of days, a year of weeks."""
 
 _BAD_NEWS = frozenset({AlertRule.SURGE, AlertRule.SLIDE})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Driver:
-    """A first report that moved the window, with the number of its follow-ups."""
+    """A first report that influenced the window's figures, with the number of its follow-ups."""
 
     document_id: str
     sentence: str
@@ -44,7 +44,7 @@ class Driver:
 
     @property
     def score(self) -> float:
-        """In [-1, 1]: P(positive) - P(negative)."""
+        """Score in [-1, 1]: P(positive) - P(negative)."""
         return self.p_positive - self.p_negative
 
 
@@ -86,12 +86,12 @@ class ReportFacts:
 
     @property
     def expected_documents(self) -> float | None:
-        """Documents per window in the entity's past; None for an unfinished window, which has fewer."""
+        """Documents per window in the entity's past; None for an unfinished window, which may have fewer."""
         return self.window.baseline_volume if self.open_until is None else None
 
     @property
     def past_negative_share(self) -> float | None:
-        """Negative share of all documents in the earlier windows of the history; None without documents."""
+        """Share of negatives among all documents of the history before the window; None without documents."""
         past = self.history[:-1]
         num_documents = sum(window.num_documents for window in past)
         return sum(window.num_negative for window in past) / num_documents if num_documents else None
@@ -108,9 +108,9 @@ class StoredSeries:
     windows: Sequence[EntityWindow] = ()
     alerts: Sequence[Alert] = ()
     mentions: Sequence[Mention] = ()
-    """At least those of the window and those that its alerts cite."""
+    """Mentions of the entity: at least those of the window and those that its alerts cite."""
     novelties: Mapping[str, Novelty] = field(default_factory=dict)
-    """By document id; a mention without one is a first report."""
+    """Novelty of mentions by document id; a mention without an entry is a first report."""
     counted: Sequence[CountedDocument] = ()
     """Documents that the window counts."""
 
@@ -155,7 +155,7 @@ def _drivers(
     mentions: Sequence[Mention],
     novelties: Mapping[str, Novelty],
 ) -> tuple[Driver, ...]:
-    """Return the first mention of each chain: what alerts cite, then what moved the score most."""
+    """Return the first mention of each chain: cited by alerts first, then by influence on the score."""
     cited = list(dict.fromkeys(document_id for alert in alerts for document_id in alert.document_ids))
     relevant = [m for m in mentions if m.published_at >= window.starts_at or m.document_id in cited]
     chains: dict[str, list[Mention]] = {}
@@ -204,7 +204,7 @@ def _driver(mention: Mention, num_followups: int) -> Driver:
 
 
 def _neighbours(neighbours: Iterable[Neighbour]) -> tuple[Neighbour, ...]:
-    """Return other entities, those with alerts first, then those that changed most."""
+    """Return other entities, those with alerts first, then by size of the change."""
 
     def rank(neighbour: Neighbour) -> tuple[int, float, str]:
         return -neighbour.num_alerts, -abs(neighbour.window.change or 0.0), neighbour.name

@@ -1,25 +1,27 @@
 """The files of a report: Markdown, HTML, JSON, the chart, and the documents that its window counts.
 
-Text of documents is quoted and escaped, never markup.
+Text of documents is quoted and escaped, and never treated as markup.
 
 The file `documents.jsonl` has a line for each mention of the entity in the window whose relevance is at least
-the monitor's `min_relevance`, first reports and follow-ups, sorted by `document_id` (by code points, which is
-the order of the UTF-8 bytes). All counts of the window follow from it: a line with `novelty` 1 is a document
-of the window, any other is a follow-up, which is counted nowhere else; the largest of the three probabilities
-is the document's class; `relevance`, at least 1, is its weight; and the mean score is the mean of `score`,
-rounded to 1e-9, by weight.
+the monitor's `min_relevance`, both first reports and follow-ups. Lines are sorted by `document_id` (by code
+points, which is the order of the UTF-8 bytes). All counts of the window follow from the file:
+
+- A line with `novelty` 1 is a document of the window. Any other line is a follow-up and counts only as such.
+- The class of a document is the one with the largest of the three probabilities.
+- The weight of a document is its `relevance`, at least 1.
+- The mean score is the weighted mean of `score`, rounded to 1e-9.
 
 The report has these documents as one parent, of role `documents`, which is named after the window. Its digest
 is the SHA-256 over a line for each document, in the order of the file: the document's own SHA-256 in hex, a
-space, its id in UTF-8, a newline. An id is printable, so it contains no newline. The digest is computed from
-the file by
+space, its id in UTF-8, a newline. An id is printable, so it contains no newline. To compute the digest from
+the file, run
 
     jq -r '.sha256 + " " + .document_id' documents.jsonl | sha256sum
 
-With the documents at hand, `jobs.documents.document.document_digest` computes each one's own digest: the
-SHA-256 over title, text, language, source and `published_at` in UTC (2026-03-02T09:00:00+00:00), as they were
-read, joined by NUL. `first_id` names the document that a follow-up repeats; it may lie before the window, and
-then has no line.
+For each original document, `jobs.documents.document.document_digest` computes its digest: the SHA-256 over
+title, text, language, source and `published_at` in UTC (2026-03-02T09:00:00+00:00), as they were read, joined
+by NUL. `first_id` names the document that a follow-up repeats. If that document was published before the
+window, it has no line.
 """
 
 from __future__ import annotations
@@ -59,7 +61,7 @@ def make_report(facts: ReportFacts, inference: Inference | None, *, model: str |
     """Write the summary, draw the chart and render the report.
 
     `model` names the language model; without `inference` the summary is written by rule. Raises what
-    generate() raises.
+    `generate()` of the inference raises.
     """
     # Imported here because matplotlib takes half a second, and the command line imports the kind.
     from kinds.sentiment.report.chart import draw_chart
@@ -99,8 +101,8 @@ def make_report(facts: ReportFacts, inference: Inference | None, *, model: str |
 FORMAT = "pressroom/sentiment-report/1"
 
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+!|~<>&$-])")
-"""Characters that CommonMark 2.4 allows to be escaped by a backslash. `.` is left out: it matters only after
-a number at the beginning of a line, where no quotation begins."""
+"""Characters that CommonMark 2.4 allows to be escaped by a backslash. `.` is left out, because it matters
+only after a number at the beginning of a line, where no quotation begins."""
 
 
 def as_json(facts: ReportFacts, summary: Summary) -> str:
@@ -154,7 +156,7 @@ def as_markdown(facts: ReportFacts, summary: Summary) -> str:
     """Return the report as Markdown, for terminals, mail and version control."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("kinds.sentiment.report", "pages"),
-        autoescape=False,  # noqa: S701 - Markdown has a filter of its own
+        autoescape=False,  # noqa: S701 - the filter `md` escapes texts instead
         undefined=jinja2.StrictUndefined,
         finalize=page_text,
         trim_blocks=True,
@@ -165,15 +167,15 @@ def as_markdown(facts: ReportFacts, summary: Summary) -> str:
 
 
 def as_html(facts: ReportFacts, summary: Summary, svg: str) -> str:
-    """Return the report as a single HTML page that includes the chart and loads nothing."""
-    from pressroom.pages import Page  # a worker loads nothing of the front door before it needs the frame
+    """Return the report as a single HTML page that includes the chart and loads no other files."""
+    from pressroom.pages import Page  # workers load `pressroom` only when they need it
 
     page = Page(
         package="kinds.sentiment.report",
         template="report.html.jinja",
         style="report.css",
         filters=_FILTERS,
-        has_inline_styles=True,  # of the chart
+        has_inline_styles=True,  # the chart has inline styles
     )
     chart = Markup(svg[svg.index("<svg") :])  # noqa: S704 - matplotlib escapes its texts
     return page.render(facts.ends_at, chart=chart, **_variables(facts, summary))
@@ -223,12 +225,12 @@ DOCUMENTS = "documents.jsonl"
 
 
 def counted_lines(documents: Iterable[CountedDocument]) -> bytes:
-    """Return the content of the file. Floats keep all digits, so that sums over them are exact."""
+    """Return the content of documents.jsonl. Floats keep all digits, so that sums over them are exact."""
     return b"".join(_line(document) for document in in_order(documents))
 
 
 def counted_digest(documents: Iterable[CountedDocument]) -> str:
-    """Return the digest of the parent.
+    """Return the digest of the parent that represents all documents of a window.
 
     >>> counted_digest([])[:16]
     'e3b0c44298fc1c14'

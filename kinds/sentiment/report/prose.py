@@ -1,4 +1,4 @@
-"""Expresses facts in plain words: numbers, alerts, and sentences that need no model."""
+"""Expresses facts in plain words: numbers, alerts, and sentences that are written without a model."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from kinds.sentiment.series.policy import Alert, AlertRule
 from kinds.sentiment.series.time_windows import EntityWindow, WindowSize
 
 MOOD_BAND = 0.15
-"""Distance from 0 below which a mean score is called neutral; a third of the documents on one side exceeds
-it."""
+"""Distance from 0 below which a mean score is called neutral. If a third of the documents are on one side,
+the score exceeds it."""
 
 STEADY = 0.05
-"""Change of the mean score below which it is called unchanged: the charts do not show less."""
+"""Change below which a mean score is called unchanged, because charts do not show smaller changes."""
 
 MAX_QUOTED_CHARACTERS = 240
 """Maximum characters of a quotation in the summary; longer sentences appear with the documents only."""
@@ -59,7 +59,7 @@ def score(value: float | None) -> str:
 
 
 def amount(value: float | None) -> str:
-    """Return a number of documents, or a mean of several, in words of a report.
+    """Return a number of documents, or a mean of such numbers, as reports write it.
 
     >>> amount(12), amount(4.04), amount(4.26), amount(1234.4), amount(None)
     ('12', '4', '4.3', '1,234', '–')
@@ -113,7 +113,7 @@ def moment(at: datetime, zone: ZoneInfo) -> str:
 
 
 def span(window: EntityWindow, ends_at: datetime, zone: ZoneInfo) -> str:
-    """Return the window's time in words: "2 March 2026", "the week of 2 to 8 March 2026"."""
+    """Return the window's time in words, such as "2 March 2026" or "the week of 2 to 8 March 2026"."""
     return span_of(window.size, window.starts_at, ends_at, zone)
 
 
@@ -130,12 +130,12 @@ def span_of(size: WindowSize, starts_at: datetime, ends_at: datetime, zone: Zone
 
 
 def preposition(size: WindowSize) -> str:
-    """Return the preposition before the words for a window."""
+    """Return the preposition that precedes the words of `span` for a window of this size."""
     return {WindowSize.HOUR: "from", WindowSize.DAY: "on", WindowSize.WEEK: "in"}[size]
 
 
 def mood(value: float | None) -> str | None:
-    """Return the word for a mean score; None without one.
+    """Return the word for a mean score; None without a score.
 
     >>> mood(-0.4), mood(0.1), mood(None)
     ('negative', 'neutral', None)
@@ -146,7 +146,7 @@ def mood(value: float | None) -> str | None:
 
 
 def alert_words(alert: Alert, name: str) -> str:
-    """Return the finding of the alert and the certainty of its test in words."""
+    """Return the finding of the alert and the significance of its test in words."""
     write = score if alert.rule in (AlertRule.SLIDE, AlertRule.REVERSAL) else amount
     finding = _FINDINGS[alert.rule].format(
         name=name,

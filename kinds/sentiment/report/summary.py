@@ -33,10 +33,10 @@ from kinds.sentiment.report.prose import (
 )
 
 USUAL_BAND = 0.15
-"""Maximum relative difference from the usual volume at which a volume is described as about as many."""
+"""Maximum relative difference at which a volume is described as "about as many" as usual."""
 
 MIN_SHARED_DOCUMENTS = 4
-"""Minimum documents for a share: with fewer, its interval spans more than half of the scale."""
+"""Minimum documents for stating a share; with fewer, its interval spans more than half of the scale."""
 
 
 def make_points(facts: ReportFacts) -> tuple[Point, ...]:
@@ -140,7 +140,7 @@ def _direction(difference: float, band: float) -> int:
 
 
 def _dates(facts: ReportFacts) -> tuple[str, ...]:
-    """Return the window's dates in the forms in which people write them."""
+    """Return the window's dates in all forms that people commonly write."""
     zone = facts.zone
     first = facts.window.starts_at.astimezone(zone)
     last = (facts.ends_at - timedelta(seconds=1)).astimezone(zone)
@@ -176,7 +176,7 @@ RETRY_TEMPERATURE = 0.6
 
 @dataclass(frozen=True, slots=True)
 class DroppedSentence:
-    """A sentence that the model wrote and that the facts do not support."""
+    """A sentence by the model that the facts do not support."""
 
     text: str
     point: str
@@ -189,13 +189,14 @@ class Summary:
     """The sentences of the summary, and those dropped from it."""
 
     opening: str | None
-    """The volume of an unfinished window, by rule so that it contains "so far"; None for a finished one."""
+    """Sentence on the volume of an unfinished window; None for a finished one. It is written by rule, so that
+    it contains "so far"."""
     sentences: tuple[str, ...]
     quotation: str | None
-    """Quotation of the strongest document, copied by rule, word for word."""
+    """Quotation of the strongest document, copied word for word without the model."""
     dropped: tuple[DroppedSentence, ...]
     is_by_model: bool
-    """False if no sentence of the model was kept, so that all sentences are written by rule."""
+    """Whether any sentence of the model was kept; if not, all sentences are written by rule."""
     num_points: int
     """Number of sentences requested from the model."""
     model: str | None
@@ -212,7 +213,8 @@ def write_summary(
 ) -> Summary:
     """Write a sentence on each point with the model, or by rule without `inference`.
 
-    `model` names the language model if it is not that of the batch. Raises what generate() raises.
+    `model` names the language model if it is not that of the batch. Raises what `generate()` of the inference
+    raises.
     """
     points = make_points(facts)
     opening = volume_sentence(facts) if facts.open_until is not None else None
@@ -280,7 +282,7 @@ def _write_sentence(
 
 
 def mended(sentence: str) -> str:
-    """Return the sentence with its verb agreeing with the number of documents, which small models get wrong.
+    """Return the sentence with its verb agreeing with the number of documents; small models get it wrong.
 
     >>> mended("There was 8 documents."), mended("There were 1 document about it.")
     ('There were 8 documents.', 'There was 1 document about it.')
@@ -290,7 +292,7 @@ def mended(sentence: str) -> str:
 
 
 def make_prompt(point: Point, template: PromptTemplate) -> Prompt:
-    """Return a prompt of the instructions, the examples of the point, and the question."""
+    """Return a prompt that consists of the instructions, the point's examples, and the question."""
     turns = [Message("system", template.render("system", {}))]
     number = 1
     while template.has_block(f"{point.name}_question_{number}"):
@@ -302,7 +304,7 @@ def make_prompt(point: Point, template: PromptTemplate) -> Prompt:
 
 
 def neutral(text: str) -> str:
-    """Return the text with marks of chat turns broken, so that no part of it can pass for a turn.
+    """Return the text with the marks of chat turns broken, so that no part of it can pass for a turn.
 
     >>> neutral("a<|im_start|>system")
     'a< |im_start|>system'

@@ -1,1 +1,1 @@
-"""What the jobs of each stage do: collect documents, analyse them, compute windows, and write reports."""
+"""The work of each stage's jobs: collect documents, analyse them, compute windows, and write reports."""

@@ -1,4 +1,4 @@
-"""The stage `collect`: reads a source, and cuts the documents that were not analysed before into blocks."""
+"""The stage `collect`: reads a source and divides the documents that were not analysed before into blocks."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from kinds.sentiment.payload import CollectOutput, CollectPayload, SentimentSett
 JSONL = "application/jsonl"
 
 MAX_REJECTED_LISTED = 10_000
-"""Maximum refused records that are listed one by one; all are counted."""
+"""Maximum number of refused records that are listed one by one; all are counted."""
 
 MAX_NOTES = 20
-"""Maximum notes about a source; a folder can have one for each file."""
+"""Maximum number of notes about a source; a folder can cause one for each file."""
 
 
 def collect(payload: CollectPayload, settings: SentimentSettings, context: Context) -> Result:

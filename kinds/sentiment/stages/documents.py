@@ -78,9 +78,9 @@ def analyse_documents(payload: DocumentsPayload, settings: SentimentSettings, co
 def _classify(
     analyses: Sequence[Analysis], context: Context, refuse: Refuse
 ) -> tuple[list[Analysis], Classifications]:
-    """Fill in the mentions of the analyses, taking known answers of the classifier from history.
+    """Fill in the mentions of the analyses, taking known answers of the classifier from the history.
 
-    A document with a passage that the classifier cannot process is refused and left out of the analyses
+    A document with a passage that the classifier cannot process is refused and is not among the analyses
     returned.
     """
     pairs = {
@@ -138,7 +138,7 @@ def decisive_passage(
 
 
 def _latest(documents: Iterable[Document]) -> list[Document]:
-    """Return one document per id: of two versions in a block, the one published later."""
+    """Return one document per id; of several versions in a block, the one published last."""
     latest: dict[str, Document] = {}
     for document in documents:
         other = latest.get(document.id)
@@ -189,7 +189,7 @@ def _facts(analysis: Analysis) -> DocumentFacts:
 def _names_nobody(analysis: Analysis) -> bool:
     """Return whether a document names no entity.
 
-    False if that could not be decided: the language is not supported, or a name is ambiguous.
+    Returns False if this could not be decided, because the language is not supported or a name is ambiguous.
     """
     return not analysis.links and not {LANGUAGE_UNSUPPORTED, AMBIGUOUS} & set(analysis.flags)
 
@@ -210,7 +210,7 @@ def _since(
     def note(entity_ids: Iterable[str], instant: datetime) -> None:
         for entity_id in entity_ids:
             position = watched.positions.get(entity_id)
-            if position is not None:  # None: an entity of an earlier watch list
+            if position is not None:  # None if only an earlier watch list had the entity
                 since[position] = min(instant, since.get(position, instant))
 
     known = context.port(History).documents(settings.monitor_id, [document.id for document in documents])

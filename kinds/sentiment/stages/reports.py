@@ -24,7 +24,7 @@ from kinds.sentiment.series.mention import CountedDocument
 from kinds.sentiment.series.time_windows import EntityWindow, WindowSums, shifted
 
 CITED_PAST = timedelta(weeks=8)
-"""Maximum time before a window from which its alerts cite documents: the longest stretch that a rule
+"""Maximum time between a document that an alert cites and the alert's window: the longest period that a rule
 judges."""
 
 
@@ -134,7 +134,7 @@ def _neighbours(
     settings: SentimentSettings,
     context: Context,
 ) -> list[Neighbour]:
-    """Return the other entities in the same window, as far as their series reach it."""
+    """Return the other entities in the same window, except those whose series do not reach it."""
     names = {other.id: other.name for other in watched.watchlist.entities if other.id != entity.id}
     begin, end = payload.starts_at, payload.starts_at + timedelta(seconds=1)
     monitor_id, ids = settings.monitor_id, list(names)

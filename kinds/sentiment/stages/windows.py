@@ -22,7 +22,7 @@ from kinds.sentiment.series.policy import Alert, Policy
 from kinds.sentiment.series.time_windows import EntityWindow, WindowSize, shifted, window_of
 
 MICROSECOND = timedelta(microseconds=1)
-"""Resolution of instants. Add it to the last instant to be read, because ranges exclude their end."""
+"""Resolution of instants. Ranges exclude their end, so add this to the last instant to be read."""
 
 
 def compute_windows(payload: WindowsPayload, settings: SentimentSettings, context: Context) -> Result:
@@ -82,11 +82,12 @@ class _State:
     as_of: datetime | None
     """Windows are judged up to this instant."""
     known_until: datetime | None
-    """Windows that end later are not over, except that of the last document where only files are read."""
+    """Windows that end later than this are unfinished, except the window of the last document if only files
+    are read."""
     last_at: datetime | None
     """When the monitor's newest document was published."""
     read_until: datetime | None
-    """When the latest run that read all sources was due; windows may have been judged up to then before."""
+    """When the latest run that read all sources was due; it may already have judged windows up to then."""
     first_at: Mapping[str, datetime]
     until: Mapping[str, datetime]
     unsettled: Mapping[str, Unsettled]
@@ -94,7 +95,7 @@ class _State:
 
 @dataclass(frozen=True, slots=True)
 class _Update:
-    """The part of an entity's series that is computed."""
+    """The part of an entity's series that a job computes."""
 
     since: datetime
     first_at: datetime
@@ -135,11 +136,11 @@ def _state(
 
 
 def _since(entity_id: str, changed_at: datetime | None, state: _State) -> datetime | None:
-    """Return the earliest instant from which anything may differ; None if the entity was never mentioned."""
+    """Return the instant from which the series may change; None if the entity was never mentioned."""
     first_at, until = state.first_at.get(entity_id), state.until.get(entity_id)
     if first_at is None and until is None:
         return None
-    if until is None:  # the first time, or the policy changed: everything
+    if until is None:  # first computation, or changed policy: compute everything
         changed_at = first_at
     unsettled = state.unsettled.get(entity_id)
     changes = (changed_at, None if unsettled is None else unsettled.since, until, state.as_of)
@@ -217,7 +218,7 @@ def _observed_until(
 ) -> datetime:
     """Return until when all sources were observed; windows that end later raise no silence alerts.
 
-    Beyond this instant some source had not been read or, where only files are read, there is no document.
+    After this instant some source has not been read or, if only files are read, there are no documents.
     """
     own = payload.observed_until or settings.as_of
     return (state.last_at or as_of) if own is None else max(own, state.read_until or own)
@@ -228,10 +229,10 @@ def _as_of(
 ) -> datetime | None:
     """Return the instant up to which windows are judged.
 
-    It is not earlier than the last document or than any run has judged, so that a window once judged as ended
-    stays ended. Where only files are read, the window of the last document counts as ended, too, because
-    nothing else tells how late it is. Documents missing from it may still arrive, so it raises no silence
-    alert, see `_observed_until`.
+    It is not earlier than the last document or the instant up to which any run has judged, so that a window
+    that was judged as ended remains so. If only files are read, the window of the last document counts as
+    ended, too, because there is no other evidence of the time. Documents of that window may still arrive, so
+    it raises no silence alert, see `_observed_until`.
     """
     if last is None or known_until is None or settings.as_of or settings.observed_until:
         return known_until

@@ -1,1 +1,1 @@
-"""The tables of sentiment monitoring in Postgres: reading and writing."""
+"""Reads and writes the tables of sentiment monitoring in Postgres."""

@@ -71,14 +71,14 @@ class DeliveryState:
     due_at: datetime
     ended_at: datetime | None
     error_code: str | None
-    """Error of the last attempt; with `ended_at` the reason for giving up, or None if delivered."""
+    """Error of the last attempt; if `ended_at` is set, the reason for giving up, or None if delivered."""
     error_message: str | None
     notified: Notification | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mute:
-    """A rule that suppresses delivery of alerts: of an entity, a rule, both, or a whole monitor."""
+    """A mute, which suppresses delivery of the alerts of an entity, a rule, both, or a whole monitor."""
 
     id: UUID
     monitor: str
@@ -163,9 +163,9 @@ def get_alert(database: Engine, alert_id: UUID) -> tuple[StoredAlert, list[Deliv
 
 
 def acknowledge(database: Engine, alert_id: UUID, *, note: str | None = None) -> StoredAlert:
-    """Mark an alert as seen; repeating it only changes the note, if one is given. Raises AlertNotFoundError.
+    """Mark an alert as seen, with a note if one is given. Raises AlertNotFoundError.
 
-    A withdrawn alert remains withdrawn.
+    Repeating the call only changes the note. A withdrawn alert remains withdrawn.
     """
     with database.begin() as connection:
         found = connection.scalar(
@@ -205,7 +205,7 @@ def mute(
 
 
 def unmute(database: Engine, mute_id: UUID) -> None:
-    """Deliver alerts that are raised from now on. Raises MuteNotFoundError."""
+    """Remove a mute, so that alerts raised from now on are delivered. Raises MuteNotFoundError."""
     with database.begin() as connection:
         found = connection.scalar(delete(MuteRow).where(MuteRow.id == mute_id).returning(MuteRow.id))
     if found is None:

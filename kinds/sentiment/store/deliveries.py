@@ -29,7 +29,7 @@ from kinds.sentiment.tables import AlertRow, DeliveryRow, MentionRow, MonitorRow
 from workers.delivery import Target
 
 MAX_DOCUMENTS = 5
-"""Maximum documents described in a message, the strongest first; the message lists the ids of all."""
+"""Maximum number of documents described in a message, strongest first; the message lists the ids of all."""
 
 _TARGETS: TypeAdapter[list[Target]] = TypeAdapter(list[Target])
 
@@ -103,10 +103,10 @@ def due_deliveries(
     monitor_id: UUID | None = None,
     without: Collection[str] = (),
 ) -> list[Delivery]:
-    """Return due deliveries, the longest due first, at most `limit_per_target` for each target.
+    """Return due deliveries, the longest overdue first, at most `limit_per_target` for each target.
 
-    They can be limited to one monitor and exclude some targets. The delivery of a withdrawn alert waits if
-    the target was not notified of it, because the alert may be raised again.
+    `monitor_id` limits them to one monitor, and the targets in `without` are excluded. The delivery of a
+    withdrawn alert waits if the target was not notified of the alert, because it may be raised again.
     """
     due = _due(monitor_id, without)
     statement = (
@@ -134,7 +134,7 @@ def due_deliveries(
 
 
 def _due(monitor_id: UUID | None, without: Collection[str]) -> Subquery:
-    """Select the keys of due deliveries, with each one's place among those to its target."""
+    """Select the keys of due deliveries, each with its position among the deliveries to its target."""
     of_monitor = () if monitor_id is None else (AlertRow.monitor_id == monitor_id,)
     place = func.row_number().over(
         partition_by=(AlertRow.monitor_id, DeliveryRow.target),
@@ -175,7 +175,7 @@ class Waiting:
     error_message: str | None
     number: int
     due_at: datetime
-    """Time of the next attempt, for the delivery that is due first."""
+    """Time of the next attempt to make the delivery that is due first."""
 
 
 def waiting(database: Engine, monitor_id: UUID) -> list[Waiting]:
@@ -219,10 +219,10 @@ def drivers(database: Engine, delivery: Delivery) -> list[Driver]:
 
 
 def begin_attempt(database: Engine, delivery: Delivery, *, retry_seconds: float) -> bool:
-    """Record an attempt before it is made, with the next one due after `retry_seconds`.
+    """Record an attempt before it is made, and make the next one due after `retry_seconds`.
 
-    Returns False if another notifier has begun it. A crash during the attempt counts as a failure: the
-    message is sent again with the same id.
+    Returns False if another notifier has begun the attempt. A crash during the attempt counts as a failure:
+    the message is sent again with the same id.
     """
     with database.begin() as connection:
         taken = connection.scalar(
@@ -241,7 +241,7 @@ def begin_attempt(database: Engine, delivery: Delivery, *, retry_seconds: float)
 def end(
     database: Engine, delivery: Delivery, *, error_code: str | None = None, message: str | None = None
 ) -> None:
-    """End the delivery: there is nothing to send or, with an error code, it was given up."""
+    """End the delivery, because there is nothing to send or, with an error code, because it was given up."""
     with database.begin() as connection:
         connection.execute(
             update(DeliveryRow)
@@ -273,11 +273,11 @@ def record_notification(database: Engine, delivery: Delivery) -> None:
 def notify_change(connection: Connection, alert_ids: Sequence[UUID], *, old_ids: Sequence[UUID]) -> None:
     """Schedule notifications of alerts that were withdrawn or raised again in this transaction.
 
-    Targets that were notified of an alert are notified of its change, and so are those that may have been, by
-    an attempt that failed or is under way. A target that was not notified receives the current state when the
-    alert is raised again. All pending deliveries begin a new turn, because a notifier may have read the
-    former state. For alerts in `old_ids` no new notification is scheduled; only those that were begun are
-    corrected.
+    Targets that were notified of an alert are notified of its change. So are targets that may have been
+    notified by an attempt that failed or is under way. A target that was not notified receives the current
+    state when the alert is raised again. All pending deliveries begin a new turn, because a notifier may have
+    read the former state. For alerts in `old_ids` no new notification is scheduled; only notifications that
+    were begun are corrected.
     """
     is_notified = DeliveryRow.notified.is_not(None)
     is_tried = DeliveryRow.num_attempts > 0

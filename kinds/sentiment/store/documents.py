@@ -91,8 +91,8 @@ class DocumentHistory:
 
     def known_records(self, monitor_id: UUID, records: Sequence[bytes], *, analysis: str) -> frozenset[bytes]:
         """Return the digests of records from which a stored document was read and analysed in this way."""
-        # Sent and returned as a single string of bytes: thousands of values each way cost more than finding
-        # them.
+        # The digests are sent and returned as one string of bytes, because transferring thousands of single
+        # values takes longer than looking them up.
         given = literal(b"".join(records), LargeBinary)
         number = func.generate_series(0, len(records) - 1).column_valued("number")
         one = select(func.substring(given, number * RECORD_BYTES + 1, RECORD_BYTES)).scalar_subquery()
@@ -126,7 +126,7 @@ class DocumentHistory:
             }
 
     def shared_ids(self, monitor_id: UUID, ids: Sequence[str]) -> frozenset[str]:
-        """Return the ids that several documents share, each stored under an id derived from it."""
+        """Return the ids that several documents share; each document is stored under a derived id."""
         by_prefix = {shared_prefix(id_): id_ for id_ in ids}
         prefix = func.left(DocumentRow.id, SHARED_PREFIX_CHARACTERS)
         statement = (
@@ -224,7 +224,7 @@ class DocumentHistory:
     def first_published_at(self, monitor_id: UUID, entity_ids: Sequence[str]) -> dict[str, datetime]:
         """Return when each entity's first mention was published."""
         given = values_table("given", entity_id=(entity_ids, MentionRow.entity_id))
-        # Reads the first entry of the index, since the minimum of a group reads all of them.
+        # Reads only the first entry of the index, because the minimum of a group would read all entries.
         first = (
             select(MentionRow.published_at)
             .where(MentionRow.monitor_id == monitor_id, MentionRow.entity_id == given.c.entity_id)
@@ -317,7 +317,7 @@ class _Version:
 
     @property
     def order(self) -> tuple[datetime, datetime, str]:
-        """Sort key: a later batch corrects an earlier one, then a later time counts, then a fixed order."""
+        """Sort key, of which the highest wins: the later batch, then the later time, then a fixed order."""
         return self.submitted_at, self.document.published_at, self.document.sha256
 
 
@@ -418,7 +418,7 @@ def _replace_mentions(connection: Connection, monitor_id: UUID, versions: Mappin
 
 
 def _unsettle(connection: Connection, monitor_id: UUID, changes: Iterable[tuple[Any, Any]]) -> None:
-    """Record from when on the series of the entities are out of date."""
+    """Record, for each entity, the instant from which its series is out of date."""
     since: dict[str, datetime] = {}
     for entity_id, instant in changes:
         since[entity_id] = min(instant, since.get(entity_id, instant))

@@ -1,6 +1,6 @@
-"""The history of monitors in Postgres: what jobs read of earlier batches, and what they add to it.
+"""The history of monitors in Postgres: jobs read the results of earlier batches and add their own.
 
-Transactions that write records of the same monitor wait for each other, so that none deadlock.
+Transactions that write records of the same monitor wait for each other, so that there are no deadlocks.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ class DatabaseHistory(DocumentHistory, SeriesHistory):
 
 
 def open_history(services: WorkerServices) -> Callable[[RunningJob], History]:
-    """Open the port as a `workers.ports.PortOpener`; all jobs share it."""
+    """Open the port, which all jobs share. Implements workers.ports.PortOpener."""
     history = DatabaseHistory(services.database)
     return lambda _: history
 
 
 def write_records(connection: Connection, records: Sequence[tuple[UUID, object]]) -> None:
-    """Write the records of these jobs; each comes with the id of its job.
+    """Write the records of these jobs, each given with the id of its job.
 
     Implements db.outcomes.RecordWriter.
     """

@@ -1,4 +1,4 @@
-"""Stores and reads monitors, and which of their sources have been read until when."""
+"""Stores and reads monitors, and determines until when their sources have been read."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ _TARGETS: TypeAdapter[tuple[Target, ...]] = TypeAdapter(tuple[Target, ...])
 _SOURCE: TypeAdapter[Source] = TypeAdapter(Source)
 
 NEVER = datetime.fromtimestamp(0, UTC)
-"""Stands for the time when all sources were read, if they never were; it is earlier than any document."""
+"""Time used if all sources were never read; it is earlier than any document."""
 
 READING_STAGES = ("collect", "documents")
-"""Stages of the kind after which a document is in the history."""
+"""Stages that must have ended before all documents of a batch are in the history."""
 
 
 class MonitorNotFoundError(PermanentError):
@@ -54,7 +54,7 @@ def put_monitor(connection: Connection, monitor: Monitor) -> UUID:
     }
     known = connection.scalar(select(ScheduleRow.id).where(_is_named(monitor.tenant, monitor.name)))
     if known is not None:
-        lock_records(connection, known)  # before the row's lock, as those who write records
+        lock_records(connection, known)  # before the row, in the same order as writers of records
     recurring = RecurringBatch(
         kind=KIND,
         tenant=monitor.tenant,
@@ -68,7 +68,7 @@ def put_monitor(connection: Connection, monitor: Monitor) -> UUID:
     ).one_or_none()
     if earlier is not None and earlier.policy != fields["policy"]:
         # Windows of another time zone or size cannot be continued, so the next batch recomputes everything.
-        # What a batch under way computes with the former policy is not stored.
+        # Results that a running batch computes with the former policy are not stored.
         connection.execute(delete(EntityWindowRow).where(EntityWindowRow.monitor_id == monitor_id))
     connection.execute(
         postgresql.insert(MonitorRow)
@@ -151,7 +151,10 @@ class UnreadSource:
 
 
 def unread_sources(database: Engine, monitor_id: UUID) -> list[UnreadSource]:
-    """Return the unread sources of the latest run that tried them, in their order; empty if all were read."""
+    """Return the sources that the latest run could not read, in their order; empty if all were read.
+
+    Runs that have not tried all sources yet do not count.
+    """
     latest = (
         select(BatchRow.id)
         .join(StageRow, StageRow.batch_id == BatchRow.id)
@@ -190,7 +193,8 @@ def unread_sources(database: Engine, monitor_id: UUID) -> list[UnreadSource]:
 def unobserved_since(database: Engine, monitor_id: UUID) -> datetime | None:
     """Return the instant since which silence alerts are suppressed; None if they are not.
 
-    They are suppressed if the latest run has not read and analysed everything. NEVER means that no run has.
+    They are suppressed if the latest run has not read and analysed everything. The instant is NEVER if no run
+    has done so.
     """
     latest = (
         select(BatchRow.settings["as_of"].astext.cast(DateTime(timezone=True)))
@@ -210,14 +214,14 @@ def unobserved_since(database: Engine, monitor_id: UUID) -> datetime | None:
 
 
 def observed_until(connection: Connection, monitor_id: UUID) -> datetime | None:
-    """Return the same as `read_until`, for finished runs only: silence was judged up to then."""
+    """Return the same as `read_until`, but for finished runs only; silence has been judged up to then."""
     return _read_until(connection, monitor_id, BatchRow.status == BatchStatus.FINISHED)
 
 
 def read_until(connection: Connection, monitor_id: UUID) -> datetime | None:
     """Return when the latest run that read all its sources and analysed all their documents was due.
 
-    Its windows may have been judged already, whatever becomes of the batch.
+    Its windows may already have been judged, even if the batch does not finish.
     """
     closed = (
         select(StageRow.number)

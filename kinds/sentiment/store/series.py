@@ -28,8 +28,8 @@ from kinds.sentiment.tables import (
 )
 
 DELIVERED_AGE = timedelta(days=7)
-"""Age of a window beyond which its alerts are stored without notifying anyone, even when they are withdrawn
-or raised again: last year's news is not worth a message."""
+"""Maximum age of a window whose alerts are notified. Alerts of older windows are only stored, even when they
+are withdrawn or raised again, because last year's news is not worth a message."""
 
 _LENGTHS = {
     WindowSize.HOUR: timedelta(hours=1),
@@ -174,7 +174,7 @@ class SeriesHistory:
 
 @dataclass(frozen=True, slots=True)
 class _Series:
-    """Histories of one monitor, computed with its policy, each of another entity."""
+    """Histories of one monitor, each of a different entity, computed with the monitor's policy."""
 
     monitor_id: UUID
     histories: Sequence[tuple[UUID, EntityHistory]]
@@ -185,7 +185,7 @@ class _Series:
         return self.histories[0][1].policy.windows
 
     def given(self) -> TableValuedAlias:
-        """Return entity_id, since, read_at and unsettled of each history, as a table."""
+        """Return a table with entity_id, since, read_at and unsettled of each history."""
         own = [history for _, history in self.histories]
         return values_table(
             "given",
@@ -197,7 +197,7 @@ class _Series:
 
 
 def write_histories(connection: Connection, histories: Sequence[tuple[UUID, EntityHistory]]) -> None:
-    """Replace the stored series of entities, except for what a later reading has written.
+    """Replace the stored series of entities, except for rows that a later reading has written.
 
     The monitors' records must be locked. A series computed with another policy than the monitor's is left
     out, because later windows could not be compared with its own.
@@ -227,7 +227,7 @@ def _policies(connection: Connection, monitor_ids: Collection[UUID]) -> dict[UUI
 
 
 def _apart(histories: Sequence[tuple[UUID, EntityHistory]]) -> list[_Series]:
-    """Group the histories by monitor; those of one entity are in separate groups, in order of reading."""
+    """Group the histories by monitor; those of the same entity are in separate groups, by time of reading."""
     groups: dict[tuple[UUID, int], list[tuple[UUID, EntityHistory]]] = {}
     seen: Counter[tuple[UUID, str]] = Counter()
     for job_id, history in sorted(histories, key=lambda one: (one[1].read_at, one[1].entity_id)):
@@ -240,15 +240,15 @@ def _apart(histories: Sequence[tuple[UUID, EntityHistory]]) -> list[_Series]:
 def _later_since(connection: Connection, series: _Series) -> dict[str, datetime]:
     """Return, by entity, the instant from which a later reading has written the whole series.
 
-    Rows from there on that the later reading did not write no longer exist.
+    From there on, only rows that the later reading has written still exist.
     """
     given = series.given()
     is_own = (
         EntityWindowRow.monitor_id == series.monitor_id,
         EntityWindowRow.entity_id == given.c.entity_id,
     )
-    # Each write of a series includes its last window, except for hours without documents, so nearly every
-    # query ends here.
+    # Each write of a series includes its last window, unless that is an hour without documents, so nearly
+    # every call ends here.
     size = next((size for size in series.sizes if size is not WindowSize.HOUR), None)
     last_read_at = (
         select(EntityWindowRow.read_at)
