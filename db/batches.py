@@ -169,7 +169,9 @@ def retry_unfinished(database: Engine, batch_id: UUID, *, job_id: UUID | None = 
         connection.execute(select(BatchRow.id).where(BatchRow.id == batch_id).with_for_update())
         stage = connection.scalar(select(func.max(JobRow.stage)).where(JobRow.batch_id == batch_id))
         if stage is None:
-            raise BatchNotFoundError(f"no batch with jobs has the id {batch_id}: see `pressroom batches`")
+            raise BatchNotFoundError(
+                f"batch {batch_id} does not exist or has no jobs: see `pressroom batches`"
+            )
         unfinished = (
             select(JobRow.id, JobRow.status)
             .where(

@@ -46,9 +46,9 @@ class DatabaseFault(StrEnum):
     """Postgres cannot be reached, or cannot work now. Wait and try again."""
     FULL = "has no space left on its disk"
     """Postgres answers, but cannot write until somebody frees disk space. Wait and try again."""
-    CONFLICT = "undid a transaction that met another one"
+    CONFLICT = "rolled back a transaction that conflicted with another one"
     """A conflicting transaction came first. Try again, unless the write violates a constraint for good."""
-    MISUSE = "refuses a statement"
+    MISUSE = "rejects a statement"
     """Trying again does not help: a privilege or table is missing, or another session has prepared the
     statement."""
 
@@ -63,9 +63,9 @@ def fault_of(error: SQLAlchemyError) -> DatabaseFault:
 
     >>> from psycopg import errors
     >>> fault_of(DBAPIError("SELECT 1", None, errors.DeadlockDetected()))
-    <DatabaseFault.CONFLICT: 'undid a transaction that met another one'>
+    <DatabaseFault.CONFLICT: 'rolled back a transaction that conflicted with another one'>
     >>> fault_of(DBAPIError("SELECT 1", None, errors.DuplicatePreparedStatement()))
-    <DatabaseFault.MISUSE: 'refuses a statement'>
+    <DatabaseFault.MISUSE: 'rejects a statement'>
     """
     if isinstance(error, PoolTimeoutError):
         return DatabaseFault.AWAY
@@ -168,7 +168,9 @@ def named(error: BaseException) -> PressroomError | None:
     Returns None for errors that are not about the connection, the schema or privileges.
     """
     if isinstance(error, PoolTimeoutError):
-        return DatabaseAwayError("no connection to Postgres became free in time: it is slow or unavailable")
+        return DatabaseAwayError(
+            "no connection to Postgres became available in time: the server is slow or unavailable"
+        )
     if not isinstance(error, DBAPIError):
         return None
     cause = error.orig
@@ -179,8 +181,8 @@ def named(error: BaseException) -> PressroomError | None:
     reason = re.sub(r"\s+", " ", str(cause))[:MAX_REASON_CHARACTERS]
     if isinstance(cause, InsufficientPrivilege):
         return DatabaseRefusedError(
-            f"Postgres refuses: {reason}; make the user of PRESSROOM_DB_URL the owner of the schema, or "
-            "grant the privilege",
+            f"Postgres denies access: {reason}; make the user of PRESSROOM_DB_URL the owner of the schema, "
+            "or grant the privilege",
             code="database_privilege_missing",
         )
     if not fault_of(error).is_outage and not _BAD_OPTION.match(reason):
@@ -190,7 +192,9 @@ def named(error: BaseException) -> PressroomError | None:
             message = f"Postgres cannot be used: {reason}; {refusal.advice}"
             return DatabaseRefusedError(message, code=refusal.code)
     if getattr(cause, "sqlstate", None) is not None:
-        return DatabaseAwayError(f"Postgres cannot work now: {reason}; check its log and its disk")
+        return DatabaseAwayError(
+            f"Postgres cannot process requests at the moment: {reason}; check its log and its disk space"
+        )
     return DatabaseAwayError(
         f"Postgres cannot be reached: {reason}; start it, or correct host and port in PRESSROOM_DB_URL"
     )

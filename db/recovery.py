@@ -202,8 +202,9 @@ def _accusation(lost: _Lost) -> str:
     how = "; then ".join(Ending.__str__(loss) for loss in crashes)
     return (
         f"{len(crashes)} workers ended while they ran this job and nothing else ({how}), the last one being "
-        f"{lost.job.worker_id}: quarantined. Look at its input and at the worker's log; `pressroom show "
-        f"{lost.job.id}` has the evidence, `pressroom retry {lost.job.batch_id} {lost.job.id}` runs it again"
+        f"{lost.job.worker_id}; the job is quarantined. Look at its input and at the worker's log; "
+        f"`pressroom show {lost.job.id}` has the evidence, `pressroom retry {lost.job.batch_id} "
+        f"{lost.job.id}` runs it again"
     )
 
 

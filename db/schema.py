@@ -40,10 +40,10 @@ class SchemaUnknownError(ConfigurationError):
 def schema_unknown(reason: str) -> SchemaUnknownError:
     """Return the error, whose message says what to do about a newer and about an older schema."""
     return SchemaUnknownError(
-        f"the database cannot be brought to this version's schema: {reason}. If a newer version made it, use "
-        "that version, or another database. If an older one did, `pressroom db reset` drops its tables and "
-        "creates them again: batches and the rows of their results are lost, but objects in the store are "
-        "kept"
+        f"the database cannot be upgraded to this version's schema: {reason}. If a newer version created "
+        "it, use that version, or another database. If an older version created it, `pressroom db reset` "
+        "drops its tables and creates them again: batches and the rows of their results are lost, but "
+        "objects in the store are kept"
     )
 
 

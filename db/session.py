@@ -113,7 +113,7 @@ def weakness(parameters: Mapping[str, str]) -> str | None:
     unchecked = "its certificate is not" if mode == "require" else "the name in its certificate is not"
     return (
         f"Postgres at {parameters.get('host', 'localhost')}: sslmode={mode} encrypts, but {unchecked} "
-        "verified, so another server may answer: sslmode=verify-full verifies both"
+        "verified, so another server could impersonate it: use sslmode=verify-full, which verifies both"
     )
 
 

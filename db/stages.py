@@ -118,10 +118,10 @@ def open_stage(connection: Connection, batch_id: UUID, number: int, jobs: Iterab
         found = _DUPLICATE.search(error.diag.message_detail or "")
         name = repr(found["custom_id"]) if found else "the same custom_id"
         raise JobsRefusedError(
-            f"two jobs of stage {number} have the custom_id {name}: give each job a custom_id of its own"
+            f"two jobs of stage {number} have the custom_id {name}: give each job a unique custom_id"
         ) from error
     except psycopg.Error as error:
-        raise JobsRefusedError(f"Postgres refuses the jobs of stage {number}: {error}") from error
+        raise JobsRefusedError(f"Postgres rejects the jobs of stage {number}: {error}") from error
     if unmade is not None:
         raise unmade  # raised outside the handler, so that it does not become its own context
     connection.execute(select(func.pg_notify(JOBS_QUEUED, "")))  # delivered when the transaction commits

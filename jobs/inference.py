@@ -119,8 +119,9 @@ class OtherLabelsError(PermanentError):
 
     def __init__(self, has: Sequence[str], needs: Sequence[str], *, model: str = "") -> None:
         super().__init__(
-            f"the model{f' {model!r}' if model else ''} answers with the labels {', '.join(has)}; needed are "
-            f"{', '.join(needs)}: name a classifier that has them, or install this one again with --labels"
+            f"the model{f' {model!r}' if model else ''} answers with the labels {', '.join(has)}, but the "
+            f"required labels are {', '.join(needs)}: name a classifier that has them, or install this one "
+            "again with --labels"
         )
 
 
@@ -213,4 +214,4 @@ def classified(
     ]
 
 
-_NO_NUMBER = Refusal("answer_not_finite", "the model answers with no finite number")
+_NO_NUMBER = Refusal("answer_not_finite", "the model's answer contains a number that is not finite")

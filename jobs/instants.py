@@ -185,20 +185,20 @@ def unreadable(value: object) -> tuple[str, str]:
     """Return why parse_instant returns None for the value, and what to do about it, in words.
 
     >>> unreadable("Mon, 02 Dec 2024 10:00 IST")[0]
-    "names the time zone 'IST', which several countries use for different hours"
+    "names the time zone 'IST', which has different offsets in several countries"
     """
     advice = "write it as 2026-01-31T09:30:00Z"
     if not isinstance(value, str) or len(value) > _MAX_CHARACTERS:
         return "is not a date that can be read", advice
     text = _normal(value)
     if possible_orders(text):
-        return "does not show which number is the month", f"give --date-format, or {advice}"
+        return "is ambiguous: more than one number can be the month", f"give --date-format, or {advice}"
     match = _NUMERIC.fullmatch(text) or next(
         (match for form in _FORMS if (match := form.fullmatch(text))), None
     )
     if match is not None and (zone := match["zone"]) and zone_of(zone) is None:
         meaning = (
-            "several countries use for different hours" if zone.upper() in AMBIGUOUS_ZONES else "is unknown"
+            "has different offsets in several countries" if zone.upper() in AMBIGUOUS_ZONES else "is unknown"
         )
         return f"names the time zone {zone!r}, which {meaning}", "write the offset instead, such as +05:30"
     return "is not a date that can be read", advice
@@ -291,7 +291,7 @@ def implausible(instant: datetime, now: datetime) -> str | None:
     if instant < EARLIEST:
         low, high = _SERIAL_SECONDS
         is_serial = low <= instant.timestamp() <= high
-        hint = " (it looks like a spreadsheet's number of a day)" if is_serial else ""
+        hint = " (it looks like a spreadsheet's day number)" if is_serial else ""
         return f"is {instant:%Y-%m-%d}, before {EARLIEST:%Y}{hint}"
     if instant - now > MAX_AHEAD:
         return f"is {instant:%Y-%m-%d %H:%M} UTC, in the future"

@@ -63,7 +63,7 @@ _IN_WORDS = {
     Cause.MEMORY: "killed by the kernel because memory ran out",
     Cause.HEARTBEAT_LOST: "ended by its supervisor because it hung",
     Cause.NO_WORD: "the worker reported nothing: it, its supervisor or its host ended or was cut off",
-    Cause.LEASE_LOST: "the lease expired while the worker lived",
+    Cause.LEASE_LOST: "the lease expired while the worker was alive",
     Cause.STOPPED: "the worker was stopped",
 }
 

@@ -35,7 +35,7 @@ def check_result(kind: Kind[Any], result: object) -> Result:
     if not isinstance(result, Result):
         problem = f"returned {type(result).__name__} instead of a Result"
     elif not result.artifacts:
-        problem = "returned no artifact: a result needs at least one, and people read the first one"
+        problem = "returned no artifact: a result needs at least one, and the first one is shown to readers"
     elif wrong := next((each for each in result.artifacts if not _is_artifact(each)), None):
         body = type(wrong.body).__name__ if isinstance(wrong, Artifact) else type(wrong).__name__
         problem = f"returned an artifact without a name or with a body of {body}: bodies must be bytes"
@@ -75,7 +75,7 @@ def dump_output(kind: Kind[Any], stage: str, output: BaseModel | None) -> str | 
     except PydanticSerializationError as error:
         raise OutputUnfitError(
             f"the {_name(output_type)} of a job of the stage {stage} of the kind {kind.name} cannot be "
-            "written as JSON: correct the kind, which has put a value of another type into it"
+            "written as JSON: correct the kind, which put a value of the wrong type into it"
         ) from error
 
 
@@ -91,7 +91,7 @@ def parse_output(text: str | None, output_type: type[OutputT], *, stage: str, cu
     except ValidationError as error:
         raise OutputUnfitError(
             f"the output of the job {custom_id!r} of the stage {stage} is not a valid {_name(output_type)} "
-            f"({_faults(error, output_type)}): another version of the kind may have made it; submit the "
+            f"({_faults(error, output_type)}): another version of the kind may have written it; submit the "
             "batch again"
         ) from error
 

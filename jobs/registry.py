@@ -45,8 +45,8 @@ def load_kind(name: str) -> Kind[Any]:
         )
     if not NAME.fullmatch(name):
         raise ConfigurationError(
-            f"a kind cannot be named {name!r} ({', '.join(sorted(entries))}): its name is a word of the "
-            "command line, of lower case letters, digits, hyphens and underscores",
+            f"a kind cannot be named {name!r} ({', '.join(sorted(entries))}): its name is used on the "
+            "command line and may contain only lower-case letters, digits, hyphens and underscores",
             code="kind_invalid",
         )
     if len(entries) > 1:
@@ -123,7 +123,7 @@ def warm_kinds() -> None:
         try:
             kind.warm()
         except Exception:
-            logger.warning("A kind cannot be warmed.", exc_info=True, extra={"kind": name})
+            logger.warning("A kind cannot be warmed up.", exc_info=True, extra={"kind": name})
 
 
 def migration_folders() -> dict[str, Path]:
@@ -157,7 +157,7 @@ def load_target(target: str) -> Any:
         return getattr(import_module(module), attribute)
     except Exception as error:  # whatever the import of another's module raises
         raise ConfigurationError(
-            f"{target!r} cannot be loaded ({type(error).__name__}: {error}): correct what names it, as "
-            "MODULE:ATTRIBUTE, or install what it needs",
+            f"{target!r} cannot be loaded ({type(error).__name__}: {error}): correct the reference, whose "
+            "form is MODULE:ATTRIBUTE, or install the packages that it needs",
             code="target_unknown",
         ) from error

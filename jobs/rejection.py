@@ -253,7 +253,7 @@ def parse_share(text: str) -> float:
     """
     share = float(text.strip().removesuffix("%")) / (100 if text.strip().endswith("%") else 1)
     if not 0 <= share <= 1:
-        raise ValueError(f"{text!r} is not a share: write 0.05 or 5%")
+        raise ValueError(f"{text!r} is not a share: write it as 0.05 or 5%")
     return share
 
 

@@ -82,7 +82,7 @@ class _Budget:
     def end(self) -> NoReturn:
         """End the rendering. Raises TemplateTooLargeError."""
         raise TemplateTooLargeError(
-            f"it writes, repeats or copies too much: more than {self.limit:,} characters and steps"
+            f"it writes too much or takes too many steps: more than {self.limit:,} characters and steps"
         )
 
     @contextmanager
@@ -90,7 +90,7 @@ class _Budget:
         """Enter one level of nesting. Raises TemplateTooLargeError beyond MAX_DEPTH."""
         if self.depth >= MAX_DEPTH:
             raise TemplateTooLargeError(
-                f"its macros, blocks or loops call each other more than {MAX_DEPTH} deep"
+                f"its macros, blocks or loops call each other more than {MAX_DEPTH} levels deep"
             )
         self.depth += 1
         try:
@@ -174,7 +174,7 @@ def _weight(value: object, budget: _Budget, depth: int = 0) -> int:
     else:
         return 1
     if depth >= MAX_DEPTH:
-        raise TemplateTooLargeError(f"its lists are more than {MAX_DEPTH} deep")
+        raise TemplateTooLargeError(f"its lists are nested more than {MAX_DEPTH} levels deep")
     total = 1
     for part in parts:
         total += _weight(part, budget, depth + 1)
@@ -397,7 +397,7 @@ def _check_node(node: nodes.Node) -> None:
     elif verb := _OF_OTHERS.get(type(node)):
         other = node.template  # type: ignore[attr-defined]
         name = repr(other.value) if isinstance(other, nodes.Const) else "another template"
-        sentence = f"it {verb} {name}, but a template cannot use another one: write here what it needs"
+        sentence = f"it {verb} {name}, but a template cannot use another one: copy its content into this one"
         raise jinja2.TemplateSyntaxError(sentence, node.lineno)
 
 
@@ -429,7 +429,7 @@ def _charge_format(form: str, given: tuple[object, ...]) -> None:
     """Charge for formatting, in which each field is at most as long as all arguments, or as its width."""
     budget = _budget.get()
     if _WIDE_FORMAT.search(form):
-        raise TemplateTooLargeError("it formats with a width that is an argument, or above 9999")
+        raise TemplateTooLargeError("it formats with a width that is passed as an argument or is above 9999")
     num_fields = form.count("%") + form.count("{")
     budget.charge(len(form) + num_fields * (MAX_ARGUMENT + sum(_weight(value, budget) for value in given)))
 

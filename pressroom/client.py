@@ -134,7 +134,8 @@ class Client:
         others = {name: Path(path) for name, path in (inputs or {}).items()}
         if first in others:
             raise InputError(
-                f"the input {first!r} is the argument `items`: leave it out of `inputs`", code="input_unknown"
+                f"the input {first!r} is given by the argument `items`: remove it from `inputs`",
+                code="input_unknown",
             )
         named |= others
         return submit(

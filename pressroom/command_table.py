@@ -68,9 +68,9 @@ class CommandTable:
         """Add a command; a group may be added twice. Raises ConfigurationError."""
         if not isinstance(command, Command) or not command.is_valid():
             raise ConfigurationError(
-                f"{command!r} is not a command: declare a pressroom.command_table.Command with a path "
-                "of words "
-                "in lower-case letters, digits and hyphens, MODULE:ATTRIBUTE as its target, and a help",
+                f"{command!r} is not a command: declare a pressroom.command_table.Command with a path of "
+                "words in lower-case letters, digits and hyphens, MODULE:ATTRIBUTE as its target, and a "
+                "help text",
                 code="command_invalid",
             )
         earlier = self._commands.setdefault(command.path, command)

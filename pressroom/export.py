@@ -115,8 +115,9 @@ def keeps_results(summary: Summary, out: Path, noun: str) -> bool:
     if summary.report.counts.succeeded or not _holds_another_batch(out, summary.batch_id):
         return False
     say(
-        f"Batch {summary.batch_id} has no {noun} yet, and {out} holds another batch, whose results are kept. "
-        f"To write the failures of this batch: pressroom results {summary.batch_id} --out DIR"
+        f"Batch {summary.batch_id} has no {noun} yet, and {out} contains the results of another batch, "
+        f"which are kept. To write the failures of this batch: pressroom results {summary.batch_id} --out "
+        "DIR"
     )
     return True
 

@@ -118,7 +118,7 @@ def _is_device(name: str, folder: int, shown: Path) -> bool:
     except FileNotFoundError:
         return False
     if stat.S_ISLNK(mode) and Path(os.readlink(f"/proc/self/fd/{folder}")).is_relative_to("/dev"):
-        raise OutputUnsafeError(f"{shown} is a system link: name a regular file")
+        raise OutputUnsafeError(f"{shown} is a link below /dev, which is never replaced: name a regular file")
     return stat.S_ISCHR(mode)
 
 

@@ -150,8 +150,8 @@ class ResultReader:
             )
         elif sha256 not in _digests(check_evidence(self.store, evidence)):
             raise StatementAlteredError(
-                f"the row of {what} names a different digest from the statement of job {job_id}, which "
-                "produced it"
+                f"the digest in the row of {what} differs from the one in the statement of job {job_id}, "
+                "which produced the row"
             )
 
     def names_digests(self, job_ids: Sequence[UUID], digests: Sequence[str]) -> list[bool]:
@@ -226,7 +226,7 @@ def check_job(database: Engine, store: Store, job_id: UUID, payload: Mapping[str
         fetch_artifact(store, artifact)
     statement = b"" if evidence.statement is None else evidence.statement.body
     if json.loads(statement)["predicate"]["inputs"][0]["sha256"] != payload_digest(payload):
-        raise StatementAlteredError("its statement names a different input from the row in Postgres")
+        raise StatementAlteredError("its statement and its row in Postgres name different inputs")
     return statement
 
 

@@ -174,8 +174,8 @@ def example_file(kind: Kind[Any], format_: ExampleFormat) -> str:
     """
     if kind.intake is not ROWS:
         raise NoExampleError(
-            f"the jobs of kind {kind.name} are not the rows of a table: `pressroom kinds show {kind.name}` "
-            "lists its inputs and commands"
+            f"kind {kind.name} does not make its jobs from the rows of a table: `pressroom kinds show "
+            f"{kind.name}` lists its inputs and commands"
         )
     schema = kind.payload_type.model_json_schema()
     needed = set(schema.get("required", ()))
@@ -192,7 +192,7 @@ def example_file(kind: Kind[Any], format_: ExampleFormat) -> str:
         if unfit not in values or unfit in needed:
             raise NoExampleError(
                 f"no example of kind {kind.name} can be derived from its payload type: {rejected}. Give the "
-                "fields `examples` that fit together"
+                "fields `examples` that are valid together"
             )
         del values[unfit]
 

@@ -89,7 +89,7 @@ def run_workers(settings: Settings, devices: Sequence[Device], profile: str) -> 
     with Interruption() as interruption:
         supervisor = Supervisor(settings, devices, profile=profile, environment=urls.environment())
         try:
-            say(f"Working on {', '.join(device.name for device in devices)} until Ctrl-C.")
+            say(f"Running workers on {', '.join(device.name for device in devices)} until Ctrl-C.")
             while not interruption.count:
                 for death in supervisor.check():
                     say(death)

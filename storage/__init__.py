@@ -40,6 +40,6 @@ def open_store(
 
         return MemoryStore()
     raise ConfigurationError(
-        f"a store URL begins with http:, https:, file: or memory:; check {variable}",
+        f"a store URL must begin with http:, https:, file: or memory:; check {variable}",
         code="store_url_invalid",
     )

@@ -37,7 +37,7 @@ class FilesystemStore:
             _write_durably(path, body)
         except (NotADirectoryError, FileExistsError, IsADirectoryError) as error:
             raise ObjectKeyError(
-                f"object key {key!r} cannot be stored: one key may not be the beginning of another ({error})"
+                f"object key {key!r} cannot be stored: no key may be a parent folder of another ({error})"
             ) from error
         except OSError as error:
             raise StoreUnavailableError(f"could not store {key!r} in {self.location}: {error}") from error

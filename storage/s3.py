@@ -138,14 +138,14 @@ class S3Store:
         if "content-length" not in headers and headers.get("transfer-encoding", "").lower() != "chunked":
             tag = _MD5.fullmatch(answer.get("ETag", ""))
             if tag is None or hashlib.md5(body, usedforsecurity=False).hexdigest() != tag[1]:
-                raise TruncatedBodyError("the answer has no length, so it may be incomplete")
+                raise TruncatedBodyError("the response has no content length, so it may be incomplete")
         return body
 
     def exists(self, key: str) -> bool:
         check_key(key)
         try:
             self._try(
-                f"look for {key!r}",
+                f"check for {key!r}",
                 Permission.GET,
                 lambda: self._client.head_object(Bucket=self._settings.bucket, Key=key),
             )
@@ -193,7 +193,9 @@ class S3Store:
         """
         bucket = self._settings.bucket
         try:
-            self._try("look for the bucket", Permission.LIST, lambda: self._client.head_bucket(Bucket=bucket))
+            self._try(
+                "check for the bucket", Permission.LIST, lambda: self._client.head_bucket(Bucket=bucket)
+            )
             self._succeeded.discard(Permission.LIST)  # it may be granted for some prefixes only
         except ObjectNotFoundError as error:
             if not makes_bucket:
@@ -201,7 +203,7 @@ class S3Store:
                     f"there is no bucket at {self.location}: correct {self._settings.variable}",
                     code="store_bucket_missing",
                 ) from error
-            self._try("make the bucket", Permission.CREATE, self._create_bucket)
+            self._try("create the bucket", Permission.CREATE, self._create_bucket)
         except StoreRefusedError as error:
             if error.__cause__ is None or not is_denied(error.__cause__):
                 raise
@@ -263,13 +265,13 @@ class S3Store:
         if is_denied(error) and permission is Permission.GET and permission in self._succeeded:
             return ObjectNotFoundError(
                 f"{where}: the object does not exist, or {permission} is not granted; without "
-                f"{Permission.LIST} the server does not say which"
+                f"{Permission.LIST} the server does not report which of the two is true"
             )
         refusal = refusal_of(error, permission, self._settings.variable)
         if refusal is None:
             reason = re.sub(r"\s+", " ", str(error))[:500]
             return StoreUnavailableError(
-                f"{where}: {reason}. Check that the server runs and that the URL names the right one"
+                f"{where}: {reason}. Check that the server is running and that the URL names the right one"
             )
         message = f"{where}: {refusal.reason}; {refusal.advice}"
         if permission in self._succeeded:
@@ -337,7 +339,7 @@ def _session(settings: S3Settings) -> boto3.session.Session:
     if session.get_credentials() is None:
         raise url_error(
             settings.variable,
-            "it holds no keys, and boto3 finds none in the environment, a profile, a container or a role",
+            "it contains no keys, and boto3 finds none in the environment, a profile, a container or a role",
         )
     return session
 
@@ -359,7 +361,7 @@ class _GuardedConnection(AWSHTTPConnection):
                     error = failure
         finally:
             self._dns_host = host
-        raise error or NewConnectionError(self, f"{host} has no address")
+        raise error or NewConnectionError(self, f"the host name {host} cannot be resolved")
 
 
 class _GuardedSession(URLLib3Session):

@@ -21,11 +21,12 @@ class Permission(StrEnum):
 
 
 PURPOSES = {
-    Permission.GET: "read what jobs made and what they share",
-    Permission.PUT: "store what jobs make and what they share",
-    Permission.LIST: "find objects below a prefix: documents of a source, checkpoints of a training",
-    Permission.DELETE: "delete checkpoints of a training that is over",
-    Permission.CREATE: "make the bucket, which is not there",
+    Permission.GET: "read artifacts, statements and shared resources",
+    Permission.PUT: "store artifacts, statements and shared resources",
+    Permission.LIST: "list objects below a prefix, such as the documents of a source or the checkpoints of a "
+    "training",
+    Permission.DELETE: "delete the checkpoints of finished trainings",
+    Permission.CREATE: "create a missing bucket",
 }
 """What each permission is used for. Messages quote it after "which is used to"."""
 
@@ -77,18 +78,21 @@ def refusal_of(error: BaseException, permission: Permission, variable: str) -> R
     if isinstance(error, NoCredentialsError | CredentialRetrievalError):
         return Refusal(
             "store_keys_refused",
-            "the URL holds no keys, and boto3 finds none in the environment, a profile, a container or an "
-            "instance role",
+            "the URL contains no keys, and boto3 finds none in the environment, a profile, a container or "
+            "an instance role",
             f"put keys into {variable}, or give this machine a role",
         )
     causes = list(_causes(error))
     if any(isinstance(cause, socket.gaierror) for cause in causes):
-        return Refusal("store_host_unknown", "its host has no address", f"correct the host in {variable}")
+        return Refusal(
+            "store_host_unknown", "its host name cannot be resolved", f"correct the host in {variable}"
+        )
     if isinstance(error, SSLError):
         return Refusal(
             "store_certificate_refused",
             f"TLS fails: {str(causes[-1])[:300]}",
-            f"give the authority's certificate by ?ca_bundle=FILE in {variable}, or correct host or scheme",
+            f"give the authority's certificate with ?ca_bundle=FILE in {variable}, or correct the host or "
+            "the scheme",
         )
     return None
 
@@ -118,7 +122,7 @@ def _refusal_of_answer(error: ClientError, permission: Permission, variable: str
             f"write ?region={region or 'NAME'} in {variable}",
         )
     if code == "NoSuchBucket":
-        return Refusal("store_bucket_missing", "there is no such bucket", f"make it, or correct {variable}")
+        return Refusal("store_bucket_missing", "there is no such bucket", f"create it, or correct {variable}")
     if code in _DENIED:
         return Refusal(
             "store_permission_missing",

@@ -62,9 +62,11 @@ class S3Settings:
                 variable, "it is not a URL; percent-encode special characters of the keys"
             ) from None
         if parts.scheme not in ("http", "https") or not host:
-            raise url_error(variable, "it needs a scheme http or https, and a host")
+            raise url_error(variable, "it must have the scheme http or https, and a host")
         if bool(parts.username) != bool(parts.password):
-            raise url_error(variable, "of access key and secret key it holds one: give both before the host")
+            raise url_error(
+                variable, "it contains only one of access key and secret key: give both before the host"
+            )
         bucket = parts.path.strip("/")
         if not _BUCKET.fullmatch(bucket):
             raise url_error(variable, "its path must be one bucket name: 3 to 63 of a-z, 0-9, '-' and '.'")
@@ -117,7 +119,10 @@ def _options(query: str, variable: str) -> dict[str, str]:
 def _session_token(options: dict[str, str], has_keys: bool, variable: str) -> str | None:
     token = options.get("session_token")
     if token is not None and not has_keys:
-        raise url_error(variable, "a session token belongs to the keys that it came with: give both")
+        raise url_error(
+            variable,
+            "a session token is valid only with the keys that were issued with it: give the keys as well",
+        )
     return token
 
 
@@ -128,12 +133,12 @@ def _ca_bundle(options: dict[str, str], scheme: str, variable: str) -> str | Non
     if scheme != "https":
         raise url_error(variable, "ca_bundle requires TLS, but the scheme is http")
     if not Path(path).is_file():
-        raise url_error(variable, f"there is no file {path[:200]!r}, which ca_bundle names")
+        raise url_error(variable, f"the file {path[:200]!r}, which ca_bundle names, does not exist")
     return path
 
 
 def _addressing_style(options: dict[str, str], variable: str) -> AddressingStyle:
     style = options.get("addressing_style", "path")
     if style not in ("path", "virtual"):
-        raise url_error(variable, "addressing_style is neither path nor virtual")
+        raise url_error(variable, "addressing_style must be path or virtual")
     return cast("AddressingStyle", style)

@@ -106,7 +106,7 @@ def _lock(descriptor: int) -> None:
             return
         except BlockingIOError as error:
             if monotonic() >= give_up_at:
-                raise OSError(error.errno, "another process holds its lock") from error
+                raise OSError(error.errno, "another process has locked the file") from error
             sleep(0.05)
 
 

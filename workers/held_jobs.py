@@ -92,7 +92,7 @@ class HeldJobs:
         try:
             num_jobs = leases.give_back(self._database, {each.job.id: each.job.attempt for each in held})
         except SQLAlchemyError:
-            logger.warning("Unfinished jobs could not be given back; their leases will run out.")
+            logger.warning("Unfinished jobs could not be given back; their leases will expire.")
         else:
             logger.info("Unfinished jobs were given back.", extra={"num_jobs": num_jobs})
 
@@ -128,7 +128,7 @@ class HeldJobs:
         try:
             leases.note_survival(self._database, lost)
         except SQLAlchemyError:
-            logger.warning("It could not be recorded that this worker survived lost leases.", exc_info=True)
+            logger.warning("This worker's survival of lost leases could not be recorded.", exc_info=True)
 
     def _newest(self) -> dict[UUID, HeldJob]:
         """Return the newest attempt of each job held.

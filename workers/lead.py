@@ -72,4 +72,4 @@ class Lead:
         try:
             leads.resign(self._database, self._role, self._holder)
         except SQLAlchemyError:
-            logger.info("The lead could not be given up; its lease will run out.")
+            logger.info("The lead could not be given up; its lease will expire.")

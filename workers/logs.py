@@ -17,7 +17,7 @@ _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime
 
 
 class SentenceFormatter(logging.Formatter):
-    """Appends the `extra` fields of our loggers: "Leases ran out. num_requeued=3".
+    """Appends the `extra` fields of our loggers: "Leases expired. num_requeued=3".
 
     One record is one line, whatever external text it contains; the lines of a traceback are indented.
     """

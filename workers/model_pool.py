@@ -195,7 +195,8 @@ def load_models(
             models.append(_open(check_installed(folder), folder, engine, options))
             models[-1].engine.warm()
             logger.info(
-                "A model is warm.", extra={"model": name, "seconds": round(time.monotonic() - begun_at, 1)}
+                "A model has been warmed up.",
+                extra={"model": name, "seconds": round(time.monotonic() - begun_at, 1)},
             )
     except BaseException:
         ModelPool(models).close()

@@ -130,13 +130,14 @@ def broker_error(server: RedisServer, error: BaseException) -> PressroomError:
         )
     if isinstance(error, NoPermissionError):
         return BrokerRefusedError(
-            f"{where} does not allow this user to run the commands that messages need ({error}): allow them "
-            "with ACL SETUSER",
+            f"{where} does not allow this user to run the commands that Pressroom needs for its messages "
+            f"({error}): allow them with ACL SETUSER",
             code="broker_permission_missing",
         )
     if any(isinstance(cause, socket.gaierror) for cause in causes):
         return BrokerRefusedError(
-            f"{where} has no address: correct the host in PRESSROOM_REDIS_URL", code="broker_host_unknown"
+            f"the host name of {where} cannot be resolved: correct the host in PRESSROOM_REDIS_URL",
+            code="broker_host_unknown",
         )
     if any(isinstance(cause, ssl.SSLCertVerificationError | ssl.SSLError) for cause in causes) and not any(
         isinstance(cause, ssl.SSLEOFError | ssl.SSLZeroReturnError) for cause in causes

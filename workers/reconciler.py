@@ -29,7 +29,9 @@ def reconcile(database: Engine, settings: Settings) -> None:
     with _guarded("expire"):
         expired = recovery.expire_overdue(database)
         if expired:
-            logger.warning("Jobs expired with their batch's deadline.", extra={"num_expired": expired})
+            logger.warning(
+                "Jobs expired because the deadline of their batch passed.", extra={"num_expired": expired}
+            )
     with _guarded("finish_cancelling"):
         recovery.finish_cancelling(database)
     for batch_id in recovery.running_batches(database):
@@ -53,4 +55,4 @@ def _reap(database: Engine, settings: Settings) -> None:
     )
     numbers = asdict(reaped)
     if any(numbers.values()):
-        logger.warning("Leases ran out.", extra=numbers)
+        logger.warning("Leases expired.", extra=numbers)

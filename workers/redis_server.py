@@ -129,8 +129,8 @@ class RedisServer:
         """Return what is weak about the connection although TLS was requested, or None."""
         if self.tls is not None and self.tls["ssl_cert_reqs"] != ssl.CERT_REQUIRED:
             return (
-                f"{self.location}: its certificate is not verified (ssl_cert_reqs), so whoever answers gets "
-                "the password"
+                f"{self.location}: its certificate is not verified (ssl_cert_reqs), so any server that "
+                "answers receives the password"
             )
         if self.tls is not None and not self.tls["ssl_check_hostname"]:
             return f"{self.location}: the name in the certificate is not compared (ssl_check_hostname=false)"
@@ -195,7 +195,7 @@ class _GuardedConnection(Connection):
                     error = failure
         finally:
             self.host = host
-        raise error or OSError(f"{host} has no address")
+        raise error or OSError(f"the host name {host} cannot be resolved")
 
 
 class _GuardedSSLConnection(SSLConnection, _GuardedConnection):

@@ -165,7 +165,7 @@ class ChatTokenizer:
         except Exception as error:
             roles = ", ".join(role for role, _ in messages)
             raise ChatTemplateError(
-                f"the chat template refuses the turns ({roles}): {fault_of(error)}"
+                f"the chat template rejects the turns ({roles}): {fault_of(error)}"
             ) from error
 
 

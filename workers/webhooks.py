@@ -83,8 +83,9 @@ def _variable(target: WebhookTarget, variable: str, what: str, *, code: str) -> 
     value = os.environ.get(variable)
     if not value:
         raise WebhookFailedError(
-            f"the environment variable {variable} is not set in the process that sends: set it to the {what} "
-            f"of the webhook {target.name!r} for `pressroom beat` or `up`, and restart that command",
+            f"the environment variable {variable} is not set in the process that sends webhooks: set it to "
+            f"the {what} of the webhook {target.name!r} for `pressroom beat` or `pressroom up`, and restart "
+            "that command",
             code=code,
         )
     return value

@@ -49,7 +49,7 @@ _MAX_NAMES = 500
 all others."""
 
 
-_TOO_DEEP = Refusal("feed_malformed", f"nests more than {MAX_DEPTH} elements")
+_TOO_DEEP = Refusal("feed_malformed", f"nests elements more than {MAX_DEPTH} levels deep")
 
 
 def feed_records(name: str, body: bytes) -> Iterator[tuple[int, Mapping[str, object]] | Rejected]:
@@ -57,7 +57,9 @@ def feed_records(name: str, body: bytes) -> Iterator[tuple[int, Mapping[str, obj
     _check(Path(name), body)
     parsed = _TOO_DEEP if _is_deep(body) else attempt(_parse, body)
     if not isinstance(parsed, Refusal) and parsed.bozo and len(parsed.entries) < len(_spans(body)):
-        parsed = Refusal("feed_malformed", "is not well-formed, so that entries are lost in others")
+        parsed = Refusal(
+            "feed_malformed", "is not well-formed, so that some entries are read as parts of others"
+        )
     if isinstance(parsed, Refusal):
         yield from _one_by_one(name, body, parsed)
         return
@@ -85,7 +87,7 @@ def _plain_head(body: bytes) -> bytes:
         return head + body[end:]
     declaration = _DECLARATION.match(head)
     if declaration is None:
-        raise ValueError("the XML declaration does not end")
+        raise ValueError("the XML declaration is not closed")
     return head[: declaration.end()] + b"\n" + head[declaration.end() :] + body[end:]
 
 
@@ -190,7 +192,7 @@ def _check(path: Path, body: bytes) -> None:
         reason = "has an unsupported encoding"
         raise refuse_file(path, "feed_encoding", reason, "publish the feed as UTF-8")
     if _DECLARED.search(body) is not None:
-        reason = "declares entities or a document type of its own"
+        reason = "declares its own entities or document type"
         raise refuse_file(path, "feed_entities", reason, "publish the feed without a DTD")
     if _has_many_names(body):
         reason = f"has more than {_MAX_NAMES} namespaces, or a tag with more than {_MAX_NAMES} attributes"

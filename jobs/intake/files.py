@@ -134,7 +134,7 @@ def _unreadable(path: Path, error: Exception) -> FileRejectedError:
 
 
 def _not_regular(path: Path, mode: int) -> FileRejectedError:
-    kind = next((name for is_kind, name in _KINDS if is_kind(mode)), "no regular file")
+    kind = next((name for is_kind, name in _KINDS if is_kind(mode)), "not a regular file")
     advice = "give a file" if stat.S_ISDIR(mode) else "give a file, or - and pipe the content in"
     return refuse_file(path, "file_not_regular", f"is {kind}", advice)
 
@@ -154,7 +154,9 @@ def _copy_pipe(path: Path) -> BinaryIO:
             if num_bytes > MAX_PIPED_BYTES:
                 copy.close()
                 reason = f"has more than {MAX_PIPED_BYTES:,} bytes"
-                raise refuse_file(path, "body_too_large", reason, "write it to files, and name those")
+                raise refuse_file(
+                    path, "body_too_large", reason, "write the data to files, and give their paths"
+                )
             copy.write(chunk)
     copy.seek(0)
     return copy
@@ -384,7 +386,7 @@ def _recognised(path: Path, stream: io.BufferedReader, options: FileOptions) -> 
     encoding = options.encoding or sniff_encoding(path, head)
     if encoding != UTF_8:
         if not encoding.startswith("utf") and _is_utf_8(head):
-            options.tell(f"{snippet(path.name) or 'the file'}: seems to be UTF-8, and is read as {encoding}")
+            options.tell(f"{snippet(path.name) or 'the file'}: seems to be UTF-8, but is read as {encoding}")
         stream = _buffered(Utf8Stream(path, stream, encoding))
     elif head.startswith(b"\xef\xbb\xbf"):
         stream.read(3)

@@ -116,7 +116,7 @@ def recognise_text(path: Path, text: str) -> Format:
         _check_lines(path, beginning)
         return Format.JSONL
     if beginning.startswith("[") and beginning[1:].lstrip()[:1] in ("{", "]"):
-        raise _refused(path, "one JSON array", "write one object a line: jq -c '.[]' FILE > FILE.jsonl")
+        raise _refused(path, "one JSON array", "write one object per line: jq -c '.[]' FILE > FILE.jsonl")
     if suffix in JSON_SUFFIXES:
         _check_json_name(path, beginning)
         return Format.JSONL
@@ -139,14 +139,16 @@ def _check_lines(path: Path, beginning: str) -> None:
     """Refuse an object that spans several lines, because each of them would be a bad line."""
     first, end, rest = beginning.partition("\n")
     if end and first.strip() == "{" and _JSON_KEY.match(rest.lstrip()):
-        raise _refused(path, "JSON over several lines", "write one object a line: jq -c . FILE > FILE.jsonl")
+        raise _refused(
+            path, "JSON over several lines", "write one object per line: jq -c . FILE > FILE.jsonl"
+        )
 
 
 def _check_json_name(path: Path, beginning: str) -> None:
     lines = beginning.split("\n", 2)
     is_table = len(lines) > 1 and not any(line.lstrip().startswith(("{", "[", '"')) for line in lines[:2])
     if is_table and any(mark in lines[0] for mark in ",;\t|"):
-        raise _refused(path, "a table, although its name says JSON", "rename it to .csv")
+        raise _refused(path, "a table, although it has the name of a JSON file", "rename it to .csv")
 
 
 def _refused(path: Path, name: str, advice: str) -> Exception:
@@ -263,7 +265,7 @@ class Utf8Stream(io.RawIOBase):
         except UnicodeError as error:
             reason = f"is not {self._encoding}: {str(error)[-120:]}"
             raise refuse_file(
-                self._path, "text_invalid_unicode", reason, "give the right --encoding"
+                self._path, "text_invalid_unicode", reason, "give the correct --encoding"
             ) from error
         if text and self._is_at_start:
             self._is_at_start = False

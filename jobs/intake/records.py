@@ -389,7 +389,9 @@ def check_header(file: InputFile, row: CsvRecord, require: Require) -> list[str]
     """Return the names of the columns, without empty cells at the end. Raises FileRejectedError."""
     path, line = file.path, row.line
     if row.code:
-        raise refuse_file(path, row.code, f"the header {row.reason}", "write a line of column names", line)
+        raise refuse_file(
+            path, row.code, f"the header {row.reason}", "write a header with the names of the columns", line
+        )
     header = [cell.strip() for cell in row.cells]
     while header and not header[-1]:
         header.pop()

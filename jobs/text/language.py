@@ -41,7 +41,7 @@ def normal_tag(tag: str) -> str:
     if match is None:
         names = {language.name.lower(): language.iso_code_639_1.name.lower() for language in Language.all()}
         hint = names.get(tag.strip().lower(), "en")
-        raise LanguageTagError(f"{tag[:40]!r} is not a language tag of BCP 47: write {hint!r}, for example")
+        raise LanguageTagError(f"{tag[:40]!r} is not a BCP 47 language tag: write {hint!r}, for example")
     script, region = match["script"] or "", match["region"] or ""
     return f"{match['language'].lower()}{script.title()}{region.upper()}{match['variants'].lower()}"
 

@@ -58,7 +58,8 @@ class ArticleKind(Kind[ArticleBrief]):
         body = draft.markdown()
         if not body:
             raise ArticleEmptyError(
-                f"nothing in {draft.num_turns} answers could be kept: change the topic or the sampling"
+                f"none of the model's {draft.num_turns} answers contains usable text: change the topic or "
+                "the sampling"
             )
         title = payload.title or draft.heading() or payload.subject[0].upper() + payload.subject[1:]
         metrics = _metrics(payload, draft, title, body)

@@ -109,9 +109,10 @@ def check_texts(source: LabelledInput) -> None:
             return
         first = first or text
     raise NothingEvaluatedError(
-        f"no text of {source.path} can be classified, because it has none"
+        f"{source.path} contains no texts to classify"
         if first is None
-        else f"no text of {source.path} can be classified: all lines are refused, the first as {first}"
+        else f"no text of {source.path} can be classified: all lines are refused, the first one for this "
+        f"reason: {first}"
     )
 
 

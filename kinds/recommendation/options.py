@@ -31,20 +31,20 @@ class RecommendationOptions(BaseModel):
         description="name whose releases are continued; by default that of the catalogue's file",
     )
     text_scope: TextScope | None = Field(
-        default=None, alias="copy", description="who shares a text: user, segment, item, or none"
+        default=None, alias="copy", description="audience of a text: user, segment, item, or none"
     )
     model: str | None = Field(default=None, description="language model that writes the texts, or none")
     embedder: str | None = Field(
         default=None, description="embedding model that finds similar items by their texts, or none"
     )
     catalogue_columns: FieldColumns = Field(
-        default={}, description="which column holds a field of the catalogue: FIELD=COLUMN, by commas"
+        default={}, description="columns of the catalogue's fields: FIELD=COLUMN, separated by commas"
     )
     interaction_columns: FieldColumns = Field(
-        default={}, description="which column holds a field of the log: FIELD=COLUMN, separated by commas"
+        default={}, description="columns of the log's fields: FIELD=COLUMN, separated by commas"
     )
     date_order: DateOrder | None = Field(default=None, description="order of day and month in dates")
-    match_ids: MatchIds | None = Field(default=None, description="exact, or loose")
+    match_ids: MatchIds | None = Field(default=None, description="how ids are compared: exact, or loose")
     max_dropped_share: float | None = Field(
         default=None, ge=0, le=1, description="share of the input that may be refused"
     )

@@ -85,11 +85,13 @@ def read_events(
     with open_file(path) as file:
         if file.format in (Format.PARQUET, Format.XML):
             raise EventsInvalidError(
-                f"{path}: is {file.format}, but events are JSONL with one object per line"
+                f"{path} is {file.format}, but events must be JSONL with one object per line"
             )
         for line in read_physical_lines(file):
             if line.is_too_large:
-                raise EventsInvalidError(f"{path}:{line.number}: is too long: write one event per line")
+                raise EventsInvalidError(
+                    f"{path}:{line.number}: the line is too long: write one event per line"
+                )
             if line.text.strip():
                 events.append(_event(f"{path}:{line.number}", line.text, watchlist, rules))
     return tuple(events)
@@ -116,11 +118,11 @@ def _check_event(event: Event, watchlist: Watchlist, rules: Collection[AlertRule
     watchlist.require(event.entity_id)
     if event.kind is not None and event.kind not in rules:
         raise EventsInvalidError(
-            f"kind: the rule {event.kind.value} is not applied, only {', '.join(rules)}: leave the event "
-            "out, or name its rule with --rule"
+            f"kind: the rule {event.kind.value} is not among the applied rules ({', '.join(rules)}): remove "
+            "the event, or add its rule with --rule"
         )
     if event.ends_at < event.starts_at:
-        raise EventsInvalidError("ends_at: is before starts_at: swap them")
+        raise EventsInvalidError("ends_at is before starts_at: swap them")
 
 
 def backtest(database: Engine, monitor: Monitor, events: Sequence[Event] | None) -> Backtest:

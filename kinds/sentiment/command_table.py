@@ -8,7 +8,7 @@ COMMANDS = (
     Command(
         "run sentiment",
         "kinds.sentiment.commands.sentiment:run_sentiment",
-        "Read documents about watched companies and topics: rows, trends, alerts and a report of each.",
+        "Analyse documents about watched companies and topics: rows, trends, alerts and a report of each.",
         kind="sentiment_report",
         makes_batches=True,
     ),

@@ -325,9 +325,10 @@ def put_monitor_of(
 def _unchanged(monitor: Monitor, options: SentimentOptions, *, watch: Path | None, model: str) -> Monitor:
     if watch is not None or options.has_policy or model != monitor.model:
         raise ConfigurationError(
-            f"the monitor {monitor.name!r} reads its own sources, with the classifier {monitor.model}: run "
-            f"files through it with --monitor {monitor.name} --model {monitor.model} and none of its other "
-            "options, change it with `pressroom monitor create`, or give --monitor another name",
+            f"the monitor {monitor.name!r} has its own sources and settings, and its classifier is "
+            f"{monitor.model}. To run files through it, give only --monitor {monitor.name} --model "
+            f"{monitor.model}; to change its settings, run `pressroom monitor create`; otherwise give "
+            "--monitor another name",
             code="monitor_stands",
         )
     return monitor

@@ -168,7 +168,7 @@ def _source_text(source: Source) -> str:
         case "file":
             return source.path
         case "s3":
-            return f"{source.prefix} of {source.url_variable or 'the own store'}"
+            return f"{source.prefix} of {source.url_variable or 'the store of Pressroom'}"
         case "query":
             return f"{source.sql[:60]} at {source.url_variable}"
 

@@ -32,14 +32,14 @@ class SentimentOptions(BaseModel):
         description="monitor whose history the documents join; by default that of the watch list's name",
     )
     windows: Annotated[tuple[WindowSize, ...] | None, BeforeValidator(_words)] = Field(
-        default=None, description="window sizes; the first one is judged by the rules"
+        default=None, description="window sizes; the rules apply to the first one"
     )
-    time_zone: str | None = Field(default=None, description="time zone that decides where a day begins")
+    time_zone: str | None = Field(default=None, description="time zone of days and weeks")
     rules: Annotated[tuple[AlertRule, ...] | None, BeforeValidator(_words)] = Field(
         default=None, description="alert rules"
     )
     false_alarms_per_week: float | None = Field(
-        default=None, gt=0, le=100, description="budget of false alarms for the whole monitor"
+        default=None, gt=0, le=100, description="budget of false alarms per week for the whole monitor"
     )
     embedder: str = Field(
         default=DEFAULT_EMBEDDER, description="embedding model that finds topics by meaning, or none"
@@ -50,7 +50,7 @@ class SentimentOptions(BaseModel):
     reports: ReportsOf | None = Field(default=None, description="which windows get a report")
     max_reports: int | None = Field(default=None, ge=0, le=1_000_000, description="maximum number of reports")
     columns: FieldColumns = Field(
-        default={}, description="which column holds a field: FIELD=COLUMN, separated by commas"
+        default={}, description="columns of the fields: FIELD=COLUMN, separated by commas"
     )
     date_order: DateOrder | None = Field(
         default=None, description="order of day and month in dates such as 12/1/2026"

@@ -263,7 +263,9 @@ def input_files(
     from workers.intake import check_inputs, intake_of
 
     if file is None and others:
-        raise typer.BadParameter("a batch that is continued has its inputs already", param_hint="--input")
+        raise typer.BadParameter(
+            "--batch continues a batch that already has its inputs; omit this option", param_hint="--input"
+        )
     if file is None:
         return {}
     intake = intake_of(load_kind(kind))

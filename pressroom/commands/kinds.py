@@ -133,7 +133,7 @@ def _print(kind: Kind[Any], shown: dict[str, Any]) -> None:
     print_labelled("kind", f"{kind.name}, version {kind.version}")
     print_labelled("", str(shown["summary"]))
     if kind.intake is ROWS:
-        print_labelled("column", 'id (string, default "line-N"): names a line and its results')
+        print_labelled("column", 'id (string, default "line-N"): identifies a line and its results')
         for column in info.columns:
             print_labelled("column", str(column))
     elif not info.inputs:
@@ -144,7 +144,7 @@ def _print(kind: Kind[Any], shown: dict[str, Any]) -> None:
         print_labelled("setting", str(setting))
     print_labelled("model", kind.default_model or "none by default")
     for stage in shown["stages"]:
-        print_labelled("stage", stage["name"] + (f", leaves {stage['output']}" if stage["output"] else ""))
+        print_labelled("stage", stage["name"] + (f", returns {stage['output']}" if stage["output"] else ""))
     for port in shown["ports"]:
         print_labelled("port", port)
     if kind.tables is not None:

@@ -89,13 +89,13 @@ def add(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Install a model; a model that is installed already is left as it is."""
+    """Install a model; a model that is already installed is left unchanged."""
     from workers.models.catalogue import parse_source
     from workers.models.classifier import parse_labels
     from workers.models.install import add_model
 
     if source is None and (revision or sha256 or licence):
-        raise typer.BadParameter("--revision, --sha256 and --licence need --from", param_hint="--from")
+        raise typer.BadParameter("--revision, --sha256 and --licence require --from", param_hint="--from")
     with _reported():
         parsed = parse_source(source, revision=revision, sha256=sha256, licence=licence) if source else None
         installed = add_model(

@@ -79,24 +79,30 @@ DateFormat = Annotated[
         "--date-format",
         metavar="ORDER",
         parser=_date_order,
-        help="Order in dates such as 12/1/2026: day-first or month-first; unset: detected from the column.",
+        help="Order of day and month in dates such as 12/1/2026: day-first or month-first; by default, "
+        "detected from the column.",
     ),
 ]
 BatchArgument = Annotated[UUID, typer.Argument(metavar="BATCH", parser=_batch_id)]
 Delimiter = Annotated[
     str | None,
-    typer.Option(metavar="SIGN", help="Delimiter of a CSV file, such as ';' or tab; unset: detected."),
+    typer.Option(
+        metavar="SIGN", help="Delimiter of a CSV file, such as ';' or tab; by default, it is detected."
+    ),
 ]
 Encoding = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="Encoding of a text file, such as cp1252; unset: UTF-8, or UTF-16 with a byte order mark.",
+        help="Encoding of a text file, such as cp1252; defaults to UTF-8, or to UTF-16 if there is a "
+        "byte order mark.",
     ),
 ]
 Decimal = Annotated[
     str | None,
-    typer.Option(metavar="SIGN", help="Decimal separator in a CSV file: point or comma; unset: detected."),
+    typer.Option(
+        metavar="SIGN", help="Decimal separator in a CSV file: point or comma; by default, it is detected."
+    ),
 ]
 
 

@@ -88,7 +88,7 @@ class ScheduleGroup:
         if len(fitting) > 1:
             owners = ", ".join(f"--kind {each.kind} --tenant {each.tenant}" for each in fitting)
             raise typer.BadParameter(
-                f"several schedules are named {name!r}: give `pressroom schedule` one of {owners}"
+                f"several schedules are named {name!r}: run `pressroom schedule` with one of {owners}"
             )
         return fitting[0]
 
@@ -100,8 +100,8 @@ class ScheduleGroup:
         if schedule.timing is None:
             create = schedules_of(schedule.kind).create_command
             raise ConfigurationError(
-                f"the {self.noun} {name!r} runs on demand only: give it times with "
-                f"`pressroom {create} --cron`",
+                f"the {self.noun} {name!r} runs on demand only: set its times with `pressroom {create} "
+                "--cron`",
                 code=self.code_without_times,
             )
         return schedule
@@ -141,7 +141,7 @@ def pause(group: ScheduleGroup, name: Name, kind: KindOption = None, tenant: OfT
 
 
 def resume(group: ScheduleGroup, name: Name, kind: KindOption = None, tenant: OfTenant = None) -> None:
-    """Resume a paused {noun} with its next due time; those that have passed are not caught up."""
+    """Resume a paused {noun} with its next due time; due times during the pause are skipped."""
     from db import schedules
     from pressroom.schedules import state_of
 
@@ -165,7 +165,7 @@ def remove(group: ScheduleGroup, name: Name, kind: KindOption = None, tenant: Of
 def run(
     group: ScheduleGroup, name: Name, kind: KindOption = None, tenant: OfTenant = None, json: Json = False
 ) -> None:
-    """Queue a batch of the {noun} now, for the workers that run; print the batch's id."""
+    """Queue a batch of the {noun} now for running workers, and print the batch's id."""
     from datetime import UTC, datetime
 
     from db import migrate, reports
@@ -238,14 +238,17 @@ def create(
     inputs: InputFiles = None,
     cron: Annotated[
         str | None,
-        typer.Option(help='When it runs, such as "0 6 * * *"; by default only on demand.'),
+        typer.Option(
+            help='Cron expression, such as "0 6 * * *" for six every morning; by default, runs start only on '
+            "demand."
+        ),
     ] = None,
     time_zone: Annotated[
         str, typer.Option(help="Time zone of the cron expression, such as Europe/Berlin.")
     ] = "UTC",
     catch_up: Annotated[
         CatchUp,
-        typer.Option(help="Which missed due times are caught up: the latest, all or none."),
+        typer.Option(help="Which missed runs are started later: the latest, all, or none."),
     ] = CatchUp.LATEST,
     model: Model = None,
     settings: Set = None,
@@ -305,7 +308,7 @@ def _check_reads_files(kind: Kind[Any]) -> None:
     """Raise ConfigurationError if the kind has schedules of its own."""
     if kind.recurring is not None:
         raise ConfigurationError(
-            f"schedules of kind {kind.name} do not read files again: `pressroom kinds show {kind.name}` "
+            f"schedules of kind {kind.name} are not created from a file: `pressroom kinds show {kind.name}` "
             "names the command that creates them",
             code="kind_without_rows",
         )

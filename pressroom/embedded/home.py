@@ -126,7 +126,10 @@ class Home:
         The folder holds passwords, and the addresses of services that commands trust.
         """
         if self.folder.is_symlink() and self.folder.lstat().st_uid not in (0, os.geteuid()):
-            raise HomeUnsafeError(f"the home folder {self.folder} is a link that another user created")
+            raise HomeUnsafeError(
+                f"the home folder {self.folder} is a link that another user created: set PRESSROOM_HOME to "
+                "a folder of your own"
+            )
         status = self.folder.stat()
         if status.st_uid != os.geteuid():
             raise HomeUnsafeError(
@@ -155,9 +158,9 @@ class Home:
         else:
             return
         raise HomeUnsafeError(
-            f"{who} may put another folder in the place of the home folder {self.folder}, since {parent} has "
-            f"mode {stat.S_IMODE(mode):o} and belongs to {_user(status.st_uid)}: {remedy}set PRESSROOM_HOME "
-            "to a folder of your own"
+            f"{who} may replace the home folder {self.folder} with another folder, because {parent} has mode "
+            f"{stat.S_IMODE(mode):o} and belongs to {_user(status.st_uid)}: {remedy}set PRESSROOM_HOME to a "
+            "folder of your own"
         )
 
     def _close_to_others(self) -> None:
@@ -254,7 +257,7 @@ def _read(path: Path, model: type[ModelT]) -> ModelT | None:
         return None
     except ValidationError as error:
         raise ConfigurationError(
-            f"{path} is damaged ({error.error_count()} errors): restore it from a copy, or remove it",
+            f"{path} is damaged ({error.error_count()} errors): restore it from a backup, or remove it",
             code="home_damaged",
         ) from None  # the original error would quote the secrets
 

@@ -191,7 +191,7 @@ def run_to_end(command: Command, timeout_seconds: float) -> str:
         )
     except subprocess.TimeoutExpired as error:
         raise ServiceStartError(
-            f"{program} took longer than {timeout_seconds:.0f} s; is the disk busy?"
+            f"{program} took longer than {timeout_seconds:.0f} s: check whether the disk is overloaded"
         ) from error
     output = done.stdout.decode("utf-8", "replace")
     if done.returncode != 0:

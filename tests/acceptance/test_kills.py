@@ -271,7 +271,7 @@ def test_signal_to_every_process_at_once_drains_with_services_that_outlive_the_w
     assert summary["counts"]["running"] == 0
     assert f"--batch {summary['batch_id']}" in run.stderr
     log = (run.home / "logs" / "worker-default-cpu.log").read_text()
-    assert "their leases will run out" not in log
+    assert "their leases will expire" not in log
 
     with pressroom(
         run.home,

@@ -121,4 +121,4 @@ def test_trial_passes_the_lengths_at_which_a_model_computes_otherwise(
     monkeypatch.setattr("workers.engines.decoder_model._RECOMPUTING", frozenset())
     wrong = trial._answer(tmp_path / "models" / "tiny").trial
     assert wrong is not None
-    assert "other tokens than generate()" in wrong.engines["transformers"]
+    assert "generate different tokens" in wrong.engines["transformers"]

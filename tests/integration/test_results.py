@@ -277,5 +277,5 @@ def test_evidence_that_matches_is_told_as_it_was_committed(scene: Scene) -> None
 
 
 def test_another_input_than_the_statement_names_is_told_by_nobody(scene: Scene) -> None:
-    with pytest.raises(StatementAlteredError, match="a different input"):
+    with pytest.raises(StatementAlteredError, match="name different inputs"):
         check_job(scene.database, scene.store, scene.ids[1], {"text": "forged", "act": "write"})

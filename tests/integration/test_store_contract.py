@@ -163,7 +163,7 @@ def test_folder_refuses_a_key_that_begins_with_another(tmp_path: Path) -> None:
     store.put("a/b", b"", media_type="text/plain")
 
     for key in ("a/b/c", "a"):
-        with pytest.raises(ObjectKeyError, match="beginning of another"):
+        with pytest.raises(ObjectKeyError, match="parent folder of another"):
             store.put(key, b"", media_type="text/plain")
 
 

@@ -124,7 +124,8 @@ class AddressGuard:
             texts = self.resolver(host, port)
         except (OSError, UnicodeError) as error:
             raise UnreachableError(
-                f"{self.name}: the host {host} has no address: check its name and the DNS of this network",
+                f"{self.name}: the host name {host} cannot be resolved: check its spelling and the DNS of "
+                "this network",
                 code=f"{self.what}_unreachable",
             ) from error
         addresses = tuple(ipaddress.ip_address(text.partition("%")[0]) for text in texts[:MAX_ADDRESSES])

@@ -74,8 +74,8 @@ def exchange(
         except httpx.HTTPError as error:
             reason = str(error) or type(error).__name__
             raise UnreachableError(
-                f"{guard.name}: did not send a complete answer within {total_seconds:.0f} s ({reason}): try "
-                "it with curl",
+                f"{guard.name}: did not send a complete response within {total_seconds:.0f} s ({reason}): "
+                "try it with curl",
                 code=f"{guard.what}_unreachable",
             ) from error
 
@@ -97,7 +97,7 @@ def _send(
         except (httpx.ConnectError, httpx.ConnectTimeout):
             if number == last:
                 raise
-    raise httpx.ConnectError("the host has no address")
+    raise httpx.ConnectError("the host name cannot be resolved")
 
 
 def _request(
@@ -197,7 +197,8 @@ def read_body(
     encoding = response.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("identity", "", "gzip", "x-gzip"):
         raise BodyEncodingError(
-            f"{name}: is sent with the encoding {encoding[:40]!r}: have its server send it plain or as gzip"
+            f"{name}: is sent with the encoding {encoding[:40]!r}: configure its server to send it "
+            "uncompressed or as gzip"
         )
     gunzip = _Gunzip() if encoding.endswith("gzip") else None
     body = bytearray()
@@ -213,7 +214,7 @@ def read_body(
     is_framed = "content-length" in response.headers or "transfer-encoding" in response.headers
     if not is_framed and gunzip is None and not (is_whole is not None and is_whole(bytes(body))):
         raise BodyTruncatedError(
-            f"{name}: was sent without a length, so that its {len(body):,} bytes may be incomplete: have its "
-            "server send Content-Length"
+            f"{name}: was sent without a length, so that its {len(body):,} bytes may be incomplete: "
+            "configure its server to send Content-Length"
         )
     return bytes(body)

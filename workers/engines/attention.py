@@ -49,7 +49,7 @@ def slot_attention(
         raise NotImplementedError("the model creates its own masks")
     for name in _UNKNOWN_MEANINGS & others.keys():
         if others[name] is not None:
-            raise NotImplementedError(f"its attention needs {name}")
+            raise NotImplementedError(f"its attention requires {name}")
     num_rows, num_query_heads, num_queries, head_size = query.shape
     group = num_query_heads // key.shape[1]
     folded = query.reshape(num_rows, key.shape[1], group * num_queries, head_size)

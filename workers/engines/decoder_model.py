@@ -52,7 +52,7 @@ def check_settings(config: PretrainedConfig, max_context_tokens: int) -> None:
         for is_so, problem in (
             (
                 type(config) not in AutoModelForCausalLM._model_mapping,
-                "transformers has no language model of text alone for it",
+                "transformers has no text-only language model for it",
             ),
             (config.is_encoder_decoder, "it is an encoder with a decoder"),
             (
@@ -194,7 +194,8 @@ def _check_windows(config: PretrainedConfig, probe: _Probe, max_tokens: int) -> 
         is_windowed = [attention == "sliding_attention" for attention in kinds]
     if is_windowed != [seen is not None for _, seen in probe.attended]:
         raise unsupported(
-            config, f"its configuration does not say which layers have the sliding window of {window} tokens"
+            config,
+            f"its configuration does not specify which layers have the sliding window of {window} tokens",
         )
 
 

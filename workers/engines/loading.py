@@ -185,8 +185,8 @@ def _check_precision(files: ModelFiles, config: PretrainedConfig) -> None:
         )
         raise ModelUnloadableError(
             f"the {config.model_type} model in {files.folder} is quantised ({str(method)[:40]}): the "
-            "engines here compute with weights in F32, F16 or BF16; use the model as it was published before "
-            "that, or as GGUF"
+            "engines compute only with weights in F32, F16 or BF16; use the original model without "
+            "quantisation, or a GGUF file"
         )
 
 

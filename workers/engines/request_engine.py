@@ -330,7 +330,10 @@ class Containment:
                     continue
                 if isinstance(error, MemoryError):
                     self.max_rows = half
-                    logger.warning("Device memory is short; batches stay smaller.", extra={"max_rows": half})
+                    logger.warning(
+                        "Device memory is low; smaller batches are used from now on.",
+                        extra={"max_rows": half},
+                    )
                 pending += [part[half:], part[:half]]
         errors = [outcome for _, outcome in outcomes if _is_lasting(outcome)]
         if len(errors) == len(rows) > 1:

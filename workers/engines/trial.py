@@ -71,8 +71,8 @@ def try_model(folder: Path, *, num_parameters: int) -> Trial:
         answer = TrialAnswer.model_validate_json(ended.stdout.strip().rpartition("\n")[2])
     except ValidationError as error:
         raise ModelUnloadableError(
-            f"{folder.name} cannot be loaded, because the process that tried it {ended.reason}; check that "
-            "there is enough memory for the model"
+            f"{folder.name} cannot be loaded, because the process that tried to load it {ended.reason}; "
+            "check that there is enough memory for the model"
         ) from error
     if answer.trial is not None:
         return answer.trial
@@ -159,7 +159,7 @@ def _generate(
     files = ModelFiles(folder, manifest.digests)
     config = load_config(files)
     if type(config) not in AutoModelForCausalLM._model_mapping:
-        raise unsupported(config, "transformers has no language model of text alone for it")
+        raise unsupported(config, "transformers has no text-only language model for it")
     model = load_model(files, AutoModelForCausalLM, config, dtype=torch.float32)
     num_tokens = num_embeddings(model)
     _check_vocabulary(folder, tokenizer.num_tokens, num_tokens)
@@ -233,7 +233,7 @@ def _compare(
     for prompt, completion, tokens in zip(prompts, completions, expected, strict=True):
         if completion.token_ids != tokens and not completion.num_near_ties:
             return (
-                "the engine generates other tokens than generate() of transformers for "
+                "the engine and generate() of transformers generate different tokens for "
                 f"{manifest.architecture} (after a prompt of {len(prompt)} tokens)"
             )
     return ""

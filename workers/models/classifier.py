@@ -57,7 +57,9 @@ class ClassifierSettings(BaseModel):
     @model_validator(mode="after")
     def _each_output_once(self) -> ClassifierSettings:
         if len(self.labels) < 2 or sorted(self.labels.values()) != list(range(len(self.labels))):
-            raise ValueError("labels must name the outputs 0, 1, ... of the model, each once, at least two")
+            raise ValueError(
+                "labels must name each output 0, 1, ... of the model exactly once, and at least two outputs"
+            )
         return self
 
     @property

@@ -175,7 +175,7 @@ def read_untried_manifest(folder: Path) -> Manifest:
         repository, _, revision = manifest.source.removeprefix("hub:").rpartition("@")
         if HubSource(repository, revision).revision != manifest.revision:
             raise RevisionNotPinnedError(
-                f"{path}: revision {manifest.revision} is not the one of {manifest.source}"
+                f"{path}: the revision {manifest.revision} does not match the source {manifest.source}"
             )
     return manifest
 

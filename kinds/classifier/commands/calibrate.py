@@ -61,14 +61,16 @@ def calibrate(
         bool,
         typer.Option(
             "--offsets",
-            help="Also fit an offset for each class, which adopts the shares of FILE and can change answers.",
+            help="Also fit an offset for each class, so that the model adopts the class shares of FILE; "
+            "this can change answers.",
         ),
     ] = False,
     remove: Annotated[
         bool,
         typer.Option(
             "--remove",
-            help="Without FILE: remove the calibration, so that the model answers as it was installed.",
+            help="Remove the calibration instead of fitting one (without FILE): the model answers as it "
+            "did when installed.",
         ),
     ] = False,
     max_dropped: MaxDropped = None,
@@ -195,7 +197,7 @@ def _print(calibrated: StoredCalibration, summary: Summary, name: str, *, json: 
         print_line(f"{title.replace('_', ' '):18} {before:12.4f} {after:12.4f}")
     if content.num_changed:
         print_line(
-            f"the offsets change the answer to {content.num_changed} of the {content.num_held_out} texts"
+            f"the offsets change the answers for {content.num_changed} of the {content.num_held_out} texts"
         )
     replaced = f", replacing the previous one ({calibrated.replaced})" if calibrated.replaced else ""
     say(f"Stored in {calibrated.folder / CALIBRATION}{replaced}; workers use it from their next job on.")

@@ -52,7 +52,8 @@ def train_classifier(
         ),
     ] = 0,
     data: Annotated[
-        Path | None, typer.Option(file_okay=False, help="Folder of the files that a TOML plan names.")
+        Path | None,
+        typer.Option(file_okay=False, help="Folder that contains the files named in a TOML plan."),
     ] = None,
     keep: Annotated[
         Path | None,

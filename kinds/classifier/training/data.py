@@ -180,8 +180,8 @@ def split_examples(examples: Sequence[Example], *, seed: int, dev_share: float, 
         needed = num_needed(dev_share=dev_share, test_share=test_share)
         raise SplitError(
             f"{len(examples)} examples in {len(groups)} groups of near-duplicates are too few: dev has "
-            f"{len(chosen['dev'])}, test {len(chosen['test'])}, train {len(chosen['train'])}, each needs "
-            f"{MIN_PART}; give {needed} labelled texts or more that are not near-duplicates"
+            f"{len(chosen['dev'])}, test {len(chosen['test'])}, train {len(chosen['train'])}, and each part "
+            f"needs {MIN_PART}; give at least {needed} labelled texts that are not near-duplicates"
         )
     return Split(tuple(chosen["train"]), tuple(chosen["dev"]), tuple(chosen["test"]), len(groups))
 

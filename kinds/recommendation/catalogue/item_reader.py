@@ -258,7 +258,7 @@ class _Row:
         if (secret := find_secret(together)) is not None:
             raise _RefusedError(self._record.reject_secret(secret))
         if (token := find_control_token(together)) is not None:
-            reason, advice = f"contains the control token {token!r}", "remove it, or a model would obey it"
+            reason, advice = f"contains the control token {token!r}", "remove it: models obey it"
             raise _RefusedError(self._record.reject("input_control_token", reason, advice))
 
     def _refused(
@@ -321,7 +321,11 @@ class _Row:
         if available is None:
             advice = "write true or false, or the number in stock"
             raise self._refused(
-                "available_invalid", "means neither yes nor no", advice, "available", as_text(value)
+                "available_invalid",
+                "is neither a number nor a known word for yes or no",
+                advice,
+                "available",
+                as_text(value),
             )
         return available
 

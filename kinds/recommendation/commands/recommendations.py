@@ -57,7 +57,7 @@ SettingsFile = Annotated[
         "--settings",
         parser=input_path,
         metavar="FILE",
-        help="TOML file that sets the models and the tables rules, copy, ranking and intake.",
+        help="TOML file with the models and the tables [rules], [copy], [ranking] and [intake].",
     ),
 ]
 CatalogueColumn = Annotated[
@@ -65,7 +65,7 @@ CatalogueColumn = Annotated[
     typer.Option(
         "--catalogue-column",
         metavar="FIELD=COLUMN",
-        help="Which column holds a field of the catalogue; may be repeated.",
+        help="Column that a field of the catalogue is read from; may be repeated.",
     ),
 ]
 InteractionColumn = Annotated[
@@ -73,24 +73,30 @@ InteractionColumn = Annotated[
     typer.Option(
         "--interaction-column",
         metavar="FIELD=COLUMN",
-        help="Which column holds a field of the log; may be repeated.",
+        help="Column that a field of the log is read from; may be repeated.",
     ),
 ]
 MatchIdsOption = Annotated[
     MatchIds | None,
     typer.Option(
         "--match-ids",
-        help="exact, or loose, which ignores case, spaces, leading zeros and a final .0 of ids.",
+        help="How ids are compared: exact, or loose, which ignores case, spaces, leading zeros and a "
+        "final .0.",
     ),
 ]
 Copy = Annotated[
     TextScope | None,
-    typer.Option("--copy", help="Who shares a text: user, segment or item; none writes lists without texts."),
+    typer.Option(
+        "--copy",
+        help="Audience of a text: user, segment or item. With `none`, lists are written without texts.",
+    ),
 ]
 Model = Annotated[str | None, typer.Option(help="Language model that writes the texts.")]
 Embedder = Annotated[
     str | None,
-    typer.Option(help="Embedding model that finds similar items by their texts; none compares attributes."),
+    typer.Option(
+        help="Embedding model that finds similar items by their texts. With `none`, attributes are compared."
+    ),
 ]
 
 

@@ -36,7 +36,8 @@ RECOMMENDERS = ScheduleGroup("refresh", "recommender", KIND, "refresh_without_sc
 _REREAD_FILE = typer.Option(parser=reread_path, metavar="FILE")
 Name = Annotated[str, typer.Argument(metavar="NAME")]
 Number = Annotated[
-    int | None, typer.Option(min=1, max=2**31 - 1, help="Number of a release, as `refresh show` lists it.")
+    int | None,
+    typer.Option(min=1, max=2**31 - 1, help="Number of a release, as listed by `pressroom refresh show`."),
 ]
 
 
@@ -46,7 +47,7 @@ def create(
         str,
         typer.Argument(
             metavar="NAME|FILE.toml",
-            help="Name, with the settings given as options, or a TOML file with all settings.",
+            help="Name of the recommender, with its settings as options; or a TOML file with all settings.",
         ),
     ],
     catalogue: Annotated[Path | None, _REREAD_FILE] = None,
@@ -54,7 +55,8 @@ def create(
     cron: Annotated[
         str | None,
         typer.Option(
-            help='When it runs, such as "0 3 * * *" for every night at three; by default only on demand.'
+            help='Cron expression, such as "0 3 * * *" for every night at three; by default, runs start '
+            "only on demand."
         ),
     ] = None,
     time_zone: Annotated[str, typer.Option(help="Time zone of the schedule, such as Europe/Berlin.")] = "UTC",
@@ -95,7 +97,7 @@ add_schedule_commands(app, RECOMMENDERS)
 
 @app.command()
 def plan(name: Name, device: DeviceOption = "auto", json: Json = False) -> None:
-    """Print what a run would write and why, before any text is paid for."""
+    """Print what a run would write and why, without writing any text."""
     from kinds.recommendation.export.outcome import export_outcome, lines_of_stages, lines_of_texts
     from kinds.recommendation.recommenders import recommender_run
     from pressroom.run import run_on_demand
@@ -148,10 +150,10 @@ def withdraw(
     name: Name,
     items: Annotated[list[str], typer.Argument(metavar="ITEM...")],
     reason: Annotated[
-        str, typer.Option(help="Reason, which is kept with the withdrawal.")
+        str, typer.Option(help="Reason, which is stored with the withdrawal.")
     ] = "withdrawn by hand",
 ) -> None:
-    """Remove items from the published lists now; the next run decides again by the catalogue."""
+    """Remove items from the published lists now; the next run decides again from the catalogue."""
     from kinds.recommendation.store import recommenders, releases
 
     with connected() as (database, _, _):
@@ -162,7 +164,7 @@ def withdraw(
 
 @app.command()
 def export(name: Name, out: Out = Path("out"), release: Number = None, json: Json = False) -> None:
-    """Write a release, by default the published one, to a folder: JSONL, Parquet, texts, a page."""
+    """Write a release, by default the published one, to a folder as JSONL, Parquet, texts and a page."""
     from kinds.recommendation.export.outcome import export_to_folder
     from kinds.recommendation.recommenders import published_release
     from kinds.recommendation.store import recommenders, releases
@@ -196,7 +198,7 @@ def diff(
     out: Out = Path("out"),
     json: Json = False,
 ) -> None:
-    """Compare two releases: diff.html to read, diff.jsonl to process."""
+    """Compare two releases: write diff.html for readers and diff.jsonl for programs."""
     from kinds.recommendation.export.diff import compare_releases
     from kinds.recommendation.recommenders import open_release
     from kinds.recommendation.store import recommenders, releases
@@ -240,7 +242,7 @@ def serve(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Write the published release to Redis as rec:USER, and switch to all of it at once."""
+    """Write the published release to Redis under keys rec:USER, and switch to it in one step."""
     from kinds.recommendation.recommenders import open_release, published_release
     from kinds.recommendation.serving.follower import target_of
     from kinds.recommendation.serving.serving import serve_release

@@ -174,7 +174,7 @@ def held_out(log: Log, split: Split, seed: int) -> Mask:
         return is_held_out
     if not log.times.any():
         raise SplitInvalidError(
-            f"the split {split.kind} needs times, and the log has none: name their column"
+            f"the split {split.kind} requires times, but the log has none: name the column that contains them"
         )
     if split.kind is SplitKind.TEMPORAL:
         order = np.lexsort((log.items, log.users, log.times))
@@ -316,7 +316,8 @@ def _differences(
 def _check(is_held_out: Mask, split: Split) -> None:
     if not is_held_out.any() or is_held_out.all():
         raise NothingHeldOutError(
-            f"the split {split} of {len(is_held_out)} entries leaves nothing to fit to or nothing to measure"
+            f"the split {split} of {len(is_held_out)} entries leaves no entries to fit the ranking to, or "
+            "none to measure it on"
         )
 
 

@@ -137,7 +137,7 @@ def target_of(place: ServingPlace) -> ServingTarget:
     own = os.environ.get("PRESSROOM_REDIS_URL")
     if own and server.location == RedisServer.from_url(own).location:
         raise ConfigurationError(
-            f"{place.url_variable} names the database with Pressroom's messages: serve from another one",
+            f"{place.url_variable} names the database that Pressroom uses for its messages: name another one",
             code="serving_unsuited",
         )
     return ServingTarget(url=url, staging=place.staging, expire_seconds=place.expire_seconds)

@@ -62,7 +62,7 @@ def show(alert: Alert, json: Json = False) -> None:
 @app.command()
 def ack(
     alert: Alert,
-    note: Annotated[str | None, typer.Option(help="Note that is kept with the alert.")] = None,
+    note: Annotated[str | None, typer.Option(help="Note that is stored with the alert.")] = None,
     json: Json = False,
 ) -> None:
     """Acknowledge an alert, which records that someone has seen it."""
@@ -83,7 +83,7 @@ def mute(
     rule: Annotated[AlertRule | None, typer.Option(help="Only alerts of this rule.")] = None,
     hours: Annotated[
         float | None,
-        typer.Option(min=0.01, max=100_000, help="How long the mute lasts; unset: until it is removed."),
+        typer.Option(min=0.01, max=100_000, help="How long the mute lasts; by default, until it is removed."),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -121,7 +121,9 @@ def mutes(json: Json = False) -> None:
 
 @app.command()
 def unmute(
-    mute: Annotated[UUID, typer.Argument(metavar="MUTE", help="Id of the mute, as `alerts mutes` lists it.")],
+    mute: Annotated[
+        UUID, typer.Argument(metavar="MUTE", help="Id of the mute, as listed by `pressroom alerts mutes`.")
+    ],
 ) -> None:
     """Remove a mute; alerts that are raised from now on are delivered again."""
     from kinds.sentiment.store import alerts

@@ -56,7 +56,7 @@ SourceTexts = Annotated[
     ),
 ]
 CatchUpOption = Annotated[
-    CatchUp, typer.Option(help="Which missed runs are caught up: the latest, all, or none.")
+    CatchUp, typer.Option(help="Which missed runs are started later: the latest, all, or none.")
 ]
 TargetTexts = Annotated[
     list[str] | None,
@@ -78,18 +78,23 @@ def create(
         str,
         typer.Argument(
             metavar="NAME|FILE.toml",
-            help="Name, with the settings given as options, or a TOML file with all settings.",
+            help="Name of the monitor, with its settings as options; or a TOML file with all settings.",
         ),
     ],
     watch: Watch = None,
     source: SourceTexts = None,
     cron: Annotated[
         str | None,
-        typer.Option(help='When it runs, such as "0 * * * *" for every hour; by default only on demand.'),
+        typer.Option(
+            help='Cron expression, such as "0 * * * *" for every hour; by default, runs start only on demand.'
+        ),
     ] = None,
     time_zone: Annotated[
         str | None,
-        typer.Option(help="Time zone of the schedule, days and weeks; defaults to the calendar's, else UTC."),
+        typer.Option(
+            help="Time zone of the schedule and of days and weeks; defaults to that of the calendar, "
+            "otherwise to UTC."
+        ),
     ] = None,
     catch_up: CatchUpOption = CatchUp.LATEST,
     window: Annotated[
@@ -97,7 +102,7 @@ def create(
         typer.Option(help="Window size; may be repeated. The rules apply to the first one."),
     ] = None,
     rule: Annotated[
-        list[AlertRule] | None, typer.Option(help="Alert rule; may be repeated. Defaults to all.")
+        list[AlertRule] | None, typer.Option(help="Alert rule; may be repeated. Defaults to all rules.")
     ] = None,
     reports: Reports = None,
     max_reports: MaxReports = None,

@@ -11,7 +11,8 @@ from kinds.sentiment.payload import ReportsOf
 Reports = Annotated[
     ReportsOf | None,
     typer.Option(
-        help="Which windows get a report: latest (one per entity), all, alerts, none; unset: the monitor's."
+        help="Which windows get a report: latest (one per entity), all, alerts, none; defaults to the "
+        "monitor's setting."
     ),
 ]
 MaxReports = Annotated[
@@ -20,6 +21,6 @@ MaxReports = Annotated[
         "--max-reports",
         min=0,
         max=1_000_000,
-        help="Maximum number of reports in a batch; defaults to the monitor's, or 500.",
+        help="Maximum number of reports in a batch; defaults to the monitor's setting, or 500.",
     ),
 ]

@@ -65,16 +65,18 @@ MonitorName = Annotated[
 ]
 Column = Annotated[
     list[str] | None,
-    typer.Option("--column", metavar="FIELD=COLUMN", help="Which column holds a field; may be repeated."),
+    typer.Option(
+        "--column", metavar="FIELD=COLUMN", help="Column that a field is read from; may be repeated."
+    ),
 ]
 Window = Annotated[
     list[WindowSize] | None,
-    typer.Option(help="Window size; may be repeated. The first one is judged by the rules."),
+    typer.Option(help="Window size; may be repeated. The rules apply to the first one."),
 ]
-TimeZone = Annotated[
-    str | None, typer.Option(help="Time zone that decides where a day begins, as an IANA name.")
+TimeZone = Annotated[str | None, typer.Option(help="Time zone of days and weeks, as an IANA name.")]
+Rule = Annotated[
+    list[AlertRule] | None, typer.Option(help="Alert rule; may be repeated. Defaults to all rules.")
 ]
-Rule = Annotated[list[AlertRule] | None, typer.Option(help="Alert rule; may be repeated. Defaults to all.")]
 FalseAlarms = Annotated[
     float | None,
     typer.Option(
@@ -86,10 +88,13 @@ FalseAlarms = Annotated[
 ]
 Classifier = Annotated[str, typer.Option(help="Classifier of the documents.")]
 Embedder = Annotated[
-    str, typer.Option(help="Embedding model that finds topics by meaning; none finds them by alias only.")
+    str,
+    typer.Option(
+        help="Embedding model that finds topics by meaning. With `none`, they are found by alias only."
+    ),
 ]
 Summarizer = Annotated[
-    str, typer.Option(help="Language model that writes summaries; none writes plain sentences.")
+    str, typer.Option(help="Language model that writes summaries. With `none`, they are plain sentences.")
 ]
 Strict = Annotated[
     bool, typer.Option("--strict", help="Refuse the whole file if a single record is refused.")
@@ -122,7 +127,7 @@ def run_sentiment(
     device: DeviceOption = "auto",
     json: Json = False,
 ) -> None:
-    """Read documents about watched companies and topics: rows, trends, alerts and a report of each."""
+    """Analyse documents about watched companies and topics: rows, trends, alerts and a report of each."""
     from kinds.sentiment.runs import FileRun, run_file
 
     if (file is None) == (batch is None):

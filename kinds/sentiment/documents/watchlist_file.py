@@ -128,23 +128,23 @@ def _parse(path: Path, body: bytes) -> Mapping[str, object]:
     try:
         text = body.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise WatchlistError(f"{path}: is not UTF-8 ({advice})", code="text_invalid_unicode") from error
+        raise WatchlistError(f"{path} is not UTF-8 ({advice})", code="text_invalid_unicode") from error
     if (at := invalid_unicode_at(text)) is not None:
         raise WatchlistError(
-            f"{path}: contains a NUL as character {at + 1} ({advice})", code="text_invalid_unicode"
+            f"{path} contains a NUL as character {at + 1} ({advice})", code="text_invalid_unicode"
         )
     if (secret := find_secret(text)) is not None:
-        raise WatchlistError(f"{path}: seems to contain {secret} (remove it)", code="secret_in_input")
+        raise WatchlistError(f"{path} seems to contain {secret} (remove it)", code="secret_in_input")
     try:
         fields = parse(text) if text.lstrip().startswith("{") else tomllib.loads(text)
     except JsonRefusedError as error:
         raise WatchlistError(f"{path}: {error} (correct the JSON)", code=error.code) from error
     except TOML_ERRORS as error:
         raise WatchlistError(
-            f"{path}: is not valid TOML: {error} (quote names, and put lists in brackets)"
+            f"{path} is not valid TOML: {error} (quote names, and put lists in brackets)"
         ) from error
     if not isinstance(fields, dict):
-        raise WatchlistError(f"{path}: is not a table of entries (write a name and [[company]] entries)")
+        raise WatchlistError(f"{path} is not a table of entries (write a name and [[company]] entries)")
     return fields
 
 
@@ -163,19 +163,19 @@ def _calendar(code: object, faults: list[str]) -> str | None:
 
 def _entities(fields: Mapping[str, object], faults: list[str]) -> Iterator[Entity]:
     faults += [
-        f"{key}: is not a known key (the keys are name, calendar, [[company]] and [[topic]])"
+        f"{key} is not a known key (the keys are name, calendar, [[company]] and [[topic]])"
         for key in fields
         if key not in ("name", "calendar") and key not in _SECTIONS
     ]
     for section, kind in _SECTIONS.items():
         entries = fields.get(section, [])
         if not isinstance(entries, list):
-            faults.append(f"{section}: is a single entry, not a list (write [[{section}]])")
+            faults.append(f"{section} is a single entry, not a list (write [[{section}]])")
             continue
         for number, entry in enumerate(entries, start=1):
             where = f"{section} {number}"
             if not isinstance(entry, dict):
-                faults.append(f"{where}: is not a table (write [[{section}]] and a name below it)")
+                faults.append(f"{where} is not a table (write [[{section}]] and a name below it)")
             elif (entity := _entity(where, kind, entry, faults)) is not None:
                 yield entity
 
@@ -183,7 +183,7 @@ def _entities(fields: Mapping[str, object], faults: list[str]) -> Iterator[Entit
 def _entity(where: str, kind: EntityKind, entry: Mapping[str, object], faults: list[str]) -> Entity | None:
     name = entry.get("name")
     if not isinstance(name, str) or not name.strip():
-        faults.append(f'{where}: has no name (write name = "...")')
+        faults.append(f'{where} has no name (write name = "...")')
         return None
     where = f"{where} ({name.strip()[:40]!r})"
     num_faults = len(faults)
@@ -197,7 +197,7 @@ def _entity(where: str, kind: EntityKind, entry: Mapping[str, object], faults: l
                 faults.append(f'{where}: {key} is not a list of names (write {key} = ["..."])')
             elif len(value) > MAX_NAMES:
                 faults.append(
-                    f"{where}: has {len(value)} {key}, more than {MAX_NAMES} (keep the most common ones)"
+                    f"{where} has {len(value)} {key}, more than {MAX_NAMES} (keep the most common ones)"
                 )
         elif not isinstance(value, str):
             faults.append(f'{where}: {key} is not text (write {key} = "...")')
@@ -230,15 +230,15 @@ def _duplicates(entities: list[Entity]) -> Iterator[str]:
     for entity in entities:
         if entity.id in names:
             yield (
-                f"{entity.kind} {entity.name!r}: has the same id {entity.id!r} as {names[entity.id]!r}"
-                " (give it another id)"
+                f"{entity.kind} {entity.name!r} has the same id {entity.id!r} as {names[entity.id]!r} (give "
+                "it another id)"
             )
         names.setdefault(entity.id, entity.name)
 
 
 def _warnings(watchlist: Watchlist) -> Iterator[str]:
     finder = Finder(watchlist)
-    advice = "describe each of them, or give each an alias of its own; otherwise such mentions are dropped"
+    advice = "describe each, or give each a distinct alias; otherwise such mentions are dropped"
     for text, owners in {**finder.shared, **finder.shared_tickers}.items():
         names = " and ".join(repr(watchlist.entities[index].name) for index in owners)
         yield f"{text!r} is a name of {names} ({advice})"

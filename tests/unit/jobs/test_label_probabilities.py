@@ -18,10 +18,12 @@ def test_labels_in_another_order_are_put_in_order() -> None:
     "labels", [("negative", "positive"), ("negative", "neutral", "positive", "mixed"), ("a",)]
 )
 def test_other_labels_than_needed_are_refused_by_name(labels: tuple[str, ...]) -> None:
-    with pytest.raises(OtherLabelsError, match=f"negative, neutral; needed are {', '.join(labels)}"):
+    with pytest.raises(
+        OtherLabelsError, match=f"negative, neutral, but the required labels are {', '.join(labels)}"
+    ):
         ANSWER.of(labels)
 
 
 def test_label_that_a_model_does_not_have_is_refused_by_name() -> None:
-    with pytest.raises(OtherLabelsError, match="needed are spam"):
+    with pytest.raises(OtherLabelsError, match="required labels are spam"):
         ANSWER["spam"]

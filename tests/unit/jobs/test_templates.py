@@ -234,7 +234,7 @@ def test_a_template_that_grows_with_the_row_fails_the_row_by_name() -> None:
     template = PromptTemplate.compile("own", "1", article_template(body + "{% endset %}{{ a }}"))
     assert template.render("first", {"topic": "bread", "keywords": ("one",)})
     with pytest.raises(
-        TemplateUnboundedError, match="line 2: it writes, repeats or copies too much"
+        TemplateUnboundedError, match="line 2: it writes too much or takes too many steps"
     ) as caught:
         template.render("first", {"topic": "bread " * 100, "keywords": tuple("abcdefghijklmnopqrstuvw" * 4)})
     assert caught.value.code == "template_unbounded"

@@ -59,7 +59,7 @@ def test_a_home_in_a_folder_of_somebody_else_is_refused_by_name(mode: int, tmp_p
     parent.mkdir()
     parent.chmod(mode)
     os.chown(parent, 12345, 12345)
-    with pytest.raises(HomeUnsafeError, match="the user 12345 may put another folder in the place"):
+    with pytest.raises(HomeUnsafeError, match="the user 12345 may replace the home folder"):
         Home(parent / "home").own()
 
 

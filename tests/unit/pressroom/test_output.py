@@ -208,7 +208,7 @@ def test_somebody_who_reads_the_file_of_alerts_cannot_hold_up_the_delivery(
     path.touch()
     with path.open("rb") as reader:
         fcntl.flock(reader, fcntl.LOCK_SH)
-        with pytest.raises(FileTargetError, match="another process holds its lock"):
+        with pytest.raises(FileTargetError, match="another process has locked the file"):
             append_alert(path)
     append_alert(path)
     assert path.read_text() == "{}\n"

@@ -28,10 +28,10 @@ def test_an_outage_is_named_once_and_its_end_is_told(caplog: pytest.LogCaptureFi
 def test_an_outage_that_changes_its_kind_is_named_again(caplog: pytest.LogCaptureFixture) -> None:
     outage = Outage(logger, "Postgres", meanwhile="it is tried again")
     outage.note(OSError("gone"))
-    outage.note(OSError("no such table"), "refuses a statement")
+    outage.note(OSError("no such table"), "rejects a statement")
     outage.end()
     assert caplog.messages == [
         "Postgres is unavailable; it is tried again.",
-        "Postgres refuses a statement; it is tried again.",
+        "Postgres rejects a statement; it is tried again.",
         "Postgres answers again.",
     ]

@@ -150,7 +150,7 @@ def test_content_goes_before_the_name(tmp_path: Path) -> None:
         assert isinstance(one, Accepted)
         assert one.payload == expected
     refused = refusal(written(tmp_path, PLAIN, "a.jsonl"))
-    assert "a table, although its name says JSON" in str(refused)
+    assert "a table, although it has the name of a JSON file" in str(refused)
 
 
 @pytest.mark.parametrize(
@@ -262,4 +262,4 @@ def test_encoding_that_is_given_for_a_file_in_utf_8_is_doubted(tmp_path: Path) -
     told: list[str] = []
     path = written(tmp_path, "id,title\na,Café\n", "names.csv")
     list(read_lines(path, ArticleKind(), options=FileOptions(encoding="cp1252", tell=told.append)))
-    assert told[0] == "names.csv: seems to be UTF-8, and is read as cp1252"
+    assert told[0] == "names.csv: seems to be UTF-8, but is read as cp1252"

@@ -29,5 +29,7 @@ def test_classifier_of_something_else_is_refused_before_workers_start(tmp_path: 
     folder = write_scripted_encoder(tmp_path / "spam")
     (folder / CLASSIFIER).write_text('{"labels": {"ham": 0, "spam": 1}}')
     write_manifest(folder, "spam", "classify")
-    with pytest.raises(OtherLabelsError, match="labels ham, spam; needed are negative, neutral, positive"):
+    with pytest.raises(
+        OtherLabelsError, match="labels ham, spam, but the required labels are negative, neutral, positive"
+    ):
         with_profile(Settings(models_dir=tmp_path), "spam")

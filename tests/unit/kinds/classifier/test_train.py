@@ -87,7 +87,7 @@ def test_too_few_texts_are_refused_before_anything_is_started(
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == EXIT_USAGE
     assert "error [training_data_too_small]" in done.stderr
-    assert "give 300 labelled texts or more" in done.stderr
+    assert "give at least 300 labelled texts" in done.stderr
     assert not (tmp_path / "home").exists()
 
 

@@ -175,7 +175,7 @@ def test_the_seed_alone_decides() -> None:
 
 
 def test_too_few_texts_are_refused() -> None:
-    with pytest.raises(SplitError, match=f"each needs {MIN_PART}"):
+    with pytest.raises(SplitError, match=f"each part needs {MIN_PART}"):
         split(examples(100))
 
 

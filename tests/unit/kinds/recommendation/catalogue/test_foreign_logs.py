@@ -153,7 +153,7 @@ def test_catalogue_whose_ids_are_shared_is_a_failure(tmp_path: Path) -> None:
 def test_reason_of_a_log_that_is_no_use_is_the_most_frequent_one(tmp_path: Path) -> None:
     log = "user,item,date\n,tent,2/3/2024\nann,tent,3/4/2024\nbob,mug,5/6/2024\n"
     with pytest.raises(
-        FileRejectedError, match=r"line 3 does not say which number is the month.*--date-format"
+        FileRejectedError, match=r"line 3 is ambiguous: .* shows which number is the month.*--date-format"
     ):
         ingest_texts(tmp_path, log=log)
     for order, month in (("day-first", 4), ("month-first", 3)):

@@ -70,7 +70,7 @@ def test_what_is_no_split_is_refused(text: str) -> None:
 
 
 def test_a_split_by_time_needs_times() -> None:
-    with pytest.raises(SplitInvalidError, match="needs times"):
+    with pytest.raises(SplitInvalidError, match="requires times"):
         held_out(log_of([block_of(HISTORIES)]), Split(SplitKind.TEMPORAL, 0.2), 0)
 
 
