@@ -48,8 +48,7 @@ def export_articles(database: Engine, store: Store, summary: Summary, out: Path)
 
     Only the articles on the page are kept in memory. If the batch has no articles, the results of another
     batch in the folder are kept. An article that does not match its provenance is left out and listed in
-    `summary.altered`.
-    Raises StoreError, DiskFullError or ConfigurationError.
+    `summary.altered`. Raises StoreError, DiskFullError or ConfigurationError.
     """
     quality = Quality()
     if keeps_results(summary, out, "article"):

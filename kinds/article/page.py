@@ -1,7 +1,7 @@
 """The page that shows a batch's articles: one self-contained HTML file that fetches nothing.
 
 Everything on it was written by a model or a user, so the template escapes it. The articles' HTML is made from
-Markdown without raw HTML and then sanitised. The page's content security policy forbids all other scripts.
+Markdown without raw HTML and then sanitised. The content security policy allows only the page's own script.
 """
 
 from __future__ import annotations

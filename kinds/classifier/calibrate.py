@@ -63,7 +63,7 @@ class StoredCalibration:
     folder: Path
     calibration: Calibration
     replaced: str | None
-    """Description of the replaced calibration, usually the name of its labelled file; else None."""
+    """Name of the labelled file of the replaced calibration, or a description; None if there was none."""
 
 
 def read_labelled_file(source: LabelledInput, max_dropped: float | None = None) -> CalibrationTexts:

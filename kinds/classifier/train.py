@@ -54,9 +54,9 @@ LINE_SECONDS = 10.0
 """Minimum seconds between two lines of progress."""
 
 MANY = 4
-"""Multiple of the required number of texts from which near-duplicates are not sought before workers start.
+"""Multiple of the required number of texts from which near-duplicates are sought only by the training.
 
-With the default shares the limit is 1,200 texts, for which the search takes a third of a second.
+With the default shares this means 1,200 texts; searching fewer takes at most a third of a second.
 """
 
 
@@ -77,7 +77,7 @@ class PreparedTraining:
 
     @property
     def idempotency_key(self) -> str:
-        """Return the key by which the same command continues the same training."""
+        """Return the idempotency key of the batch, by which the same command continues the same training."""
         return f"train-{hashlib.sha256(self.spec.model_dump_json().encode()).hexdigest()[:32]}"
 
 

@@ -1,4 +1,4 @@
-"""The specification of a training, and the port through which a kind trains a classifier; loads no torch."""
+"""The specification of a training, and the port through which a kind trains a classifier, without torch."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class Recipe(BaseModel):
 
 
 class Plan(BaseModel):
-    """A repeatable training: the new model's name, its files by their digests, and how it is fitted."""
+    """The plan of a repeatable training: the new model's name, the files by digest, and the recipe."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 

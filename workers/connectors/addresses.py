@@ -53,7 +53,7 @@ _PREFIX_LENGTHS = (32, 40, 48, 56, 64)
 to 71 (RFC 6052, 2.2)."""
 
 _ISATAP = (0x00005EFE, 0x02005EFE)
-"""Values of the third 32 bits of an address whose last 32 bits are an IPv4 address, under any prefix (RFC
+"""Values of bits 64 to 95 of an ISATAP address, whose last 32 bits are an IPv4 address, under any prefix (RFC
 5214)."""
 
 
@@ -101,6 +101,7 @@ class AddressGuard:
 
     def find_destination(self, text: str) -> Destination:
         """Check a URL, and return it with the addresses of its host.
+
         Raises AddressRefusedError: `<what>_private_address`, `<what>_url_invalid`; and UnreachableError.
         """
         try:
@@ -175,6 +176,7 @@ def is_never_called(address: Address) -> bool:
     if any(address in network for network in METADATA_NETWORKS):
         return True
     # Any network may have its own NAT64 prefix, so a metadata address is refused behind every prefix.
+    # No real host has an address that ends in a metadata address.
     translated = _translated(address)
     if any(each in METADATA for each in translated):
         return True

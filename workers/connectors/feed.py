@@ -1,4 +1,4 @@
-"""RSS and Atom feeds over HTTP."""
+"""Reads RSS and Atom feeds over HTTP."""
 
 from __future__ import annotations
 

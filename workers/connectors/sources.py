@@ -48,6 +48,6 @@ class ConnectedSources:
 
 
 def open_sources(services: WorkerServices) -> Callable[[RunningJob], Sources]:
-    """Return a function that returns the same sources for every job; this is a `workers.ports.PortOpener`."""
+    """Return a function that gives every job the same sources, as `workers.ports.PortOpener` requires."""
     sources = ConnectedSources(services.store)
     return lambda _: sources

@@ -21,7 +21,7 @@ BUNDLED = Path(__file__).parent / "bundled"
 
 ADAPTER = "adapter_model.safetensors"
 ADAPTER_SETTINGS = "adapter_config.json"
-"""File name that peft requires, as it does ADAPTER: `PeftModel.from_pretrained` reads a folder."""
+"""Name of the settings file; like ADAPTER, it is the name that `PeftModel.from_pretrained` reads."""
 ADAPTER_FILES = (ADAPTER, ADAPTER_SETTINGS)
 """Names of the files that the merge reads."""
 COPIED_FILES = (CLASSIFIER, "evaluation.json", "recipe.json", "MODEL_CARD.md")

@@ -110,7 +110,7 @@ class Tensor:
     """Type in the format's notation, such as F32."""
     shape: tuple[int, ...]
     begin: int
-    """First byte, counted from the end of the header."""
+    """Offset of the first byte from the end of the header."""
     end: int
 
     @property
@@ -163,7 +163,7 @@ def check_formats(folder: Path) -> None:
 
 
 def check_no_code(folder: Path) -> None:
-    """Raise ModelFormatError if a file below the folder could run code, as far as its name shows."""
+    """Raise ModelFormatError for a file below the folder whose name shows that it could run code."""
     paths = list(islice(folder.rglob("*"), MAX_FILES + 1))
     if len(paths) > MAX_FILES:
         raise ModelFormatError(
@@ -282,7 +282,7 @@ def _header_bytes(path: Path, body: bytes | bytearray, size: int) -> int:
 
 
 def keys_in_words(problems: Mapping[str, Sequence[str]]) -> str:
-    """Describe which tensors are missing, unexpected or of another shape: the first few, and how many.
+    """Describe which tensors are missing, unexpected or of another shape, with their number and some names.
 
     >>> keys_in_words({"missing": ["norm.weight"], "unexpected": []})
     '1 tensor is missing: norm.weight'
@@ -359,7 +359,8 @@ def _as_object(value: object, path: Path) -> dict[str, object]:
 def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
     """Return the pairs as a dict; raise ValueError for a duplicate key.
 
-    With duplicates, a reader that keeps the first value and one that keeps the last would see two models.
+    With a duplicate key, a reader that keeps the first value would see another model than one that keeps the
+    last value.
     """
     value = dict(pairs)
     if len(value) != len(pairs):

@@ -149,7 +149,7 @@ class _Walk:
 def convert(source: Path, target: Path) -> None:
     """Write the model in the GGUF file `source` into the folder `target`, dequantised to fp32.
 
-    A conversion takes about 25 CPU-seconds and, for a 4-bit file, six times the file's size. Raises
+    A conversion takes about 25 CPU-seconds and, for a 4-bit file, six times the file's size on disk. Raises
     ModelIncompleteError.
     """
     import torch

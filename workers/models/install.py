@@ -101,7 +101,7 @@ class Installation:
 
 
 def resolve_source(name: str, source: Source | None) -> Source:
-    """Return the given source, or else that of the known model. Raises ModelSourceError if there is none."""
+    """Return the given source, or else the one known for the name. Raises ModelSourceError without either."""
     if (known := source or CATALOGUE.get(name)) is None:
         raise ModelSourceError(
             f"{name} is not one of the models that are known by name ({', '.join(CATALOGUE)}): give its "

@@ -34,7 +34,7 @@ from workers.models.sources import HubSource, RevisionNotPinnedError
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 UNLIMITED_TOKENS = 2**31 - 1
-"""Context length of a model without a limit of its own, such as a recurrent one; the engine limits it."""
+"""Context length of a model that has no limit, such as a recurrent one; the engine's limit applies then."""
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 FileName = Annotated[str, StringConstraints(pattern=rf"^{FILE_NAME}$")]
@@ -148,7 +148,7 @@ def check_name(name: str) -> str:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Return the manifest of an installed model without checking its files. Takes a millisecond.
+    """Return the manifest of an installed model without checking its files; this takes a millisecond.
 
     Raises ModelNotInstalledError, ModelOutdatedError, MalformedFileError or RevisionNotPinnedError.
     """
@@ -218,7 +218,7 @@ def verify_model(folder: Path) -> Manifest:
 
     A calibration is not part of the installation: `workers.models.calibration` reads and checks it. Raises
     ModelNotInstalledError, ModelFormatError, RemoteCodeError, RevisionNotPinnedError, WeightsDigestError or
-    MalformedFileError. Takes about 0.5 s per gigabyte from the page cache.
+    MalformedFileError. The check takes about 0.5 s per gigabyte from the page cache.
     """
     manifest = check_installed(folder)
     for file in manifest.files:

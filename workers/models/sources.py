@@ -1,6 +1,6 @@
 """Sources of models: a PyPI package, a folder, or a hub at a pinned revision.
 
-A source describes what it would fetch before it does so, and puts plain files into an empty folder.
+A source can describe what it will fetch before it starts, and it puts plain files into an empty folder.
 """
 
 from __future__ import annotations

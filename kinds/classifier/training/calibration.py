@@ -22,7 +22,7 @@ Floats = NDArray[np.float64]
 """Logits or probabilities of shape (examples, classes)."""
 
 TEMPERATURES = (0.05, 20.0)
-"""Range in which the temperature is sought; a model that needs another one cannot be corrected this way."""
+"""Range in which the temperature is sought; a model that needs a value outside it cannot be calibrated."""
 MAX_OFFSET = 5.0
 """Maximum offset of a class's logit: an offset of 5 already multiplies its odds by e^5, over a hundred."""
 
@@ -217,7 +217,7 @@ def _named(calibration: Calibration) -> str:
 def check_agreement(predicted: Floats, labels: NDArray[np.int64], *, name: str) -> None:
     """Raise LabelsDisagreeError if the answers are no better than chance, or the labels seem exchanged.
 
-    Neither test counts right answers: in most files most of them are neutral, and a file is not refused
+    Neither test counts right answers: most of them are neutral in most files, and a file is not refused
     because the model favours one class, which a temperature cannot change.
     """
     order = _better_order(predicted, labels)
@@ -237,7 +237,7 @@ def check_agreement(predicted: Floats, labels: NDArray[np.int64], *, name: str) 
 
 
 def _better_order(predicted: Floats, labels: NDArray[np.int64]) -> tuple[int, ...] | None:
-    """Return the order of the classes that fits the answers best, or None if it is not clearly better.
+    """Return the order of the classes that fits the answers best; None if none is clearly better than LABELS.
 
     Orders are compared by the mean probability of the right class, summed over the classes. A class that the
     model predicts too often for all texts alike adds the same amount to every order.

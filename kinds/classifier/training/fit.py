@@ -41,7 +41,7 @@ class CheckpointError(PermanentError):
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """An evaluation on the dev part."""
+    """The result of an evaluation on the dev part."""
 
     step: int
     loss: float
@@ -305,7 +305,7 @@ class _Training:
         return (self.member_steps - step) / max(1, self.member_steps - warmup)
 
     def evaluate(self) -> None:
-        """Evaluate the current weights, or their average, on the dev part; keep them if they are the best."""
+        """Evaluate the current weights, or their moving average, on the dev part; keep the best so far."""
         progress, current = self.progress, copied(self.parameters)
         if self._average:
             put(self.parameters, self._average)

@@ -61,7 +61,7 @@ class TrainingPlace:
 
 
 def open_training(services: WorkerServices) -> Callable[[RunningJob], ChildTraining]:
-    """Return a function that opens the training port of a job; this is a `workers.ports.PortOpener`.
+    """Return a function that opens the training port of a job, as `workers.ports.PortOpener` requires.
 
     Each job has its own port, whose training is stopped when the job is abandoned.
     """
