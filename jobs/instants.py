@@ -1,8 +1,7 @@
 """Parses dates and times, in the forms that files and feeds use, into instants in UTC.
 
-This is the only parser of dates in foreign data. It parses a text as a whole or not at all: the result is
-never a different hour from the one that was written, and never the present.
-"""
+All dates from outside are parsed here. The parser must understand all of a text, otherwise it returns None.
+It never guesses an hour, and never returns the current time for missing parts."""
 
 from __future__ import annotations
 
@@ -24,8 +23,8 @@ _HOURS = {
     "HKT": 8, "SGT": 8, "MYT": 8, "PHT": 8, "AWST": 8, "JST": 9, "KST": 9, "ACST": 9.5, "ACDT": 10.5,
     "AEST": 10, "AEDT": 11, "NZST": 12, "NZDT": 13,
 }  # fmt: skip
-"""Hours ahead of UTC. Those of North America are defined by RFC 822 (section 5.1) and RFC 5322 (section 4.3);
-the others have one meaning wherever they are used."""
+"""Abbreviations of time zones, with their hours ahead of UTC. Those of North America are defined by RFC 822
+(section 5.1) and RFC 5322 (section 4.3); the others have the same meaning wherever they are used."""
 
 _PLACES = {
     "ET": "America/New_York",
@@ -33,16 +32,16 @@ _PLACES = {
     "MT": "America/Denver",
     "PT": "America/Los_Angeles",
 }
-"""Abbreviations in American news that cover both standard and daylight saving time."""
+"""Abbreviations in American news that mean standard or daylight saving time, depending on the date."""
 
 AMBIGUOUS_ZONES = frozenset({"IST", "BST", "AST", "ADT", "GST", "SST", "AMT", "ECT", "WST", "CLT", "LT"})
-"""Abbreviations that are refused because they have several meanings: India, Ireland and Israel; Britain and
-Bangladesh; the Atlantic and Arabia; and others."""
+"""Abbreviations that are refused because they have several meanings. IST is used in India, Ireland and
+Israel, BST in Britain and Bangladesh, AST for the Atlantic and Arabia, and so on."""
 
 
 @cache
 def zone_of(name: str) -> tzinfo | None:
-    """Return the zone of an abbreviation or of an IANA name with a slash; None if it is unknown.
+    """Return the time zone for an abbreviation or an IANA name with a slash, or None if it is unknown.
 
     >>> zone_of("PDT").utcoffset(None), zone_of("IST") is None
     (datetime.timedelta(days=-1, seconds=61200), True)
@@ -60,26 +59,27 @@ def zone_of(name: str) -> tzinfo | None:
 
 
 EARLIEST = datetime(1990, 1, 1, tzinfo=UTC)
-"""Earliest plausible instant. Nothing was published online before it, and 1970 is what a missing epoch time
-looks like."""
+"""Earliest plausible instant. Nothing was published online before it, and a missing epoch time often appears
+as 1970."""
 
 MAX_AHEAD = timedelta(days=1)
-"""How far an instant may lie in the future. Clocks and zones are wrong by hours, so a document dated the day
-after tomorrow is wrong altogether."""
+"""Maximum time by which an instant may be in the future. Wrong clocks and zones differ by hours only, so a
+date two days ahead is an error."""
 
 _MAX_CHARACTERS = 100
-"""Maximum length of a date. The longest form that is read has 70 characters: JavaScript's, with the name of
-its zone in brackets."""
+"""Maximum length of a date. The longest supported form has 70 characters: JavaScript's, with the name of the
+zone in brackets."""
 
 _NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?(?:[eE]\+?\d{1,2})?", re.ASCII)
 _DIGITS_OF_DATE = (8, 12, 14)
-"""Lengths of numbers that are dates: 20241215, 202412150015, 20241215001500. As seconds or milliseconds they
-would be in 1970, 1976 or 2611."""
+"""Lengths of numbers that are dates: 20241215, 202412150015, 20241215001500. As epoch seconds or
+milliseconds, they would mean 1970, 1976 or 2611."""
 _UNITS = (1e11, 1e14, 1e17, 1e20)
-"""Upper bounds of epoch seconds, milliseconds, microseconds and nanoseconds, each a thousand times the
-last."""
+"""Upper limits of epoch seconds, milliseconds, microseconds and nanoseconds, each a thousand times the
+previous one."""
 _SERIAL_SECONDS = (20_000, 80_000)
-"""Range of a spreadsheet's day numbers for 1954 to 2119, when they are taken for epoch seconds."""
+"""Range of the day numbers that spreadsheets use for the years 1954 to 2119, which may be mistaken for epoch
+seconds."""
 
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _MONTH = (
@@ -87,8 +87,8 @@ _MONTH = (
     r"|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?)\.?"
 )
 _WEEKDAY = r"(?:(?:mon|tue(?:s)?|wed(?:nes)?|thu(?:rs)?|thur|fri|sat(?:ur)?|sun)(?:day)?\.?(?:,? |,))?"
-"""Weekday, which is not compared with the date: feeds with wrong weekdays are common, and it does not
-matter."""
+"""Pattern of a weekday. It is not compared with the date, because many feeds have wrong weekdays next to
+correct dates."""
 _YEAR = r"(?P<year>\d{4}|'?\d{2})"
 _DAY = r"(?P<day>\d{1,2})(?:st|nd|rd|th)?"
 _TIME = (
@@ -132,14 +132,15 @@ _NUMERIC = _form(
     rf"{_WEEKDAY}(?P<first>\d{{1,2}})(?P<mark>[-/.])(?P<other>\d{{1,2}})(?P=mark)(?P<year>\d{{4}}|\d{{2}})"
     rf"(?:{_TO_TIME}{_TIME})?{_ZONE}?"
 )
-"""A date such as 12/1/2010 8:26. Only the whole column, or its author, can say which number is the month."""
+"""Matches a date such as 12/1/2010 8:26. Which number is the month can only be found out from the whole
+column or from the user."""
 
 _SPACES = re.compile(r"[\s\u00a0\u2009\u202f]+")
 _MINUS = str.maketrans({"\u2212": "-", "\u2010": "-", "\u2011": "-"})
 _MAX_OFFSET = timedelta(hours=14)
-"""Maximum UTC offset. No clock on Earth is farther from UTC."""
+"""Maximum UTC offset, which is the largest one in use."""
 _PIVOT = 50
-"""Pivot of two-digit years: they mean 2000 to 2049 and 1950 to 1999 (RFC 5322, section 4.3)."""
+"""Two-digit years below this mean 2000 to 2049, the others 1950 to 1999 (RFC 5322, section 4.3)."""
 
 
 class DateFormatError(InputError):
@@ -156,12 +157,12 @@ class DateOrder(StrEnum):
 
 
 def parse_instant(value: object, order: DateOrder | None = None) -> datetime | None:
-    """Return the instant in UTC; None for a value that is not fully understood.
+    """Parse a date or time into an instant in UTC. Return None for a value that is not fully understood.
 
-    A time without a zone is taken as UTC. The forms are ISO 8601, RFC 5322 (mail and RSS), the dates of posts
-    and of English prose, and epoch seconds, milliseconds, microseconds or nanoseconds; a date alone is its
-    midnight. Names of time zones are those of zones.py. "01/02/2024" is read if `order` says which number is
-    the month.
+    A time without a zone is taken as UTC, and a date without a time as midnight. The supported forms are
+    ISO 8601, RFC 5322 (mail and RSS), the dates of posts and of English prose, and epoch seconds,
+    milliseconds, microseconds or nanoseconds. `zone_of` resolves the names of time zones. Dates such as
+    "01/02/2024" are understood only if `order` says which number is the month.
 
     >>> parse_instant("Sun, 15 Dec 2024 12:15 AM").isoformat()
     '2024-12-15T00:15:00+00:00'
@@ -182,7 +183,7 @@ def parse_instant(value: object, order: DateOrder | None = None) -> datetime | N
 
 
 def unreadable(value: object) -> tuple[str, str]:
-    """Return why parse_instant returns None for the value, and what to do about it, in words.
+    """Return why parse_instant returns None for the value, and what to do about it, as two texts.
 
     >>> unreadable("Mon, 02 Dec 2024 10:00 IST")[0]
     "names the time zone 'IST', which has different offsets in several countries"
@@ -205,7 +206,7 @@ def unreadable(value: object) -> tuple[str, str]:
 
 
 def possible_orders(text: str) -> frozenset[DateOrder]:
-    """Return the orders in which a numeric date exists; empty for a text that is not one.
+    """Return the orders of day and month for which a numeric date is valid. Other texts have none.
 
     >>> sorted(possible_orders("13/1/2010 8:26")), len(possible_orders("12/1/2010")), possible_orders("2010")
     ([<DateOrder.DAY_FIRST: 'day-first'>], 2, frozenset())
@@ -221,9 +222,9 @@ def possible_orders(text: str) -> frozenset[DateOrder]:
 
 
 def _is_year_first(text: str) -> bool:
-    """Return whether a date such as 24/12/15 may also be in 2024.
+    """Return whether the year may come first in a date such as 24/12/15.
 
-    If so, no value shows on its own which number is which.
+    If so, the value alone does not show which number is the year.
     """
     match = _NUMERIC.fullmatch(text)
     if match is None or len(match["year"]) != 2:
@@ -236,7 +237,7 @@ def _is_year_first(text: str) -> bool:
 
 
 def order_of_column(values: Iterable[object]) -> DateOrder | None:
-    """Return the order of all dates in a column; None if nothing shows it, or if values contradict.
+    """Return the order of day and month in a column, or None if no value shows it or values contradict.
 
     >>> order_of_column(["12/1/2010", "13/1/2010"]), order_of_column(["1/13/2010", "13/1/2010"])
     (<DateOrder.DAY_FIRST: 'day-first'>, None)
@@ -248,7 +249,7 @@ def order_of_column(values: Iterable[object]) -> DateOrder | None:
 
 
 def parse_date_order(text: str) -> DateOrder:
-    """Parse `--date-format`: an order, or a format of strptime or of a spreadsheet that implies one.
+    """Parse the value of `--date-format`: an order, or a format of strptime or a spreadsheet that implies it.
 
     Raises DateFormatError.
 
@@ -270,15 +271,18 @@ def parse_date_order(text: str) -> DateOrder:
 
 
 class Instants:
-    """Parses the dates of one file, using the order of day and month that the whole column shows."""
+    """Parses the dates of one file, with the order of day and month found in the whole column."""
 
     def __init__(self, order: DateOrder | None, column: Callable[[], Iterable[object]] | None) -> None:
-        """`column` reads the column from its beginning; it is called at most once, when a date needs it."""
+        """Create a parser with the given order, or one that detects the order when a date requires it.
+
+        `column` reads the column of dates from its beginning. It is called at most once.
+        """
         self._order = order
         self._column = column if order is None else None
 
     def parse(self, value: object) -> datetime | None:
-        """Parse a value as parse_instant does."""
+        """Parse a value like parse_instant."""
         instant = parse_instant(value, self._order)
         if instant is None and self._column is not None and isinstance(value, str) and possible_orders(value):
             self._order, self._column = order_of_column(self._column()), None
@@ -287,7 +291,7 @@ class Instants:
 
 
 def implausible(instant: datetime, now: datetime) -> str | None:
-    """Return in words why no document can have this instant; None if it can."""
+    """Return why an instant is implausible for a document, in words, or None if it is plausible."""
     if instant < EARLIEST:
         low, high = _SERIAL_SECONDS
         is_serial = low <= instant.timestamp() <= high
@@ -307,8 +311,8 @@ def _normal(text: str) -> str:
 
 
 def _of_text(text: str, order: DateOrder | None) -> datetime | None:
-    # Most dates are plain ISO 8601. Python's parser accepts any separator before the time, so it would read
-    # the zone of "2024-12-15-05:00" as an hour. It is therefore given only texts of the usual shape.
+    # Most dates are plain ISO 8601. Python's parser accepts any separator before the time, so it would take
+    # the zone of "2024-12-15-05:00" for a time. It therefore gets only texts of the usual form.
     if len(text) <= 10 or text[10] in "T ":
         try:
             return _in_utc(datetime.fromisoformat(text))
@@ -392,9 +396,9 @@ def _of_match(match: re.Match[str], day: date | None) -> datetime | None:
 
 
 def _time_on(day: date, match: re.Match[str]) -> datetime | None:
-    """Return the local time, which is midnight if no time is written.
+    """Return the local date and time of a match, with midnight if it contains no time.
 
-    24:00 is the end of the day, and a leap second is the beginning of the next minute.
+    24:00 means the end of the day, and a leap second the beginning of the next minute.
     """
     hours, minutes, seconds, fraction, half = match.group("hour", "minute", "second", "fraction", "half")
     hour, minute, second = int(hours or 0), int(minutes or 0), int(seconds or 0)
@@ -427,7 +431,7 @@ def _offset_of(text: str) -> timezone | None:
 
 
 def _in_zone(moment: datetime, zone: tzinfo) -> datetime | None:
-    """Return the instant in UTC; None for a local time that clocks skip or show twice."""
+    """Convert a local time to UTC. Return None for one that clocks skip or show twice."""
     if isinstance(zone, timezone):
         return _in_utc(moment.replace(tzinfo=zone))
     offsets = {moment.replace(tzinfo=zone, fold=fold).utcoffset() for fold in (0, 1)}

@@ -15,21 +15,21 @@ class JobStatus(StrEnum):
     """State of a job. Lines that are rejected at intake never become jobs."""
 
     QUEUED = "queued"
-    """It is accepted and waits for a worker, or for its retry time."""
+    """The job was accepted and is waiting for a worker, or for the end of its retry delay."""
     RUNNING = "running"
-    """A worker has claimed it under a lease."""
+    """A worker has claimed the job under a lease."""
     SUCCEEDED = "succeeded"
-    """Its artifact is stored and its result committed."""
+    """The artifacts of the job are stored and its result is committed."""
     FAILED = "failed"
-    """It hit a permanent error, or its attempts are used up."""
+    """The job raised a permanent error, or its attempts are used up."""
     CANCELLED = "cancelled"
-    """Its batch was cancelled before it finished."""
+    """The batch was cancelled before the job finished."""
     EXPIRED = "expired"
-    """Its batch's deadline passed before it finished."""
+    """The batch's deadline passed before the job finished."""
 
     @property
     def is_final(self) -> bool:
-        """Whether the only legal transition left is a user's explicit retry, if any."""
+        """Whether the job has ended. From then on, only an explicit retry by a user may change its state."""
         return self not in (JobStatus.QUEUED, JobStatus.RUNNING)
 
 
@@ -39,7 +39,7 @@ class AttemptOutcome(StrEnum):
     RUNNING = "running"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
-    """The job itself raised an error; `num_failures` counts these."""
+    """The job raised an error; `num_failures` counts these attempts."""
     GIVEN_BACK = "given_back"
     """The job was given back unfinished, because the worker was stopping, or its engine or the store was
     unavailable."""
@@ -72,7 +72,7 @@ LEGAL_TRANSITIONS: Mapping[JobStatus, frozenset[JobStatus]] = MappingProxyType(
 def job_id(batch_id: UUID, stage: int, position: int) -> UUID:
     """Return the id of the job at a position in a stage.
 
-    It is derived from its arguments, so that planning a stage twice creates no duplicates.
+    The id is derived from the arguments, so planning a stage twice creates no duplicates.
 
     >>> job_id(UUID(int=1), 0, 7) == job_id(UUID(int=1), 0, 7) != job_id(UUID(int=1), 1, 7)
     True
@@ -92,18 +92,18 @@ def job_seed(batch_seed: int, custom_id: str) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimedJob:
-    """A job as a worker holds it: what is needed to run it, and the fence that proves the claim."""
+    """A job that a worker has claimed, with everything needed to run it."""
 
     id: UUID
     batch_id: UUID
     kind: str
     stage: str
     custom_id: str
-    """Id that the producer gave the line; unique in the batch."""
+    """Id of the line, chosen by the producer; unique in the batch."""
     payload: dict[str, object]
-    """The validated payload, which the kind's payload type parses."""
+    """Validated payload, which the kind's payload type parses."""
     settings: dict[str, object]
-    """The batch's settings, such as sampling and template, which the kind's settings type parses."""
+    """Settings of the batch, such as sampling and template, which the kind's settings type parses."""
     model: str
     """Name of the installed model that the batch uses."""
     seed: int
@@ -111,9 +111,9 @@ class ClaimedJob:
     attempt."""
     queued_at: datetime
     attempt: int
-    """Number of the claim, from 1. It is the fence: a result is committed only under the attempt that made
-    it."""
+    """Number of the claim, from 1. It is the fence: a result is committed only if the job is still running
+    under the attempt that produced it."""
     num_failures: int
-    """Attempts in which the job itself raised an error. Leases lost with a worker do not count."""
+    """Number of attempts in which the job raised an error. Leases lost with a worker do not count."""
     max_attempts: int
     seconds_to_deadline: float | None

@@ -19,7 +19,7 @@ OutputT = TypeVar("OutputT", bound=BaseModel)
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """The prompt template that a result was made with, for its provenance."""
+    """The prompt template that produced a result, for its provenance."""
 
     name: str
     version: str
@@ -28,67 +28,69 @@ class Template:
 
 @dataclass(frozen=True, slots=True)
 class Parent:
-    """One input that a result was made from: a document, an item, a model."""
+    """An input that a result was made from, such as a document, an item or a model."""
 
     role: str
-    """Role in which the input was used: "document", "template", ..."""
+    """Role of the input, such as "document" or "template"."""
     name: str
     sha256: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Artifact:
-    """One file that a job made."""
+    """A file that a job produced."""
 
     name: str
-    """File name, unique in the job. Its extension gives the format: "report.md"."""
+    """File name, unique among the job's artifacts, with the format's extension, such as "report.md"."""
     media_type: str
     body: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """The result of a job: its artifacts, and figures about them."""
+    """The result of a job: its artifacts, metrics, output and records."""
 
     artifacts: tuple[Artifact, ...]
-    """At least one artifact; the first is the one that people read."""
+    """Artifacts; at least one. The first one is for people to read."""
     template: Template | None = None
-    """The prompt template used; None for a job that sends no prompt to a language model."""
+    """Prompt template that was used; None for a job that sends no prompt to a language model."""
     metrics: Mapping[str, object] = field(default_factory=dict)
-    """Figures for people, as JSON values. They appear in the summary and the export."""
+    """Metrics for people, as JSON values. They appear in the summary and the export."""
     output: BaseModel | None = None
-    """Output for later stages and the export: an instance of the stage's `output_type`."""
+    """Output for later stages and for the export, an instance of the stage's `output_type`."""
     records: tuple[object, ...] = ()
     """Rows of the kind's own tables. `Tables.writer` writes them in the transaction in which the job
     succeeds."""
     parents: tuple[Parent, ...] = ()
-    """Inputs that the result was made from, for its provenance. At most MAX_PARENTS are listed
-    individually."""
+    """Inputs that the result was made from, for its provenance, which lists at most MAX_PARENTS of them."""
 
 
 class Resources(Protocol):
-    """Inputs that jobs share, each stored once under its digest. A worker caches them while it has room."""
+    """Access to inputs that jobs share, each of which is stored once under its digest.
+
+    A worker keeps parsed inputs in a cache of limited size.
+    """
 
     def read(self, sha256: str) -> bytes:
-        """Return the bytes of a resource, checked against their digest, without caching them.
+        """Return the bytes of a resource without caching them. They are checked against the digest.
 
         Raises ResourceMissingError.
         """
         ...
 
     def load(self, sha256: str, parse: Callable[[bytes], ResourceT]) -> ResourceT:
-        """Return a resource parsed by `parse`, a module-level function. A worker parses it only once."""
+        """Return a resource, parsed by the module-level function `parse`. A worker caches the result."""
         ...
 
     def load_together(self, sha256s: tuple[str, ...], parse: Callable[..., ResourceT]) -> ResourceT:
-        """Like `load` for several resources: `parse` receives the bytes of each.
+        """Parse several resources together, like `load`. `parse` receives the bytes of each of them.
 
-        `parse` must be hashable and compare equal to its equals.
+        `parse` must be hashable, and equal to every function or object that does the same.
         """
         ...
 
     def write(self, body: bytes, *, media_type: str) -> str:
-        """Store a resource for later jobs of the batch and return its digest."""
+        """Store a resource for later jobs of the batch, and return its digest."""
         ...
 
 
@@ -104,24 +106,24 @@ class Context(Protocol):
     def port(self, port_type: type[PortT], /) -> PortT:
         """Return the service of this type that the job's kind declares in `Kind.ports`.
 
-        Raises PermanentError if the kind declares none, and the error that ends the job if this worker no
-        longer holds it.
+        Raises PermanentError if the kind does not declare it. If this worker has lost the job, the error that
+        ends the job is raised.
         """
         ...
 
     @property
     def seed(self) -> int:
-        """The job's own seed, derived from the batch and the line. It is the same for every retry."""
+        """The job's own seed, derived from the batch's seed and the line's id. Retries have the same seed."""
         ...
 
     @property
     def custom_id(self) -> str:
-        """The id that the producer gave the line."""
+        """The id of the line, chosen by the producer."""
         ...
 
     @property
     def settings(self) -> Mapping[str, object]:
-        """The batch's settings, which apply to all its jobs. The kind's settings model parses them."""
+        """The batch's settings, which apply to all its jobs. `Kind.settings_type` parses them."""
         ...
 
 
@@ -129,11 +131,10 @@ class PlanContext(Protocol):
     """The outputs of finished stages, for planning the next stage."""
 
     def outputs(self, output_type: type[OutputT], stage: str | None = None) -> Iterable[tuple[str, OutputT]]:
-        """Stream custom_id and output of every succeeded job, in order.
+        """Stream the custom_id and output of each succeeded job of a stage, in order.
 
-        Reads the stage that closed last, or the one named; yields nothing if the batch has no such stage.
-        Raises PermanentError (`output_unfit`) for an output that is not of this type.
-        """
+        The stage is the last one that closed, unless `stage` names another. Yields nothing if the batch has
+        no such stage. Raises PermanentError (`output_unfit`) for an output that is not of this type."""
         ...
 
     @property
@@ -143,7 +144,7 @@ class PlanContext(Protocol):
 
     @property
     def num_failed(self) -> int:
-        """Jobs of the batch that have failed so far."""
+        """Number of the batch's jobs that have failed so far."""
         ...
 
 
@@ -155,25 +156,25 @@ class NoSettings(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One step of a batch. All its jobs close before the next stage is planned."""
+    """A stage of a batch. All its jobs are final before the next stage is planned."""
 
     name: str
     output_type: type[BaseModel] | None = None
     """Type of each job's `Result.output`, which `Kind.plan` and the export read; None if the jobs have no
     output."""
     max_running: int | None = None
-    """Maximum jobs of this stage that a worker process runs at the same time; None for no limit. Set it where
-    more jobs at once would not be faster, such as for jobs that compute in Python."""
+    """Maximum number of this stage's jobs that a worker process runs at the same time; None for no limit. Set
+    it if more jobs at a time would not be faster, for example because they compute in Python."""
 
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """A service that a kind defines and its jobs reach through `context.port(TYPE)`."""
+    """A service that a kind defines and that its jobs get by `context.port(TYPE)`."""
 
     type: type[object]
-    """The protocol or class by which a job requests the service."""
+    """Protocol or class of the service, which jobs pass to `context.port`."""
     opener: str
-    """MODULE:FUNCTION, a `workers.ports.PortOpener`. It is called once per worker process, at startup."""
+    """MODULE:FUNCTION of a `workers.ports.PortOpener`. It is called once per worker process, at startup."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,20 +184,20 @@ class Tables:
     module: str
     """Module that adds the tables to `db.tables.Base.metadata` when it is imported."""
     migrations: str
-    """Package with the Alembic revisions: `migrations`, next to the kind's module, so that it is found
-    without loading the kind. Revisions are named after the kind, such as NAME_0001; the first one has the
-    kind's name as its branch label."""
+    """Package with the Alembic revisions. It is named `migrations` and lies next to the kind's module, so
+    that it is found without loading the kind. Revisions are named after the kind, such as NAME_0001, and the
+    first one has the kind's name as its branch label."""
     writer: str | None = None
-    """MODULE:FUNCTION, a `db.outcomes.RecordWriter`. It writes `Result.records` in the transaction in which
+    """MODULE:FUNCTION of a `db.outcomes.RecordWriter`. It writes `Result.records` in the transaction in which
     their jobs succeed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """One of the inputs that a batch is made from: a file, or rows in memory."""
+    """An input that batches of a kind are made from: a file, or rows in memory."""
 
     name: str
-    """Name of the input: "rows", "documents", ..."""
+    """Name of the input, such as "rows" or "documents"."""
     help: str
     """Contents and formats of the input, for help texts."""
     is_required: bool = True
@@ -204,22 +205,22 @@ class Input:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Intake:
-    """Specifies how the inputs of a batch become its jobs."""
+    """A specification of how the inputs of a batch become its jobs."""
 
     reader: str
-    """MODULE:FUNCTION, a `workers.intake.IntakeReader`, which turns the records of the inputs into jobs."""
+    """MODULE:FUNCTION of a `workers.intake.IntakeReader`, which turns records of the inputs into jobs."""
     inputs: tuple[Input, ...]
-    """At least one input; commands take the first one as their argument FILE."""
+    """Inputs; at least one. Commands take the first one as their argument FILE."""
     options_type: type[BaseModel] | None = None
-    """Options of a submission, if they differ from the kind's settings type: the reader derives the settings
-    of the batch from them."""
+    """Type of a submission's options, if they differ from the kind's settings. The reader derives the
+    settings of the batch from them."""
 
 
 ROWS = Intake(
     reader="workers.intake:read_rows",
     inputs=(Input("rows", "Table with a row for each job: CSV, JSONL or Parquet, also .gz;"),),
 )
-"""The intake of a kind that declares none: each row of one table is the payload of one job."""
+"""Default intake of a kind: each row of one table is the payload of one job."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,51 +230,52 @@ class Background:
     name: str
     """Name of the service in logs."""
     target: str
-    """MODULE:FUNCTION, a `workers.background.BackgroundOpener`."""
+    """MODULE:FUNCTION of a `workers.background.BackgroundOpener`."""
     under: frozenset[str]
-    """Commands that run the service: "beat" (also within `up`), "up" alone, or "run" (while a batch of the
-    kind is run)."""
+    """Commands that run the service: "beat" (including the beat within `up`), "up" alone, or "run" (while a
+    batch of the kind is running)."""
 
 
 class Kind(ABC, Generic[PayloadT]):
-    """A kind of content. The simplest one is a payload model and `run`; everything else has a default.
+    """A kind of content. A kind must define `name`, `payload_type` and `run`; everything else has a default.
 
-    A kind has no state, so any thread may call it. Parts that need a service, such as the exporter, are given
-    as MODULE:ATTRIBUTE and loaded where they are used, so that a worker does not load the command line, and
-    the command line does not load a worker.
+    A kind has no state, so any thread may call it. Parts such as the exporter are named as MODULE:ATTRIBUTE
+    and loaded only where they are used, so that workers do not load the command line, and the command line
+    does not load the code of workers.
     """
 
     name: ClassVar[str]
-    """Unique among the installed kinds, and the name of its entry point."""
+    """Name of the kind and of its entry point, unique among the installed kinds."""
     version: ClassVar[str] = "1"
-    """Version of the kind. It rises when the prompt or the output changes."""
+    """Version of the kind. Increase it when the prompt or the output changes."""
     payload_type: type[PayloadT]
     settings_type: type[BaseModel] = NoSettings
-    """Settings that a batch may give for all its jobs, such as template and sampling. Unknown names are
-    refused."""
+    """Type of the settings that a batch may have for all its jobs, such as template and sampling. Unknown
+    names are refused."""
     default_model: ClassVar[str | None] = None
-    """Model of a batch that names none; None for a kind that uses no model."""
+    """Name of the model for batches that name none; None for a kind that uses no model."""
     intake: ClassVar[Intake | None] = ROWS
-    """How inputs become jobs: by default, each row of a table is one job. None for a kind whose batches only
-    its own commands create."""
+    """How inputs become jobs. By default, each row of a table becomes a job. None means that only the kind's
+    own commands create its batches."""
     stages: ClassVar[tuple[Stage, ...]] = (Stage("run"),)
     ports: ClassVar[tuple[Port, ...]] = ()
     tables: ClassVar[Tables | None] = None
     exporter: ClassVar[str | None] = None
-    """MODULE:FUNCTION, a `pressroom.export.Exporter`. With None, artifacts, a table and an index page are
-    written."""
+    """MODULE:FUNCTION of a `pressroom.export.Exporter`. If None, an export consists of the artifacts, a table
+    and an index page."""
     describer: ClassVar[str | None] = None
-    """MODULE:CLASS, a `pressroom.describers.Describer`, which describes the outcome of a batch and the result
-    of a job. With None, `pressroom status` prints counts, and `pressroom show` attempts and provenance."""
+    """MODULE:CLASS of a `pressroom.describers.Describer`, which describes the outcome of a batch and the
+    result of a job. If None, `pressroom status` prints counts, and `pressroom show` prints attempts and
+    provenance."""
     recurring: ClassVar[str | None] = None
-    """MODULE:CLASS, derived from `workers.recurring.KindSchedules`, for a kind whose schedules do more than
-    read inputs again: it creates the batch of a due time, and describes and removes a schedule."""
+    """MODULE:CLASS of a subclass of `workers.recurring.KindSchedules`, for a kind whose schedules do more
+    than read inputs again. It creates the batch for a due time, and describes and removes schedules."""
     background: ClassVar[tuple[Background, ...]] = ()
 
     def warm(self) -> None:
-        """Load what jobs would otherwise wait for, such as a drawing library; called while a worker starts.
+        """Load what jobs would otherwise wait for, such as a drawing library. Workers call this at startup.
 
-        Load it here rather than at import: what the kind's module imports is loaded by every command.
+        Do not load it when the kind's module is imported, because every command imports that module.
         """
 
     def models(
@@ -282,11 +284,10 @@ class Kind(ABC, Generic[PayloadT]):
         settings: BaseModel,  # noqa: ARG002
         stage: str,  # noqa: ARG002
     ) -> tuple[str, ...]:
-        """Return every model that the stage's jobs may use in a batch with this model and these settings.
+        """Return the names of all models that the stage's jobs may use, given the batch's model and settings.
 
-        The models determine the profile, which is the queue. A stage without models runs on workers without
-        an engine.
-        """
+        The models determine the profile, which names the queue. A stage without models runs on workers
+        without an engine."""
         return (model,) if model else ()
 
     def first_request(
@@ -294,14 +295,14 @@ class Kind(ABC, Generic[PayloadT]):
         payload: PayloadT,  # noqa: ARG002
         settings: BaseModel,  # noqa: ARG002
     ) -> tuple[Prompt, Sampling] | None:
-        """Return the first model call of a job, which intake checks against the model's context length.
+        """Return the first model call of a job, or None if it is not known in advance.
 
-        Return None if the call is not known in advance.
+        At intake, its length is compared with the model's context length.
         """
         return None
 
     def prompt_prefix(self, payload: PayloadT) -> str:  # noqa: ARG002
-        """Return a key shared by jobs whose prompts begin alike, so that they are dispatched together."""
+        """Return a key shared by jobs whose prompts begin alike, so that they are sent together."""
         return ""
 
     @abstractmethod
@@ -309,5 +310,5 @@ class Kind(ABC, Generic[PayloadT]):
         """Produce the result of one job. Raises PermanentError or TransientError."""
 
     def plan(self, stage: str, context: PlanContext) -> Iterable[tuple[str, PayloadT]]:  # noqa: ARG002
-        """Return the jobs of `stage`, the one after that which closed, as pairs of custom_id and payload."""
+        """Return the jobs of the next stage, which `stage` names, as pairs of custom_id and payload."""
         return ()

@@ -1,9 +1,8 @@
 """The evidence of lost attempts, and the verdict on a job that follows from it.
 
-When a worker ends, all jobs that it was running are lost. At most one of them is to blame, and often none:
-the machine is switched off, the supervisor kills a worker that does not drain, or a neighbour uses up the
-memory.
-Decision 2 in docs/decisions explains the rules.
+When a worker ends, all jobs that it was running are lost. At most one of them is the cause, and often none
+is: the machine is switched off, the supervisor kills a worker that does not drain, or another process uses up
+the memory. Decision 2 in docs/decisions explains the rules.
 """
 
 from __future__ import annotations
@@ -16,41 +15,42 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict
 
 FAULT_SIGNALS = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE})
-"""Signals that a process raises by its own instructions."""
+"""Signals that a process causes by its own instructions."""
 
 MIN_CRASHES = 2
-"""Crashes after which a job that ran alone fails. A single one may be a fault of the machine."""
+"""Number of crashes while it ran alone after which a job fails. A single one may be a fault of the
+machine."""
 
 SUSPICIOUS_LOSSES = 2
-"""Unexplained losses in a row after which a job runs apart from others. A single one is usually a reboot."""
+"""Number of unexplained losses after which a job runs apart from others. A single one is usually a reboot."""
 
 MAX_NEIGHBOURS = 50
-"""Maximum number of neighbours' ids in the evidence; their number is always exact."""
+"""Maximum number of ids in the evidence of the jobs that were lost together. Their number is always exact."""
 
 
 class Cause(StrEnum):
     """Why an attempt was lost."""
 
     EXIT_CODE = "exit_code"
-    """The process exited on its own, without being told to stop."""
+    """The process exited without a request to stop."""
     FAULT_SIGNAL = "fault_signal"
     """The process was ended by one of FAULT_SIGNALS."""
     MEMORY = "memory"
     """The kernel killed the process because memory ran out, according to its count of such kills."""
     HEARTBEAT_LOST = "heartbeat_lost"
-    """The process was alive but hung; its supervisor logged its stacks and ended it."""
+    """The process was alive but hung. Its supervisor logged its stacks and ended it."""
     KILLED = "killed"
     """The process received SIGKILL or another signal from outside."""
     NO_WORD = "no_word"
-    """Nothing was reported: the process, its supervisor or its host is gone, cut off or stopped."""
+    """Nothing was reported: the process, its supervisor or its host ended, stopped or was cut off."""
     LEASE_LOST = "lease_lost"
-    """The lease expired while the process lived: it was paused, starved or cut off from Postgres."""
+    """The lease expired while the process was alive: it was paused, starved or cut off from Postgres."""
     STOPPED = "stopped"
     """The process was draining or was stopped on purpose."""
 
     @property
     def may_be_the_jobs(self) -> bool:
-        """Whether the job may have caused this, and nothing else is known to have."""
+        """Whether the job may be the cause, and no other cause is known."""
         return self in (Cause.EXIT_CODE, Cause.FAULT_SIGNAL, Cause.MEMORY, Cause.HEARTBEAT_LOST)
 
     @property
@@ -79,7 +79,7 @@ class Ending(BaseModel):
     """Name of the signal, such as "SIGSEGV"."""
 
     def __str__(self) -> str:
-        """Describe the ending for people.
+        """Describe the ending in words.
 
         >>> str(Ending(cause=Cause.EXIT_CODE, exit_code=3))
         'exit code 3'
@@ -100,11 +100,12 @@ class Evidence(Ending):
     """The known facts about a lost attempt."""
 
     alone: bool = False
-    """Whether the worker ran only this job, by arrangement, from its claim to its loss."""
+    """Whether the dispatcher arranged that the worker ran nothing but this job, from its claim to its
+    loss."""
     num_in_flight: int = 1
     """Number of jobs that were lost with the worker, including this one."""
     in_flight: tuple[UUID, ...] = ()
-    """Ids of the others, at most MAX_NEIGHBOURS."""
+    """Ids of the other jobs that were lost with the worker; at most MAX_NEIGHBOURS."""
 
     def __str__(self) -> str:
         if self.alone:
@@ -113,28 +114,28 @@ class Evidence(Ending):
 
     @property
     def convicts(self) -> bool:
-        """Whether only the job can have been the cause."""
+        """Whether the job must have been the cause."""
         return self.alone and self.cause.may_be_the_jobs
 
 
 class Verdict(StrEnum):
-    """The consequence of a loss for its job."""
+    """What happens to a job after a loss."""
 
     REQUEUE = auto()
-    """It is queued again."""
+    """The job is queued again."""
     SUSPECT = auto()
-    """It is queued again, and runs apart from jobs that are not suspected."""
+    """The job is queued again, and runs apart from jobs that are not suspected."""
     PARK = auto()
-    """It stays queued, but is not sent until a user retries it."""
+    """The job stays queued, but is not sent until a user retries it."""
     FAIL = auto()
-    """It fails, because it ends its worker."""
+    """The job fails, because it ends its workers."""
 
 
 def judge(losses: Sequence[Evidence], *, max_crashes: int, max_losses: int) -> Verdict:
-    """Return the verdict on a job by its losses since it was last cleared, oldest first; at least one.
+    """Return the verdict on a job, given its losses since it was last cleared, oldest first; at least one.
 
-    A job is parked only after a loss while it ran alone, so that the neighbours of a job that loses its
-    worker every time are never parked with it: suspects are halved at each loss.
+    A job is parked only after a loss while it ran alone. Groups of suspects are halved at each loss, so if a
+    job ends its worker every time, the jobs that ran next to it are never parked with it.
 
     >>> crash = Evidence(cause=Cause.FAULT_SIGNAL, signal="SIGSEGV", alone=True)
     >>> [judge([crash] * number, max_crashes=2, max_losses=10).value for number in (1, 2)]

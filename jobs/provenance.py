@@ -1,8 +1,8 @@
 """The statement of how an artifact was made: an in-toto Statement v1 in canonical JSON (RFC 8785).
 
-Keys are in lowerCamelCase, as in in-toto and SLSA. Integers stay below 2^53, decimals are strings, and times
-are in UTC. The bytes are stored as they are and
-never serialised again, so that anyone can add and check a signature over them.
+Keys are in lowerCamelCase, as in in-toto and SLSA. Integers are below 2^53, decimals are strings, and times
+are in UTC. The bytes are stored unchanged and never serialised again, so that anyone can sign them and check
+the signature later.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "urn:pressroom:provenance:2"
 
 MAX_PARENTS = 1000
-"""Maximum number of parents that a statement lists, at 150 bytes each."""
+"""Maximum number of parents that a statement lists. Each takes about 150 bytes."""
 
 Json = None | bool | int | str | Sequence["Json"] | Mapping[str, "Json"]
 
 
 class StatementAlteredError(PermanentError):
-    """A statement is not the one that was committed, or not about the job that it is stored with."""
+    """A statement is not the one that was committed, or does not belong to the job it is stored with."""
 
     code = "statement_altered"
 
@@ -49,7 +49,7 @@ class Subject:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobFacts:
-    """The job, and the attempt of it, that produced the artifacts."""
+    """The job and the attempt that produced the artifacts."""
 
     id: UUID
     batch_id: UUID
@@ -60,8 +60,8 @@ class JobFacts:
     celery_task_id: str
     worker_id: str
     worker_device: str
-    """Device as numbered on the worker's machine, such as "cuda:1"; the engine sees only its own GPU, as
-    cuda:0."""
+    """Device with its number on the worker's machine, such as "cuda:1". The engine itself sees only its own
+    GPU, as cuda:0."""
     queued_at: datetime
     started_at: datetime
     finished_at: datetime
@@ -69,7 +69,7 @@ class JobFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelFacts:
-    """The model, as its installed manifest describes it."""
+    """A model, as described by its installed manifest."""
 
     name: str
     source: str
@@ -103,24 +103,25 @@ class EncoderFacts:
     max_batch_tokens: int
     max_tokens: int
     classifier_sha256: str | None
-    """Digest of the file that assigns outputs to classes and holds the temperature of the training."""
+    """Digest of the file that assigns outputs to classes and contains the temperature fitted in training;
+    None for embeddings."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CalibrationFacts:
-    """The calibration of a classifier's probabilities after its installation.
+    """The calibration of a classifier's probabilities that was fitted after the model's installation.
 
-    Each pair of figures has the value without the calibration first, then the value with it.
+    Pairs of metrics contain the value without the calibration first, then the value with it.
     """
 
     sha256: str
-    """Digest of the calibration.json in the model's folder."""
+    """Digest of calibration.json in the model's folder."""
     file_name: str
     file_sha256: str
     """Digest of the labelled file that the calibration was fitted on."""
     num_fitted: int
     num_held_out: int
-    """Number of held-out texts that the figures were computed on; nothing was fitted on them."""
+    """Number of held-out texts, which were used for the metrics but not for fitting."""
     temperature: str
     offsets: tuple[str, ...]
     """One offset for each label, in the order of calibration.json."""
@@ -138,22 +139,22 @@ class Encoding:
     num_calls: int
     num_inputs: int
     inputs_sha256: str
-    """Digest of the token ids and segments of every input, in order; see `row_bytes`."""
+    """Digest of the token ids and segments of all inputs, in order; see `row_bytes`."""
     outputs_sha256: str
-    """Digest of the answers to six decimals, in order, after any calibration; see `vector_bytes`."""
+    """Digest of all answers, in order, after calibration and rounded to six decimals; see `vector_bytes`."""
     calibration: CalibrationFacts | None = None
-    """The calibration that was applied; None if the probabilities are those of the model itself."""
+    """Calibration that was applied; None if the probabilities are those of the model itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ThinkingFacts:
-    """Settings of a model that can think. Its thoughts appear in no text, but are part of `output_sha256`."""
+    """Settings of a model that can think. Thoughts are not part of texts, but `output_sha256` covers them."""
 
     is_requested: bool
     template_settings: tuple[tuple[str, bool | int | str], ...]
-    """Variables of the model's chat template; empty if the template has no switch for thinking."""
+    """Variables of the model's chat template that control thinking; empty if the template has none."""
     max_tokens: int
-    """Maximum number of tokens of a thought, in addition to the sampling's."""
+    """Maximum number of tokens of a thought, in addition to `Sampling.max_new_tokens`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,7 +172,7 @@ class Generation:
     model_name: str = ""
     """Name of the model that was called; empty for the statement's `model`."""
     thinking: ThinkingFacts | None = None
-    """None for a model that is not known to think."""
+    """Settings for thinking; None for a model that is not known to think."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +181,7 @@ class CodeFacts:
 
     version: str
     commit: str
-    """Commit of the checkout that ran; "unknown" for an installed package that does not carry one."""
+    """Commit of the checkout that ran; "unknown" for an installed package without this information."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,16 +193,16 @@ class Provenance:
     input_sha256: str
     """Digest of the payload as canonical JSON."""
     template: Template | None
-    """The prompt template used; None for a job that sends no prompt to a language model."""
+    """Prompt template that was used; None for a job that sends no prompt to a language model."""
     model: ModelFacts | None
     engine: EngineFacts | None
-    """Engine of the language model that was called first. `model` and `engine` are None if there was none."""
+    """Engine of `model`, the language model that was called first. Both are None if none was called."""
     generations: tuple[Generation, ...]
     code: CodeFacts
     models: tuple[ModelFacts, ...] = ()
     """All models that were called, including `model`."""
     encodings: tuple[Encoding, ...] = ()
-    """One entry for each model that was called for classes or embeddings."""
+    """Calls for classes or embeddings, with one entry per model."""
     parents: tuple[Parent, ...] = ()
     """Inputs that the artifacts were made from, besides the payload."""
 
@@ -259,9 +260,9 @@ def check_statement(
     attempt: int,
     usage: Usage,
 ) -> None:
-    """Raise StatementAlteredError unless the statement has its digest and agrees with the rows.
+    """Raise StatementAlteredError unless the statement has this digest and agrees with the other arguments.
 
-    `subjects` are names and digests of the job's artifacts, in order.
+    `subjects` are the names and digests of the job's artifacts, in order. The arguments come from Postgres.
     """
     if sha256_hex(body) != sha256:
         raise StatementAlteredError(
@@ -299,7 +300,7 @@ def check_statement(
 
 
 def _fields(facts: DataclassInstance) -> dict[str, Json]:
-    """Return the fields of a dataclass under the names that they have in a statement: lowerCamelCase.
+    """Return the fields of a dataclass with the names that statements use, in lowerCamelCase.
 
     >>> _fields(Usage(prompt_tokens=3))
     {'promptTokens': 3, 'cachedTokens': 0, 'newTokens': 0}
@@ -321,7 +322,7 @@ def _engine(engine: EngineFacts | EncoderFacts) -> Mapping[str, Json]:
 
 
 def _lineage(parents: Sequence[Parent]) -> Mapping[str, Json]:
-    """Return the first MAX_PARENTS parents, the number of all, and one digest over all."""
+    """Return the first MAX_PARENTS parents, the number of all parents, and a digest over all of them."""
     lines = "".join(f"{parent.role} {parent.sha256} {parent.name}\n" for parent in parents)
     return {
         "parents": [_fields(parent) for parent in parents[:MAX_PARENTS]],
@@ -392,7 +393,7 @@ def _thinking(thinking: ThinkingFacts) -> Mapping[str, Json]:
 
 
 def sha256_hex(body: bytes) -> str:
-    """Return the SHA-256 in lower-case hex.
+    """Return the SHA-256 of the bytes in lower-case hex.
 
     >>> sha256_hex(b"")[:16]
     'e3b0c44298fc1c14'
@@ -428,18 +429,18 @@ def timestamp(instant: datetime) -> str:
 
 
 def row_bytes(token_ids: Sequence[int], type_ids: Sequence[int]) -> bytes:
-    """Return an encoder's input: number of tokens, ids, segments, as 32-bit little-endian integers.
+    """Encode an encoder's input as 32-bit little-endian integers: number of tokens, ids, segments.
 
     >>> row_bytes([258], [1]).hex(" ", 4)
     '01000000 02010000 01000000'
     """
-    import numpy as np  # not at the top: commands that read statements do not need it
+    import numpy as np  # imported here, because commands that read statements do not need it
 
     return np.asarray((len(token_ids), *token_ids, *type_ids), "<u4").tobytes()
 
 
 def vector_bytes(vector: Sequence[float]) -> bytes:
-    """Return an encoder's answer: number of values, each in millionths, as 64-bit little-endian integers.
+    """Encode an encoder's answer as 64-bit little-endian integers: the number of values, then millionths.
 
     >>> vector_bytes([0.25, 0.75]) == vector_bytes([0.2500001, 0.7499999])
     True

@@ -1,4 +1,4 @@
-"""Checks the ranges of numbers and the form of labels that come from users."""
+"""Checks numbers and labels that come from users."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from jobs.errors import InputError
 from jobs.shown import printable
 
 MAX_SEED = 2**63 - 1
-"""Largest `bigint` of Postgres."""
+"""Maximum seed: the largest `bigint` of Postgres."""
 MAX_PRIORITY = 100
 MAX_SECONDS = 10 * 365 * 86_400
-"""Ten years: longer than any deadline, and far below the range of dates."""
+"""Maximum duration in seconds: ten years, which is longer than any deadline and far from the limits of
+dates."""
 MIN_DEADLINE_SECONDS = 1e-3
 MAX_LABEL_CHARACTERS = 200
 
 
 def check_number(value: float, low: float, high: float, name: str) -> None:
-    """Raise InputError for a number that is out of range, infinite or NaN.
+    """Raise InputError for a number that is not between `low` and `high`, or that is infinite or NaN.
 
     >>> check_number(3, 0, 5, "priority")
     """
@@ -39,7 +40,7 @@ def check_label(text: str, name: str) -> None:
 
 
 def label_problem(text: str) -> str | None:
-    """Return what is wrong with a label, or None.
+    """Return what is wrong with a label, and what to do about it; None if it is valid.
 
     >>> label_problem("a" * 201)
     'has 201 characters: use at most 200'
@@ -60,7 +61,7 @@ def label_problem(text: str) -> str | None:
 
 
 def printable_name(name: str) -> str:
-    r"""Return a file's name as a label: characters that may act on a terminal are escaped, the end is cut.
+    r"""Return a file's name as a label: escape characters that may act on a terminal, and cut a long name.
 
     >>> printable_name("br\udcffiefs\n.csv")
     'br\\udcffiefs\\u000a.csv'

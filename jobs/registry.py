@@ -1,4 +1,4 @@
-"""The kinds that are installed: Pressroom's own and those of other packages, by entry point."""
+"""Finds and loads the installed kinds, Pressroom's own and those of other packages, by entry point."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 GROUP = "pressroom.kinds"
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
-"""Pattern of the name of a kind, which is a word of the command line."""
+"""Matches a valid name of a kind, which users type on the command line."""
 
 
 def kind_names() -> list[str]:
@@ -31,7 +31,7 @@ def kind_names() -> list[str]:
 
 @cache
 def load_kind(name: str) -> Kind[Any]:
-    """Return the kind of this name, which is created once per process.
+    """Return the kind with this name. It is created once per process.
 
     Raises ConfigurationError: `kind_unknown`, `kind_doubled`, `kind_unloadable` or `kind_invalid`.
     """
@@ -60,7 +60,7 @@ def load_kind(name: str) -> Kind[Any]:
         kind = _instance(entry)
     except ConfigurationError:
         raise
-    except Exception as error:  # the module of another package may raise anything
+    except Exception as error:  # the module of another package may raise any exception
         raise ConfigurationError(
             f"the kind {name!r} ({value}) cannot be loaded ({type(error).__name__}: {error}): install its "
             "package again, or remove it",
@@ -83,7 +83,10 @@ def load_kind(name: str) -> Kind[Any]:
 
 
 def _instance(entry: EntryPoint) -> Any:
-    """Return an instance of the class that an entry point names. Raises what its module raises."""
+    """Return an instance of the class that an entry point names.
+
+    Raises ConfigurationError for an abstract class, and any exception of the class or its module.
+    """
     kind_class = entry.load()
     if missing := sorted(getattr(kind_class, "__abstractmethods__", ())):
         raise ConfigurationError(
@@ -103,7 +106,7 @@ def _is_model(model: object) -> bool:
 def load_kinds() -> dict[str, Kind[Any]]:
     """Return all installed kinds by name. Do not call it in a job, because importing them takes seconds.
 
-    A kind that cannot be loaded is logged, and its own jobs fail later.
+    A kind that cannot be loaded is logged and left out. Its own jobs fail later.
     """
     kinds: dict[str, Kind[Any]] = {}
     for name in kind_names():
@@ -115,9 +118,9 @@ def load_kinds() -> dict[str, Kind[Any]]:
 
 
 def warm_kinds() -> None:
-    """Let every kind load what its jobs would otherwise wait for.
+    """Call `Kind.warm` of every kind, so that their jobs need not wait.
 
-    An error is logged; the jobs of the kind will report it.
+    An error is only logged, because the jobs of that kind will report it.
     """
     for name, kind in load_kinds().items():
         try:
@@ -127,19 +130,20 @@ def warm_kinds() -> None:
 
 
 def migration_folders() -> dict[str, Path]:
-    """Return the folder `migrations` next to the module of each kind that has one, by the name of the kind.
+    """Return the folders of migrations by the name of their kind: `migrations`, next to the kind's module.
 
-    It is found without loading the kind, which would take seconds. A package that cannot be found is logged.
+    They are found without loading the kinds, which would take seconds. A package that cannot be found is
+    logged and left out.
     """
     folders = {}
     for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
         try:
             spec = find_spec(entry.module)
-        except Exception:  # whatever the package of another's kind raises
+        except Exception:  # the package of a third party may raise any exception
             logger.warning("A kind cannot be found.", exc_info=True, extra={"kind": entry.name})
             continue
         if spec is None or spec.origin is None or not (spec.parent or spec.submodule_search_locations):
-            continue  # a module that stands alone has no folder of its own
+            continue  # a module outside a package has no folder of its own
         folder = Path(spec.origin).parent / "migrations"
         if folder.is_dir():
             folders[entry.name] = folder
@@ -147,7 +151,7 @@ def migration_folders() -> dict[str, Path]:
 
 
 def load_target(target: str) -> Any:
-    """Return the object that a facet names as MODULE:ATTRIBUTE. Raises ConfigurationError (`target_unknown`).
+    """Return the object with the name MODULE:ATTRIBUTE. Raises ConfigurationError (`target_unknown`).
 
     >>> load_target("posixpath:join")("a", "b")
     'a/b'
@@ -155,7 +159,7 @@ def load_target(target: str) -> Any:
     module, _, attribute = target.partition(":")
     try:
         return getattr(import_module(module), attribute)
-    except Exception as error:  # whatever the import of another's module raises
+    except Exception as error:  # the module of a third party may raise any exception
         raise ConfigurationError(
             f"{target!r} cannot be loaded ({type(error).__name__}: {error}): correct the reference, whose "
             "form is MODULE:ATTRIBUTE, or install the packages that it needs",

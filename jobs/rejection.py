@@ -1,8 +1,8 @@
-"""Records that cannot be used: each is refused alone, and too many of them fail the whole input.
+"""Refuses records that cannot be used, one by one, and the whole input if there are too many of them.
 
-A record must not fail its neighbours. Every stage that maps over foreign rows calls `attempt` for one row, or
-`apart` for many that are passed to a library together: they are halved until the row is found that the
-library cannot process.
+A bad record must not make others fail. Every stage that processes rows from outside calls `attempt` for a
+single row, or `apart` for rows that are passed to a library together. `apart` halves them until it finds the
+rows that the library cannot process.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from jobs.guards import may_be_shown
 from jobs.shown import printable
 
 MAX_SNIPPET_CHARACTERS = 80
-"""Maximum length of a quoted text: enough to recognise the line in an editor, too little to carry a document
-into a report."""
+"""Maximum length of a quoted text: enough to recognise the line in an editor, but too little to copy a
+document into a report."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rejected:
-    """A line that did not become a job, and what its author can do about it."""
+    """A line that was refused, with the reason and what its author can do about it."""
 
     file: str
     """Name of the file, as given by the caller."""
     line: int
-    """Physical line of the file, from 1; the first line of a record that spans several."""
+    """Number of the line in the file, from 1. For a record of several lines, it is the first one."""
     id: str | None = None
     """Id of the document, if it could be read."""
     code: str
@@ -37,11 +37,11 @@ class Rejected:
     reason: str
     advice: str
     column: str | None = None
-    """Name of the column or JSON key that is wrong, if it is a single one."""
+    """Name of the column or JSON key that is wrong, if only one is."""
     character: int | None = None
     """Position of the error in the line, from 1, if it is known."""
     snippet: str | None = None
-    """Beginning of the offending text; never text in which a secret was found."""
+    """Beginning of the offending text; None if it may contain a secret."""
 
     def __str__(self) -> str:
         place = [self.file, str(self.line)] + ([str(self.character)] if self.character else [])
@@ -49,7 +49,7 @@ class Rejected:
         return f"{':'.join(place)}: {column}{self.reason} ({self.advice}) [{self.code}]"
 
     def as_json(self) -> dict[str, object]:
-        """Return the object that is one line of `rejected.jsonl`; absent fields are left out."""
+        """Return the object for a line of `rejected.jsonl`, without fields that are None."""
         fields: dict[str, object] = {
             "file": self.file,
             "line": self.line,
@@ -65,7 +65,7 @@ class Rejected:
 
 
 class FileRejectedError(InputError):
-    """The whole file cannot be used, or what was read of it cannot be trusted."""
+    """The whole file cannot be used, including the records that were read before the error."""
 
     code = "file_rejected"
 
@@ -75,12 +75,12 @@ class FileRejectedError(InputError):
 
 
 def refuse_file(path: Path, code: str, reason: str, advice: str, line: int = 1) -> FileRejectedError:
-    """Return the error for a whole file."""
+    """Return the error that refuses a whole file."""
     return FileRejectedError(Rejected(file=str(path), line=line, code=code, reason=reason, advice=advice))
 
 
 def snippet(text: str) -> str | None:
-    r"""Return the beginning of a text, printable and in one line; None if the text contains a secret.
+    r"""Return the beginning of a text, escaped and on one line, or None if the text may contain a secret.
 
     >>> snippet("a\x00b\n")
     'a\\u0000b\\u000a'
@@ -96,7 +96,7 @@ RowT = TypeVar("RowT")
 MadeT = TypeVar("MadeT")
 
 REFUSED = "refused"
-"""Key in a job's metrics of its refused rows: by id, each with code and reason."""
+"""Key of the refused rows in a job's metrics: a code and a reason for each id."""
 
 UNREADABLE = "row_unreadable"
 
@@ -109,12 +109,11 @@ _OF_DATA = (
     RecursionError,
     AssertionError,
 )
-"""Errors that parsers raise because of their input; they include UnicodeError, JSONDecodeError and
-OverflowError. An error of a service, of memory or of the engine is never the fault of a row."""
+"""Errors that parsers raise because of their input, including UnicodeError, JSONDecodeError and
+OverflowError. Errors of a service, of memory or of the engine are never the fault of a row."""
 
 _PANIC = "PanicException"
-"""Name of the class that a library in Rust raises for a state that its author thought impossible. It is not
-derived from Exception."""
+"""Name of the class that libraries in Rust raise for a panic. It is not derived from Exception."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,13 +121,13 @@ class Refusal:
     """Why a row cannot be used."""
 
     code: str
-    """Stable code: that of an InputError, otherwise `row_unreadable`."""
+    """Stable code: the one of an InputError, otherwise `row_unreadable`."""
     reason: str
-    """Reason for people; it contains nothing secret."""
+    """Reason in words, without anything secret."""
 
 
 def refusal_of(error: BaseException) -> Refusal | None:
-    """Return the refusal that an error means; None for an error that is not the fault of a row.
+    """Return the refusal of a row for this error, or None if the error is not the fault of the row.
 
     >>> refusal_of(ValueError("no number")).reason, refusal_of(OSError("disk full"))
     ("cannot be read: ValueError: 'no number'", None)
@@ -143,7 +142,7 @@ def refusal_of(error: BaseException) -> Refusal | None:
 
 
 def attempt(make: Callable[[RowT], MadeT], row: RowT) -> MadeT | Refusal:
-    """Return what `make` returns for a row, or a Refusal. Raises errors that are not the fault of the row.
+    """Return the result of `make` for a row, or a Refusal. Raises errors that are not the fault of the row.
 
     >>> attempt(int, "7"), attempt(int, "x").code
     (7, 'row_unreadable')
@@ -158,10 +157,10 @@ def attempt(make: Callable[[RowT], MadeT], row: RowT) -> MadeT | Refusal:
 
 
 def apart(rows: Sequence[RowT], make: Callable[[Sequence[RowT]], Sequence[MadeT]]) -> list[MadeT | Refusal]:
-    """Return what `make` returns for rows together, in order; rows that make it fail are found by halving.
+    """Return the results of `make` for many rows, in order, with a Refusal for each row that makes it fail.
 
-    With b bad rows of n, `make` is called at most 2 b log n + 1 times. Raises errors that are not the fault
-    of a row.
+    Bad rows are found by halving: with b bad rows out of n, `make` is called at most 2 b log n + 1 times.
+    Raises errors that are not the fault of a row.
 
     >>> made = apart(["1", "x", "3"], lambda some: [int(each) for each in some])
     >>> made[0], made[1].code, made[2]
@@ -179,36 +178,36 @@ def apart(rows: Sequence[RowT], make: Callable[[Sequence[RowT]], Sequence[MadeT]
 
 
 MAX_DROPPED_SHARE = 0.05
-"""Share of dropped records above which an input fails. Files may have one bad line in twenty; more bad lines
-mean that a column, a unit or the file was confused with another."""
+"""Share of dropped records above which an input is refused. Files may have one bad line in twenty; more than
+that means that the wrong column, unit or file was used."""
 _MAX_REASONS = 5
 
 
 class InputDroppedError(InputError):
-    """More of an input was dropped than is allowed."""
+    """More records of an input were dropped than allowed."""
 
     code = "input_dropped"
 
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """Counts of the records of an input that could not be used."""
+    """Numbers of the records of an input that could not be used."""
 
     name: str
     """Name of the file, as given by the caller."""
     num_records: int
     by_code: Mapping[str, int] = field(default_factory=dict)
     example: str = ""
-    """A dropped record, with its place and the reason."""
+    """Description of a dropped record: its file, its line and the reason."""
 
     @property
     def num_dropped(self) -> int:
-        """Count the dropped records of all codes."""
+        """Number of dropped records."""
         return sum(self.by_code.values())
 
     @property
     def share(self) -> float:
-        """Share of dropped records, from 0 to 1."""
+        """Dropped records as a share of all records, from 0 to 1."""
         return self.num_dropped / self.num_records if self.num_records else 0.0
 
     def __str__(self) -> str:
@@ -219,7 +218,7 @@ class Dropped:
 
 
 class DroppedTally:
-    """Counts the refused records of one input, and passes them on."""
+    """Counts the refused records of one input, and passes them to `on_rejected`."""
 
     def __init__(self, name: object, on_rejected: Callable[[Rejected], None]) -> None:
         self._name = str(name)
@@ -228,7 +227,7 @@ class DroppedTally:
         self._by_code: Counter[str] = Counter()
 
     def __call__(self, rejected: Rejected) -> None:
-        """Count a refused record."""
+        """Count a refused record, and pass it on."""
         self._by_code[rejected.code] += 1
         self._firsts.setdefault(rejected.code, rejected)
         self._on_rejected(rejected)
@@ -239,14 +238,14 @@ class DroppedTally:
         return self._by_code.total()
 
     def dropped(self, num_used: int) -> Dropped:
-        """Return what was dropped, given the number of records that were used."""
+        """Return the numbers of dropped records, given how many records were used."""
         most = self._by_code.most_common(1)
         example = str(self._firsts[most[0][0]]) if most else ""
         return Dropped(self._name, num_used + self.num_rejected, dict(self._by_code), example)
 
 
 def parse_share(text: str) -> float:
-    """Parse a share, as given to `--max-dropped`. Raises ValueError.
+    """Parse the share that a user gives as `--max-dropped`. Raises ValueError.
 
     >>> parse_share("5%"), parse_share("0.5")
     (0.05, 0.5)
@@ -258,7 +257,9 @@ def parse_share(text: str) -> float:
 
 
 def check_dropped(dropped: Dropped, max_share: float | None) -> None:
-    """Raise InputDroppedError if more than `max_share` (0 to 1; None for the default) was dropped.
+    """Raise InputDroppedError if the share of dropped records exceeds `max_share`.
+
+    `max_share` is between 0 and 1; None means MAX_DROPPED_SHARE.
 
     >>> check_dropped(Dropped("a.csv", 100, {"user_missing": 5}), None)
     """

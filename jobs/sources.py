@@ -25,17 +25,17 @@ from jobs.intake.formats import check_encoding
 from jobs.rejection import Rejected
 
 if TYPE_CHECKING:
-    from jobs.documents.reading import OnNote  # reading loads feedparser, and commands load this module
+    from jobs.documents.reading import OnNote  # it loads feedparser, which commands do not need
 
 
 class SourceDownError(TransientError):
-    """A source does not answer, or not in time; a later attempt may succeed."""
+    """A source did not answer in time. A later attempt may succeed."""
 
     code = "source_down"
 
 
 class SourceRefusedError(PermanentError):
-    """A source cannot be read as it is, or it is hostile."""
+    """A source cannot be read in its current state, or it is hostile."""
 
     code = "source_refused"
 
@@ -50,7 +50,7 @@ def _no_setting(name: str) -> str:
 
 
 Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$"), AfterValidator(_no_setting)]
-"""Name of an environment variable of the process that uses the URL; a URL in its place is refused."""
+"""Name of an environment variable of the process that uses the URL. A URL in place of the name is refused."""
 
 
 class WebPlace(BaseModel):
@@ -59,9 +59,10 @@ class WebPlace(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     url: str | None = Field(default=None, pattern=r"^https?://")
-    """URL, which is stored in Postgres unchanged."""
+    """The URL itself. It is stored in Postgres unchanged."""
     url_variable: Variable | None = None
-    """Variable that is read at each use. Its value is never stored or logged; messages name only the host."""
+    """Name of the variable with the URL, which is read at each use. The URL is never stored or logged, and
+    messages name only its host."""
     allow_private: bool = False
     """Whether addresses in private networks are allowed."""
 
@@ -81,17 +82,17 @@ class FilesPlace(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     delimiter: Annotated[str, AfterValidator(parse_delimiter)] | None = None
-    """Delimiter of CSV files; if None, it is detected in each file, and so is the encoding."""
+    """Delimiter of CSV files. Delimiter and encoding are detected in each file if they are None."""
     encoding: Annotated[str, AfterValidator(check_encoding)] | None = None
     columns: Mapping[str, str] = {}
-    """Columns of fields whose columns have none of the usual names. They apply to every file there except
-    feeds; a file without them is refused."""
+    """Names of columns by field, for columns that have none of the usual names. The mapping applies to every
+    file at this location except feeds; a file without these columns is refused."""
     date_order: DateOrder | None = None
-    """Which number of 12/1/2026 is the month: day-first or month-first. If None, the whole column decides."""
+    """Order of day and month in dates such as 12/1/2026. If None, it is detected from the whole column."""
 
     @model_serializer(mode="wrap")
     def _as_given(self, serialize: SerializerFunctionWrapHandler) -> dict[str, object]:
-        """Omit options that are detected in each file, unless they were given."""
+        """Omit the options that are detected in each file if they were not given."""
         fields: dict[str, object] = serialize(self)
         return {name: value for name, value in fields.items() if name not in _FOUND or value is not None}
 
@@ -123,9 +124,10 @@ class PrefixSource(FilesPlace):
     type: Literal["s3"] = "s3"
     prefix: str
     url_variable: Variable | None = None
-    """Name of an environment variable of the worker with the URL of another store; never the URL itself."""
+    """Name of an environment variable of the worker that contains the URL of another store."""
     allow_private: bool = True
-    """Such a store is often in a private network; set this to false if other people define the sources."""
+    """Whether the other store may be in a private network, as many are. Set this to false if other people
+    define the sources."""
 
 
 class FeedSource(WebPlace):
@@ -141,9 +143,10 @@ class QuerySource(BaseModel):
 
     type: Literal["query"] = "query"
     url_variable: Variable
-    """Name of an environment variable of the worker with the URL of the database."""
+    """Name of an environment variable of the worker that contains the URL of the database."""
     allow_private: bool = True
-    """Databases are usually in a private network; set this to false if other people define the sources."""
+    """Whether the database may be in a private network, as most are. Set this to false if other people define
+    the sources."""
     sql: str
 
 
@@ -151,14 +154,14 @@ Source = Annotated[FileSource | PrefixSource | FeedSource | QuerySource, Field(d
 
 
 class Sources(Protocol):
-    """The port that reads sources; it blocks, and any thread may call it."""
+    """The port that reads sources. Calls block, and any thread may make them."""
 
     def fetch(
         self, source: Source, known: KnownRecords | None = None, on_note: OnNote | None = None
     ) -> Iterator[Document | Rejected]:
-        """Stream the current documents of the source, without records that are known; notes are for people.
+        """Stream the current documents of the source, without those whose records are already known.
 
-        Raises SourceDownError, SourceRefusedError, or FileRejectedError for a file that is unusable as a
-        whole.
+        `on_note` receives messages for people. Raises SourceDownError, SourceRefusedError, or
+        FileRejectedError for a file that is unusable as a whole.
         """
         ...
