@@ -208,7 +208,7 @@ class Client:
 
     @errors_named()
     def cancel(self, batch_id: UUID) -> int:
-        """End a batch and return how many jobs were cancelled; finished results stay.
+        """End a batch and return how many jobs were cancelled; finished results are kept.
 
         Raises BatchNotFoundError.
         """
@@ -256,7 +256,7 @@ class Client:
 
 
 def _ignore(_: object) -> None:
-    """Ignore a refused item, which the batch counts, or a note."""
+    """Ignore a note, or a refused item; the batch counts refused items."""
 
 
 def _unfinished(batch_id: UUID, report: BatchStatusReport | None, seconds: float) -> str:

@@ -27,8 +27,8 @@ class Command:
     """A command or a group of commands."""
 
     path: str
-    """Words after `pressroom`, such as "status" or "models add". If there are several words, the group that
-    the first ones name must be declared as well."""
+    """Words after `pressroom`, such as "status" or "models add". A group, such as "models", must be declared
+    as well."""
     target: str | Callable[[], object] | None
     """MODULE:ATTRIBUTE of the command's function or Typer app, or a function that returns the function or
     app; None for a group whose members are declared."""
@@ -65,7 +65,10 @@ class CommandTable:
         return path in self._commands
 
     def add(self, command: Command) -> None:
-        """Add a command; a group may be added twice. Raises ConfigurationError."""
+        """Add a command; a group may be added twice.
+
+        Raises ConfigurationError if the command is invalid, or if its path is declared twice.
+        """
         if not isinstance(command, Command) or not command.is_valid():
             raise ConfigurationError(
                 f"{command!r} is not a command: declare a pressroom.command_table.Command with a path of "
@@ -132,7 +135,7 @@ def read_commands(own: Iterable[Command], report: Callable[[ConfigurationError],
 
 
 def kind_commands(table: CommandTable, kinds: Iterable[str]) -> Iterator[Command]:
-    """Yield `run` and `submit` for each kind; for a kind with its own command, they only refer to that one.
+    """Yield `run` and `submit` for each kind; if a kind has a command of its own, they refer users to it.
 
     A kind whose name is not a valid word of the command line gets none; `pressroom kinds list` shows why.
     """

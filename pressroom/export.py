@@ -28,10 +28,10 @@ MAX_NAME_CHARACTERS = 80
 """Maximum length of a file name made from an id, including the digest."""
 
 DIGEST_DIGITS = 16
-"""Hexadecimal digits of the digest in a file name made from an id: 64 bits, enough for a million ids."""
+"""Number of hexadecimal digits of a digest in a file name: they have 64 bits, enough for a million ids."""
 
 _LIKE_A_DIGEST = re.compile(rf"(?:^|-)[0-9a-f]{{{DIGEST_DIGITS}}}$")
-"""Matches ids that end like a name with a digest; they get a digest as well, or two names could be equal."""
+"""Matches ids that end like a name with a digest. They get a digest, too, so that no two names are equal."""
 
 _DEVICE = re.compile(r"con|prn|aux|nul|(?:com|lpt)[0-9]")
 """Matches names that Windows treats as devices, with or without a suffix."""
@@ -111,7 +111,7 @@ def listed_files(lines: Path, pattern: re.Pattern[str]) -> Iterator[str]:
 
 
 def keeps_results(summary: Summary, out: Path, noun: str) -> bool:
-    """Return whether the folder keeps another batch's results, since this batch has none; report it."""
+    """Return whether another batch's results stay in the folder because this batch has none; print it."""
     if summary.report.counts.succeeded or not _holds_another_batch(out, summary.batch_id):
         return False
     say(

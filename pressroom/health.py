@@ -27,7 +27,7 @@ from workers.settings import Settings, read_settings
 
 
 class Role(StrEnum):
-    """Role of the container's process; each member's docstring says what healthy means for it."""
+    """Role of the container's process; the docstring of each role states when the container is healthy."""
 
     SERVICES = "services"
     """The database is migrated, and Redis and S3 answer; no process of Pressroom is checked."""
@@ -40,7 +40,7 @@ class Role(StrEnum):
 
 
 LEADS = {Role.DISPATCHER: leads.DISPATCHER, Role.BEAT: leads.BEAT}
-"""Name of the leader election in which the process of each role takes part."""
+"""Names of the leader elections, by the role of the processes that take part."""
 
 
 def find_fault(settings: Settings, role: Role) -> str | None:

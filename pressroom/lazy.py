@@ -25,7 +25,7 @@ EXIT_FAILURE = 1
 
 
 class LazyCommand(TyperCommand):
-    """Stand-in within a group for a command, or a group of commands, that a module defines."""
+    """Placeholder for a command, or a group of commands, whose module is loaded when it is called."""
 
     def __init__(self, command: Command, table: CommandTable) -> None:
         super().__init__(command.path.rpartition(" ")[2], help=command.help, hidden=command.is_hidden)

@@ -155,7 +155,7 @@ class ResultReader:
             )
 
     def names_digests(self, job_ids: Sequence[UUID], digests: Sequence[str]) -> list[bool]:
-        """Return for each pair whether the job's checked statement names the digest.
+        """Return for each pair of job and digest whether the job's checked statement names the digest.
 
         A job whose statement does not name the digest is reported to `on_altered`; without `on_altered`, an
         error is raised.
@@ -217,7 +217,7 @@ def check_evidence(store: Store, evidence: JobEvidence | None) -> JobEvidence:
 
 
 def check_job(database: Engine, store: Store, job_id: UUID, payload: Mapping[str, object]) -> bytes:
-    """Check everything that is kept of a succeeded job, including its input, and return its statement.
+    """Check everything that is stored about a succeeded job, including its input; return its statement.
 
     Raises the same errors as `check_evidence`.
     """

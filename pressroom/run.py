@@ -52,7 +52,7 @@ ExportedT = TypeVar("ExportedT")
 """Type of a kind's report about the results that it exported."""
 
 Export = Callable[[Engine, Store, Summary, Path], ExportedT]
-"""Writes the results of a batch so far into a folder."""
+"""Function that writes the results of a batch so far into a folder, and returns a report about them."""
 
 Submit = Callable[[OneMachine, Callable[[Rejected], None]], Submission]
 """Function that submits a batch to the machine's database and store.
@@ -66,7 +66,7 @@ class RunRequest:
     """Arguments of a command that runs a batch on this machine."""
 
     profiles: tuple[str, ...]
-    """Worker profiles to start: those to whose queues the stages of the batch send jobs."""
+    """Worker profiles to start; the batch's jobs go to the queues of these profiles."""
     submit: Submit | None
     """Function that makes the batch; None to continue the batch `batch_id`."""
     batch_id: UUID | None = None
@@ -172,7 +172,7 @@ class RunOnDemand:
     resume_command: tuple[str, ...]
     """Command that continues the run on this machine, without the batch id."""
     start: Callable[[Engine], UUID]
-    """Queues the run and returns the id of its batch. Raises RunUnderWayError."""
+    """Function that queues the run and returns the id of its batch. Raises RunUnderWayError."""
 
 
 def run_on_demand(

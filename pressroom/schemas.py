@@ -86,7 +86,7 @@ class KindInfo:
     name: str
     version: str
     summary: str
-    """The first paragraph of its docstring, in one line."""
+    """First paragraph of the docstring of the kind's class, as one line."""
     inputs: tuple[InputInfo, ...]
     """Inputs that batches are made from; empty if only the kind's own commands make batches."""
     default_model: str | None

@@ -66,7 +66,7 @@ def _outlive_workers(services: Services, settings: Settings) -> None:
 
 
 def run_dispatcher(settings: Settings) -> None:
-    """Dispatch until interrupted; stand by while another one is active. Raises DispatcherEndedError."""
+    """Dispatch jobs until interrupted; wait while another process does. Raises DispatcherEndedError."""
     urls = running_urls(settings)
     check_services(db_url=urls.db_url, redis_url=urls.redis_url, is_migrated=True, say=say)
     with Interruption() as interruption:
@@ -143,7 +143,7 @@ def run_up(settings: Settings, devices: Sequence[Device], profiles: Sequence[str
 def installed_profiles(settings: Settings) -> tuple[str, ...]:
     """Return the profiles whose models are all installed.
 
-    Raises ConfigurationError if none of them uses a model, since then no model is installed.
+    Profiles without a model are included. Raises ConfigurationError if none of the profiles uses a model.
     """
     usable = tuple(name for name in settings.profiles if _is_installed(settings, name))
     if not any(settings.profile(name).models for name in usable):
@@ -168,7 +168,7 @@ def _is_installed(settings: Settings, profile: str) -> bool:
 
 
 def run_beat(settings: Settings) -> None:
-    """Start due schedules until interrupted; stand by while another beat is active. Raises BeatEndedError."""
+    """Start due schedules until interrupted; wait while another beat is active. Raises BeatEndedError."""
     urls = running_urls(settings)
     check_services(db_url=urls.db_url, is_migrated=True, say=say)
     with Interruption() as interruption:

@@ -15,7 +15,7 @@ from pressroom.describers import Line, lines_json
 from pressroom.summary import Altered, Summary
 
 SHORT_DIGEST = 16
-"""Hexadecimal digits shown of a digest, enough to tell two apart at a glance; `--json` has all of them."""
+"""Number of hexadecimal digits of a digest that are shown: enough to tell two apart; `--json` has all."""
 
 MAX_PARENTS_SHOWN = 5
 

@@ -1,4 +1,4 @@
-"""The standard streams: lost output ends in an error message and an exit status, not in a traceback."""
+"""The standard streams: if output is lost, a command ends with an error message instead of a traceback."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EXIT_READER_GONE = 141
 
 
 class OutputLostError(Exception):
-    """Standard output can no longer be written. OSError is reserved for files that a user named."""
+    """Standard output can no longer be written to. OSError is only used for files that a user named."""
 
     def __init__(self, error: OSError) -> None:
         super().__init__(error.strerror)
@@ -40,7 +40,7 @@ class StandardOutput(io.TextIOWrapper):
             raise OutputLostError(error) from error
 
     def flush(self) -> None:
-        """Flush as TextIOWrapper does."""
+        """Flush as TextIOWrapper does. Raises OutputLostError."""
         try:
             super().flush()
         except OSError as error:
@@ -67,7 +67,7 @@ class StandardError(io.TextIOWrapper):
 
 @dataclass(slots=True)
 class Streams:
-    """Exit status of the command that writes to the standard streams."""
+    """State of the standard streams: the exit status that their failures give to the command."""
 
     status: int = 0
 

@@ -93,7 +93,7 @@ def watch_batch(
 
 
 class BatchProgress:
-    """Shows the state of one batch; enter it as a context, and call `show` as often as you like."""
+    """Shows the state of one batch. Use it in a `with` block, and call `show` for each new state."""
 
     def __init__(self) -> None:
         self._bar = Progress(
@@ -121,7 +121,7 @@ class BatchProgress:
             self._bar.stop()
 
     def show(self, report: BatchStatusReport) -> None:
-        """Update the display."""
+        """Update the display with a new state of the batch."""
         counts = report.counts
         done = counts.total - counts.open
         figures = _figures(report)

@@ -210,7 +210,7 @@ def refused_command(kind: str, path: str, summary: str) -> Callable[..., None]:
 
 
 def parse_settings(kind: str, pairs: list[str] | None) -> dict[str, object]:
-    """Parse ["temperature=0.7"] to {"temperature": "0.7"} and check it against the kind's settings."""
+    """Parse ["temperature=0.7"] into {"temperature": "0.7"} and check it against the kind's settings."""
     from jobs.registry import load_kind
     from workers.intake import options_of
 
@@ -231,7 +231,7 @@ class _Run:
     """Arguments of `pressroom run` that are not part of the batch request."""
 
     name: str
-    """Name of the command."""
+    """Name of the command, as in `pressroom run NAME`."""
     inputs: Mapping[str, Path]
     """Files by the names of the inputs; empty to continue the batch `batch_id`."""
     batch_id: UUID | None

@@ -122,7 +122,7 @@ def is_dropped_too_much(dropped: Dropped | None, max_dropped: float | None) -> b
 
 
 def columns_of(items: list[str] | None, option: str) -> dict[str, str]:
-    """Parse options of the form FIELD=COLUMN to a mapping field -> column."""
+    """Parse options of the form FIELD=COLUMN into a mapping from field to column."""
     pairs = [item.partition("=") for item in items or []]
     for name, equals, column in pairs:
         if not (name and equals and column):

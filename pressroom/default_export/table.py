@@ -119,7 +119,7 @@ def _converted(row: Mapping[str, object], schema: pa.Schema) -> dict[str, object
 
 def _cell(value: object, type_: pa.DataType) -> object:
     if isinstance(value, int) and pa.types.is_floating(type_):
-        return float(value)  # Arrow refuses a whole number that a float has to round
+        return float(value)  # Arrow refuses a whole number that a float cannot represent exactly
     if value is None or not pa.types.is_string(type_):
         return value
     return value if isinstance(value, str) else json_text(value)

@@ -57,7 +57,7 @@ class Passwords(BaseModel):
     postgres: str = Field(default_factory=_new_password, repr=False)
     """Password of the role that Pressroom uses."""
     postgres_owner: str = Field(default_factory=_new_password, repr=False)
-    """Password of the superuser, which makes that role and is used for nothing else."""
+    """Password of the superuser, which creates that role and is used for nothing else."""
     valkey: str = Field(default_factory=_new_password, repr=False)
     s3_access_key: str = Field(default_factory=lambda: secrets.token_hex(10))
     s3_secret_key: str = Field(default_factory=_new_password, repr=False)
@@ -123,7 +123,7 @@ class Home:
     def check(self) -> None:
         """Raise HomeUnsafeError unless the folder belongs to this user and nobody else may write to it.
 
-        The folder holds passwords, and the addresses of services that commands trust.
+        The folder contains passwords, and the addresses of services that commands trust.
         """
         if self.folder.is_symlink() and self.folder.lstat().st_uid not in (0, os.geteuid()):
             raise HomeUnsafeError(
@@ -164,7 +164,7 @@ class Home:
         )
 
     def _close_to_others(self) -> None:
-        """Remove other users' permissions on a folder and a lock file that existed before."""
+        """Remove other users' permissions from the folder and the lock file, if they existed before."""
         if stat.S_IMODE(self.folder.stat().st_mode) & ~_mode():
             self.folder.chmod(_mode())
         with suppress(FileNotFoundError):
@@ -242,7 +242,7 @@ def _user(number: int) -> str:
 
 
 class LastPorts(BaseModel):
-    """Ports that are kept across restarts, so that a noted URL stays valid as long as its port is free."""
+    """Ports, which stay the same across restarts if they are free, so that URLs remain valid."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -28,7 +28,7 @@ Postgres writes a checkpoint before it ends, which takes seconds on a slow disk;
 from its log at the next start.
 """
 LEFTOVER_SECONDS = 15.0
-"""Seconds to wait for a leftover server to end before the next, stronger step.
+"""Seconds to wait for a leftover server to end after SIGTERM, and again after SIGKILL.
 
 A server whose parent was killed already has its death signal, and ends in well under a second when idle.
 """
@@ -117,7 +117,7 @@ class Command:
     folder: Path
     """Working directory, which also distinguishes our servers from others of the same program."""
     environment: Mapping[str, str] = field(default_factory=dict)
-    """Whole environment except PATH and HOME; the user's RCLONE_* and PG* must not reach the servers."""
+    """All environment variables except PATH and HOME; the user's RCLONE_* and PG* must not reach servers."""
     identity: Identity = SAME
     death_signal: signal.Signals = signal.SIGTERM
     """Signal that the kernel sends when the parent dies."""
@@ -174,7 +174,7 @@ class ServerProcess:
 
 
 def run_to_end(command: Command, timeout_seconds: float) -> str:
-    """Run a short command with its identity and death signal to its end, and return its output.
+    """Run a short command, with its identity and death signal, until it ends; return its output.
 
     Raises ServiceStartError if it fails or takes too long.
     """

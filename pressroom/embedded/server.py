@@ -108,7 +108,10 @@ class ServerRunner:
             wait_seconds = min(wait_seconds * 1.5, MAX_POLL_SECONDS)
 
     def restart_if_ended(self) -> bool:
-        """Restart the server on the same port and data if its process has ended; return whether it had."""
+        """Restart the server if it has ended or is ending, on the same port and data.
+
+        Return whether it was restarted.
+        """
         if not self._has_ended():
             if not self._server.is_ending():
                 return False
