@@ -44,7 +44,10 @@ class _RejectedRows:
 
 
 def collect(settings: RecommendationSettings, context: Context) -> Result:
-    """Ingest the recommender's files. Raises FileRejectedError, ConfigurationError and the ports' errors."""
+    """Ingest the recommender's files.
+
+    Raises FileRejectedError, ConfigurationError and the errors of the ports.
+    """
     sources = settings.sources
     if sources is None:
         raise ConfigurationError(

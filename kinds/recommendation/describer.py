@@ -1,4 +1,4 @@
-"""The description of a recommender's run in `pressroom status`."""
+"""Describes a recommender's run for `pressroom status`."""
 
 from __future__ import annotations
 

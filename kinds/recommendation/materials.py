@@ -1,4 +1,4 @@
-"""Inputs of jobs of several stages: resources, which a worker parses only once, and earlier runs."""
+"""Inputs that several stages share: resources, which a worker parses only once, and data of earlier runs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class RecommenderHistory(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """The items, by position and by id."""
+    """A parsed catalogue, whose items can be found by position and by id."""
 
     items: tuple[Item, ...]
     by_id: dict[str, Item]

@@ -1,4 +1,4 @@
-"""Options of a submission of a catalogue and a log."""
+"""Options with which a catalogue and a log are submitted."""
 
 from __future__ import annotations
 

@@ -108,7 +108,7 @@ class RecommendationPayload(
         ]
     ]
 ):
-    """The payload of a job, by its stage."""
+    """The payload of a job of any stage; its field `stage` determines which one it is."""
 
 
 class RecommenderSettings(BaseModel):

@@ -14,7 +14,7 @@ MANIFEST = "release.json"
 
 
 def publish(payload: PublishPayload, settings: RecommendationSettings, context: Context) -> Result:
-    """Assemble the release. Raises what the ports raise."""
+    """Assemble the release. Raises the errors of the ports."""
     materials = payload.materials
     inputs = load_inputs(context.resources, materials.inputs_sha256)
     sizes = {"num_items": inputs.num_items, "num_interactions": inputs.num_interactions}

@@ -49,7 +49,7 @@ LISTS = "lists.parquet"
 
 
 def embed_items(payload: EmbedPayload, settings: RecommendationSettings, context: Context) -> Result:
-    """Embed a range of the catalogue. Raises what the ports raise."""
+    """Embed a range of the catalogue. Raises the errors of the ports."""
     items = load_catalogue(context.resources, payload.inputs_sha256).items[payload.start : payload.stop]
     texts = {text_digest(text): text for text in map(text_of, items)}
     earlier = _earlier(settings, context)
@@ -104,7 +104,7 @@ class StoredBlocks:
 
 
 def fit_model(payload: FitPayload, settings: RecommendationSettings, context: Context) -> Result:
-    """Fit the model, or keep that of the published release. Raises what the ports raise."""
+    """Fit the model, or keep that of the published release. Raises the errors of the ports."""
     resources = context.resources
     inputs = load_inputs(resources, payload.inputs_sha256)
     previous = load_previous(resources, settings)
@@ -216,7 +216,7 @@ class _MakeRanker:
 
 
 def rank_users(payload: RankPayload, settings: RecommendationSettings, context: Context) -> Result:
-    """Rank items for the users of the block that have changed. Raises what the ports raise."""
+    """Rank items for the users of the block that have changed. Raises the errors of the ports."""
     materials, resources = payload.materials, context.resources
     inputs = load_inputs(resources, materials.inputs_sha256)
     interactions_sha256 = inputs.blocks[payload.block]

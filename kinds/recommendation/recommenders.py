@@ -91,7 +91,7 @@ class IngestedRun:
 
     run: Run
     num_withdrawn: int
-    """Items that were withdrawn from the published lists."""
+    """Number of items that were withdrawn from the published lists."""
     unchanged: Release | None
     """The published release if the run would only reproduce it, and None otherwise."""
 
@@ -124,7 +124,7 @@ def ingest_run(
     items = load_catalogue(resources, inputs_sha256).by_id
     withdrawn = releases.withdrawn_items(database, recommender.id)
     if any(name in items and items[name].is_available(now) for name in withdrawn):
-        is_same = False  # withdrawn by hand, or available again: this run has to decide about it
+        is_same = False  # withdrawn by hand or only temporarily, so this run has to decide again
     return IngestedRun(run=run, num_withdrawn=len(gone), unchanged=published if is_same else None)
 
 

@@ -19,9 +19,9 @@ class RecommenderRow(Base):
     id: Mapped[UUID] = mapped_column(ForeignKey("schedules.id", ondelete="CASCADE"), primary_key=True)
     """Id shared with its schedule, which holds tenant, name, settings and language model."""
     sources: Mapped[Json | None]
-    """kinds.recommendation.recommender.RecommenderSources; None if it only gets the files of `run`."""
+    """A kinds.recommendation.recommender.RecommenderSources; None if `run` provides the files instead."""
     serving: Mapped[Json | None]
-    """kinds.recommendation.recommender.ServingPlace; None if releases are not served automatically."""
+    """A kinds.recommendation.recommender.ServingPlace; None if releases are not served automatically."""
     published_release_id: Mapped[UUID | None]
     """Id of the published release. It is not a foreign key, because releases refer to this table."""
     rolled_back_at: Mapped[datetime | None]
@@ -36,7 +36,7 @@ class ReleaseRow(Base):
     __table_args__ = (UniqueConstraint("recommender_id", "number"),)
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
-    """Id of the job that made it."""
+    """Id of the job that made the release."""
     recommender_id: Mapped[UUID] = mapped_column(ForeignKey("recommenders.id", ondelete="CASCADE"))
     number: Mapped[int]
     """Number of the release within its recommender, from 1."""

@@ -1,6 +1,6 @@
 """Ingests a catalogue and a log of interactions as resources, which is the first step of a refresh.
 
-The calls block. Paths are on the machine that runs this code: that of the command or that of a worker.
+Ingesting blocks the calling thread. Paths refer to the machine of the caller, which is a command or a worker.
 """
 
 from __future__ import annotations

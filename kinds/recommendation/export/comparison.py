@@ -218,7 +218,7 @@ class UserDiff:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlockPair:
-    """Numbers of the blocks of two releases with the same users; at least one release has a single block."""
+    """Numbers of blocks with the same users in two releases; in one of the releases it is a single block."""
 
     before: Sequence[int]
     after: Sequence[int]
@@ -443,7 +443,7 @@ class TextComparer:
         self.num_carried = 0
 
     def compare(self, before: TextIndex, after: TextIndex) -> Iterator[TextDiff]:
-        """Yield the texts that are not the same, ordered by audience; texts carried over are only counted."""
+        """Yield the texts that differ, ordered by audience; texts that are carried over are only counted."""
         changed = []
         for audience in sorted(before.keys() | after.keys()):
             old, new = before.get(audience), after.get(audience)

@@ -1,7 +1,7 @@
-"""The page of a release: some users of each segment, their lists and the reasons. It loads nothing.
+"""The page of a release: some users of each segment, their lists and the reasons.
 
-Titles, ids and texts come from the authors of the catalogue and the log, and from a language model. The
-template escapes them, and the page's content security policy lets no script run.
+The page loads nothing. Titles, ids and texts come from the authors of the catalogue and the log, and from a
+language model. The template escapes them, and the page's content security policy lets no script run.
 """
 
 from __future__ import annotations

@@ -66,7 +66,7 @@ def _shared(attribute: str | None, item: Item | None, because: Item | None) -> s
 
 
 def _value(attribute: str | None, item: Item | None) -> str | None:
-    """Return the value of an attribute in words, or None if it cannot be put briefly."""
+    """Return the value of an attribute as text; None if the item has none or if it is a Boolean."""
     if item is None or attribute is None:
         return None
     value = item.category if attribute == CATEGORY else item.attributes.get(attribute)
@@ -85,7 +85,7 @@ MAX_CACHED_TEXTS = 20_000
 """Maximum number of texts of segments and items that are cached across blocks; they take about 10 MB."""
 
 _AT_A_TIME = 1000
-"""Number of keys per query."""
+"""Number of text keys per query."""
 
 Texts = Mapping[str, Text | None]
 """Texts by audience; None if no item is left to write about."""

@@ -68,7 +68,7 @@ class ItemVectors:
     digests: tuple[str, ...]
     """Sorted digests of the texts."""
     rows: npt.NDArray[np.float32]
-    """(num_texts, width)"""
+    """(num_texts, width): vector of each text."""
 
     @classmethod
     def of(cls, vectors: Mapping[str, Sequence[float] | npt.NDArray[np.float32]]) -> ItemVectors:
@@ -105,9 +105,9 @@ def read_vectors_bytes(body: bytes) -> ItemVectors:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Content:
-    """Text and attributes of items as rows, from which the similarity of two items follows.
+    """Text and attributes of items as rows.
 
-    It is text_share * text . text + (1 - text_share) * values . values.
+    The similarity of two items is text_share * text . text + (1 - text_share) * values . values.
     """
 
     text: Rows | sp.csr_matrix

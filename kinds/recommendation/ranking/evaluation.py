@@ -109,7 +109,7 @@ class Split:
 
 
 def parse_split(text: str) -> Split:
-    """Return the split that a text of the command line describes. Raises SplitInvalidError.
+    """Parse a split as it is written on the command line. Raises SplitInvalidError.
 
     >>> str(parse_split("random:0.2")), str(parse_split("leave-last-one-out"))
     ('random:0.2', 'leave-last-one-out')

@@ -19,7 +19,7 @@ from kinds.recommendation.ranking.settings import RankingSettings
 SECONDS_A_DAY = 86_400
 
 _WEIGHT_STEPS = 4096
-"""Steps per unit of a user's weight. With multiples of 1/4096, sums are exact in any order of the blocks."""
+"""Users' weights are rounded to multiples of 1/4096, so that sums are exact in any order of the blocks."""
 _EXACT_ITEMS = 4096
 """Number of items up to which sums have 64 bits; for more items, saving memory matters more."""
 _CHUNK_ROWS = 256

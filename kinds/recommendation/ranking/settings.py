@@ -21,7 +21,7 @@ class PriceBand(BaseModel):
 
 
 class Rules(BaseModel):
-    """The rules of a recommender."""
+    """Business rules for the lists of a recommender."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
@@ -47,14 +47,16 @@ class Rules(BaseModel):
 
 
 class RankingSettings(BaseModel):
-    """Settings of ranking. benchmarks/ranking.py chose the defaults within training data."""
+    """Settings of ranking. The defaults were chosen by benchmarks/ranking.py, within training data."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
     max_user_items: int = Field(default=1000, ge=1, le=10_000)
-    """Maximum latest items of a history that count; a user with 100,000 events would outweigh all others."""
+    """Maximum number of items of a history that count, latest first. Without a limit, a user with 100,000
+    events would outweigh everybody else."""
     max_fitted_items: int = Field(default=10_000, ge=1, le=30_000)
-    """Number of most popular items that are fitted; for 10,000, their float32 matrix takes 400 MB."""
+    """Maximum number of items that are fitted, most popular first. For 10,000 items, the square matrix takes
+    400 MB of float32."""
     half_life_days: float | None = Field(default=None, ge=0.001, le=100_000)
     """Age at which an entry of a history has half its weight, counted back from the log's last event."""
     ease_lambda: float = Field(default=400.0, gt=0, le=1e9)
@@ -74,7 +76,7 @@ class RankingSettings(BaseModel):
     num_neighbours: int = Field(default=200, ge=1, le=10_000)
     """Number of coefficients that are kept per item, the largest in absolute value."""
     popularity_weight: float = Field(default=0.01, ge=0, le=1e6)
-    """Weight of popularity, which is log(1 + users) over its largest value."""
+    """Weight of popularity, which is log(1 + users) divided by its largest value."""
     cold_content_weight: float = Field(default=1.0, ge=0, le=1e6)
     """Weight of the low-rank part that text and attributes predict, for items without interactions."""
     cold_users: float = Field(default=1.0, gt=0, le=1e6)
@@ -84,4 +86,5 @@ class RankingSettings(BaseModel):
     text_share: float = Field(default=0.25, ge=0, le=1)
     """Share of the text in the similarity of items; the rest is that of their attributes."""
     num_candidates: int = Field(default=100, ge=10, le=1000)
-    """Number of best-scored candidates per user, from which diversity and caps choose after the rules."""
+    """Number of candidates per user: the items with the highest scores among those that the rules allow.
+    Diversity and caps choose from them."""

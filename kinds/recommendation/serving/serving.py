@@ -26,14 +26,14 @@ from workers.redis_server import RedisServer
 
 PREFIX = "rec:"
 RELEASE = "rec:@release"
-"""Key of the marker: recommender, number and digest of the served release."""
+"""Key of the marker, which contains recommender, number and digest of the served release."""
 STAGING = "rec:@staging"
-"""Key of the progress of an export."""
+"""Key under which an export stores its progress."""
 LOCK = "rec:@lock"
 OWN = (RELEASE, STAGING, LOCK)
 
 State = Mapping[str, object]
-"""Value of RELEASE and STAGING, which is stored as JSON."""
+"""Value that is stored as JSON under the keys RELEASE and STAGING."""
 
 _SCAN_AT_A_TIME = 5000
 

@@ -57,7 +57,7 @@ class TextRequests:
 
 
 def plan_texts(payload: TextPlanPayload, settings: RecommendationSettings, context: Context) -> Result:
-    """Find the texts that have to be written. Raises what the ports raise, and TemplateError."""
+    """Find the texts that have to be written. Raises TemplateError and the errors of the ports."""
     catalogue = load_catalogue(context.resources, payload.materials.inputs_sha256)
     needed = _needed_texts(payload, settings, context, catalogue)
     known = context.port(RecommenderHistory).known_texts(tuple(needed.requests))

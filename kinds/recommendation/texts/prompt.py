@@ -139,7 +139,8 @@ def _neutral(text: str) -> str:
 
 
 MAX_ANSWER_CHARACTERS = 10_000
-"""Characters of an answer that are read, far more than any text; repairing a longer one would waste time."""
+"""Maximum number of characters of an answer that are read. This is far more than any text has; repairing a
+longer answer would waste time."""
 
 _FENCE = re.compile(r"```(?:json)?", re.IGNORECASE)
 _QUOTES = "\"'“”„`"

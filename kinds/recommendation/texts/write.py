@@ -104,7 +104,7 @@ def text_template(policy: TextPolicy) -> PromptTemplate:
 
 
 def generate_text(request: TextRequest, policy: TextPolicy, inference: Inference, seed: int) -> Text:
-    """Return the text of a request. Raises TemplateError and what generate() raises."""
+    """Return the text of a request. Raises TemplateError and the errors of generate()."""
     facts = read_facts(request, policy)
     writer = _Writer(policy, inference, seed, text_template(policy), TextCheck(facts, policy.forbidden))
     written = writer.write(facts)
