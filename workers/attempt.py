@@ -1,4 +1,4 @@
-"""One attempt at one job: turns the payload into a result, or an error into the outcome of the job."""
+"""One attempt at one job: its payload becomes a result, or an error becomes the job's outcome."""
 
 from __future__ import annotations
 

@@ -39,8 +39,8 @@ class BackgroundPlace:
     db_url: str = field(repr=False)
     redis_url: str | None = field(repr=False)
     s3_url: str | None = field(repr=False)
-    """Beat itself needs only the database: the other URLs are None if its environment has none. Under `up`
-    and `run`, all three are set."""
+    """URL of the store. Under `beat`, which itself needs only the database, this and `redis_url` are None if
+    the environment has none; under `up` and `run`, all three URLs are set."""
     settings: Settings
 
 
@@ -65,14 +65,14 @@ class _Entry:
     stack: ExitStack = field(default_factory=ExitStack)
     service: BackgroundService | None = None
     start_at: float = 0.0
-    """Earliest time to start it, on time.monotonic()."""
+    """Earliest time at which the service may start, on time.monotonic()."""
 
 
 class BackgroundServices:
     """All services of kinds that run alongside one command.
 
-    A service that fails is logged and started again later. From one thread, call `check` about once a second,
-    of which the first call starts the services, and `close` at the end.
+    A service that fails is logged and started again later. Call `check` about once a second and `close` at
+    the end, all from one thread; the first `check` starts the services.
     """
 
     def __init__(self, services: Sequence[tuple[str, Background]], place: BackgroundPlace) -> None:
@@ -127,12 +127,12 @@ class BackgroundServices:
 
 
 def services_under(command: str) -> list[tuple[str, Background]]:
-    """Return the services of all installed kinds under this command, each with the name of its kind."""
+    """Return the services of all installed kinds for this command, each with the name of its kind."""
     return [service for kind in load_kinds().values() for service in services_of(kind, command)]
 
 
 def services_of(kind: Kind[Any], command: str) -> list[tuple[str, Background]]:
-    """Return the services of one kind under a command, each with the kind's name."""
+    """Return the services of one kind for this command, each with the kind's name."""
     return [(kind.name, background) for background in kind.background if command in background.under]
 
 

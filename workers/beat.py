@@ -51,7 +51,7 @@ class BeatEndedError(PressroomError):
 
 
 class Beat:
-    """Handles due times, by creating their batches, while it leads. Belongs to one thread."""
+    """Creates the batches of due schedules while this process leads. Belongs to one thread."""
 
     def __init__(self, database: Engine, settings: Settings) -> None:
         self._database = database

@@ -4,7 +4,7 @@ The parent keeps the other end of the child's stdin open while it lives, and the
 closes. `run_child` runs everything that needs torch in such a process, bounded in time and memory: `python -m
 workers.child_process BYTES MODULE ARGUMENT...` runs `python -m MODULE ARGUMENT...` under the limit.
 
-Servers that are not ours cannot watch their stdin: pressroom.embedded.launch lets the kernel signal them.
+Servers of other projects do not watch their stdin, so pressroom.embedded.launch has the kernel signal them.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ LIBRARY_BYTES = 4_000_000_000
 """Memory that torch, transformers and the allocator need besides a model, with room to spare."""
 
 SECONDS_TO_START = 600.0
-"""Time to start: importing torch on a machine with a busy disk takes a minute or two."""
+"""Time allowed for the start: importing torch on a machine with a busy disk takes a minute or two."""
 
 BYTES_PER_SECOND = 10_000_000
 """Bytes of a model that even a slow machine reads, converts and computes with per second."""
@@ -126,7 +126,7 @@ def run_child(module: str, *arguments: str, model_bytes: int) -> Outcome:
 
 
 def end_incomplete(error: PressroomError) -> NoReturn:
-    """End this child process in such a way that its parent can report what is missing."""
+    """Report an error to the parent of this child process, and exit with EXIT_INCOMPLETE."""
     sys.stderr.write(f"\n{error}\n")
     sys.exit(EXIT_INCOMPLETE)
 

@@ -65,7 +65,7 @@ class Committer:
         self._outcomes.put(outcome)
 
     def close(self, timeout_seconds: float) -> None:
-        """Commit what is left, waiting at most this long."""
+        """Commit the remaining outcomes, and wait at most `timeout_seconds` for that."""
         self._outcomes.put(None)
         self._thread.join(timeout_seconds)
 

@@ -39,7 +39,7 @@ _UNREADABLE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueErr
 
 
 def fault_of_frame(frame: object) -> str | None:
-    """Return why kombu or Celery could not accept this frame as a message, or None if they can."""
+    """Return why kombu or Celery cannot accept this frame as a message, or None if they can."""
     if not isinstance(frame, dict):
         return "it is not an object"
     properties, headers = frame.get("properties"), frame.get("headers")

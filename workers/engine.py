@@ -37,8 +37,8 @@ class Request:
     deadline_at: float | None = None
     """Deadline on time.monotonic(), after which the future gets DeadlineError."""
     thoughts: ThoughtPlan | None = None
-    """Set for a model that may think before it answers. The completion's text then contains the thoughts and
-    their marks, and the caller extracts the answer."""
+    """How to recognise thoughts, for a model that may think before it answers. The completion's text then
+    contains the thoughts and their marks, and the caller extracts the answer."""
 
     @property
     def max_new_tokens(self) -> int:
@@ -70,15 +70,17 @@ class EngineOptions:
     device: str = "cpu"
     """Device in torch's notation, such as "cpu" or "cuda:0"."""
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
-    """None selects float32 on a CPU (faster there and batch-invariant) and bfloat16 on a GPU."""
+    """Data type of the computation; None selects float32 on a CPU (faster there and batch-invariant) and
+    bfloat16 on a GPU."""
     num_slots: int | None = None
-    """Requests decoded together; None selects a number for the device."""
+    """Number of requests decoded together; None selects one for the device."""
     max_context_tokens: int = 2048
-    """Prompt and new tokens of one request; the model's own limit may be lower."""
+    """Maximum prompt and new tokens of one request together; the model's own limit may be lower."""
     max_prefill_tokens: int | None = None
-    """Prompt tokens computed in one step, including padding; None selects a number for the device."""
+    """Maximum prompt tokens computed in one step, including padding; None selects a number for the device."""
     max_prefix_tokens: int = 8192
-    """Tokens of shared prompt prefixes whose keys and values are kept; 0 computes every prompt whole."""
+    """Maximum tokens of shared prompt prefixes whose keys and values are kept; with 0, every prompt is
+    computed in full."""
     num_threads: int | None = None
     """Threads on a CPU. For a language model: threads of the whole process (None leaves them as they are).
     For an encoder: batches computed at the same time (None: all cores)."""
@@ -87,7 +89,7 @@ class EngineOptions:
     thinking: Thinking = field(default_factory=Thinking)
     """Whether models that can think may do so, and for how long."""
     step_timeout_seconds: float = 300.0
-    """A step that takes longer counts as hung."""
+    """Maximum duration of a step; a longer one counts as hung."""
     on_broken: Callable[[], None] | None = None
     """Called when the engine cannot continue, before any future fails: because a step hung (called from a
     separate thread, after the stacks were dumped), or because everything in a batch failed (called from the

@@ -68,7 +68,7 @@ class HeldJobs:
         threading.Thread(target=self._renew_leases, name="heartbeat", daemon=True).start()
 
     def add(self, job: ClaimedJob, models: ModelPool, *, timeout_seconds: float) -> HeldJob:
-        """Hold a job that was just claimed, until its deadline and some time for the handover."""
+        """Hold a job that was just claimed, until HANDOVER_SECONDS after its deadline."""
         if job.seconds_to_deadline is not None:
             timeout_seconds = min(timeout_seconds, job.seconds_to_deadline)
         deadline_at = time.monotonic() + timeout_seconds

@@ -78,7 +78,7 @@ class _EncodingLog:
 
 
 def _thought_tokens(model: LanguageModel, prompt_ids: tuple[int, ...], sampling: Sampling) -> int:
-    """Return the maximum tokens of a thought: as set, or what the context has left for it if that is less."""
+    """Return the maximum tokens of a thought: the setting, or what is left of the context if that is less."""
     room = model.engine.info.max_context_tokens - len(prompt_ids) - sampling.max_new_tokens
     return max(0, min(model.thinking.max_tokens, room))
 
@@ -126,7 +126,7 @@ class JobInference:
         self._encodings: dict[tuple[str, bool], _EncodingLog] = {}
         self._calibrations: dict[str, Calibration | None] = {}
         self.abandoned = threading.Event()
-        """Event that is set once nothing more should be done for this attempt."""
+        """Event that is set when this attempt must stop."""
 
     @property
     def deadline_at(self) -> float:
@@ -213,7 +213,9 @@ class JobInference:
     ) -> tuple[Vector, ...]:
         encoder = self._encoder(model, task)
         calibration = self._calibration(encoder) if calibrated else None
-        rows = encoder.tokenizer.encode(pairs)  # in the job's thread: it overlaps with the engine's steps
+        rows = encoder.tokenizer.encode(
+            pairs
+        )  # runs in the job's thread, while the engine computes other rows
         request_id = self._next_id()
         request = EncoderRequest(request_id=request_id, rows=rows, deadline_at=self._deadline_at)
         answers = self._wait(
@@ -248,12 +250,12 @@ class JobInference:
             raise DeadlineError("the engine did not answer by the job's deadline") from error
 
     def require_held(self) -> None:
-        """Raise JobAbandonedError if nothing more should be done for this attempt."""
+        """Raise JobAbandonedError if this attempt must stop."""
         if self.abandoned.is_set():
             raise JobAbandonedError("the job was taken from this worker")
 
     def abandon(self) -> None:
-        """End the current call, all later calls and the wait for the store with JobAbandonedError."""
+        """Make the current call, all later calls and the wait for the store raise JobAbandonedError."""
         with self._lock:
             self.abandoned.set()
             cancel = self._cancel_current

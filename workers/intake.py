@@ -72,7 +72,7 @@ class BatchRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IntakeSource:
-    """The inputs of one submission, and the services that reading them may need."""
+    """The inputs of one submission, and the services that a reader may need."""
 
     inputs: Inputs
     request: BatchRequest
@@ -134,7 +134,8 @@ class IntakePlan:
     stages: tuple[str, ...] = ()
     """Stages of the batch; empty for all stages of the kind."""
     num_records: Callable[[], int] | None = field(default=None)
-    """Number of records that were used, once the jobs are written; None if each job is one record."""
+    """Returns the number of records that were used, once the jobs are written; None if each job is one
+    record."""
 
 
 class IntakeReader(Protocol):
@@ -180,7 +181,7 @@ def _checked(jobs: Iterable[NewJob | Rejected], intake: Intake, kind: str) -> It
 def _errors_of(intake: Intake, kind: str) -> Iterator[None]:
     """Turn an exception that a reader should not have raised into IntakeBrokenError.
 
-    Its text is left out, because it may quote a record, as that of KeyError does.
+    The text of the exception is left out, because it may quote a record, as the text of a KeyError does.
     """
     try:
         yield

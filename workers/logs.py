@@ -37,7 +37,7 @@ class SentenceFormatter(logging.Formatter):
 
 
 def set_up_logging(level: str, *, others: str = "WARNING", form: str = "%(levelname)s %(name)s: ") -> None:
-    """Write to stderr: our loggers from `level` up, those of libraries from `others` up."""
+    """Log to stderr: messages of our loggers from `level` up, and of libraries from `others` up."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(SentenceFormatter(form + "%(message)s"))
     logging.basicConfig(level=others, handlers=[handler])

@@ -42,7 +42,7 @@ def no_thoughts(prompt_ids: tuple[int, ...], max_tokens: int) -> None:
 
 
 class OpenEncoder(Protocol):
-    """The type of `open_encoder` in workers.engines.ENGINE_encoder, if it exists, or in DEFAULT_ENCODER."""
+    """The type of `open_encoder` in workers.engines.ENGINE_encoder or, without it, in DEFAULT_ENCODER."""
 
     def __call__(
         self, model_folder: Path, tokenizer: RowTokenizer, options: EngineOptions, task: EncoderTask

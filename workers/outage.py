@@ -1,4 +1,4 @@
-"""An outage of a service: reported when it begins and again when it is over."""
+"""Reports an outage of a service when it begins, and again when it is over."""
 
 from __future__ import annotations
 

@@ -123,8 +123,8 @@ class RunningJob:
 
     job: ClaimedJob
     inference: JobInference
-    """The job's access to models. It also tells the job's deadline, and whether this worker still holds the
-    job."""
+    """The job's access to models; it also has the job's deadline, and knows whether this worker still holds
+    the job."""
 
 
 PortOfJob = Callable[[RunningJob], object]

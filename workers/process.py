@@ -1,4 +1,4 @@
-"""One worker process: connects the database, store, models and runner, and shuts them down again.
+"""Starts the database, store, models and runner of a worker process, and shuts them down again.
 
 Celery's signals call these functions; its tasks reach the runner through `runner()`.
 """
@@ -51,7 +51,7 @@ JOBS_PER_SLOT = 1.5
 uploaded."""
 
 PLACES_WITHOUT_SLOTS = 4
-"""Minimum jobs in flight for a profile without encoders; it matters if no model generates text."""
+"""Minimum jobs in flight for a profile without encoders; it applies if no model generates text."""
 
 PLACES_OF_ENCODERS = 16
 """Minimum jobs in flight for a profile with an encoder. Each job is a block of hundreds of texts: while eight

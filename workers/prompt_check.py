@@ -1,4 +1,4 @@
-"""Finds prompts that are too long for the batch's model before they become jobs, if it is installed here."""
+"""Finds prompts that are too long for the batch's model, if that is installed, before they become jobs."""
 
 from __future__ import annotations
 

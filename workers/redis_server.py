@@ -22,7 +22,7 @@ TIMEOUT_SECONDS = 5.0
 continent."""
 
 _DATABASE = re.compile(r"0*([0-9]{1,9})")
-"""Number of a database. A server has sixteen, unless it is configured with more."""
+"""Pattern of a database's number. A server has sixteen databases, unless it is configured with more."""
 
 Addresses = Callable[[str, int], Sequence[str]]
 """Maps host and port to the addresses that may be connected to. Raises PressroomError."""

@@ -20,7 +20,8 @@ ENGINE_VARIABLES = frozenset({"PRESSROOM_SCRIPT"})
 """Variables that the engine itself reads (workers.engines.scripted); they are not settings of Pressroom."""
 
 DEFAULT_MODEL = "smollm2-135m-instruct"
-"""The offline default: small enough for two cores, Apache-2.0, packaged in a PyPI wheel."""
+"""The default language model, which works offline: small enough for two cores, Apache-2.0, packaged in a PyPI
+wheel."""
 
 DEFAULT_CLASSIFIER = "finance-sentiment"
 """Pressroom's own classifier: MiniLM with an adapter that was made by `pressroom train classifier`."""
@@ -30,7 +31,7 @@ DEFAULT_EMBEDDER = "minilm"
 
 
 MAX_TOKENS = 2**24
-"""Limit of any context setting: no model has a context of 16 million tokens."""
+"""Upper limit of all settings in tokens: no model has a context of 16 million tokens."""
 
 
 _DAY_SECONDS = 86_400
@@ -66,11 +67,13 @@ class Settings(BaseSettings):
     models_dir: Path | None = None
     """Folder of installed models; default: `models` in the home folder."""
     db_url: SecretStr | None = None
-    """postgresql://user:password@host:port/database. Unset: an embedded Postgres in the home folder."""
+    """URL of the database, postgresql://user:password@host:port/database; unset: an embedded Postgres in the
+    home folder."""
     redis_url: SecretStr | None = None
-    """redis://[:password@]host:port/number. Unset: an embedded Valkey."""
+    """URL of the broker, redis://[:password@]host:port/number; unset: an embedded Valkey."""
     s3_url: SecretStr | None = None
-    """http(s)://access_key:secret_key@host:port/bucket[?region=...]. Unset: an embedded S3 server."""
+    """URL of the store, http(s)://access_key:secret_key@host:port/bucket[?region=...]; unset: an embedded S3
+    server."""
 
     profiles: dict[str, Profile] = {
         "default": Profile(models=(DEFAULT_MODEL,)),
@@ -81,9 +84,9 @@ class Settings(BaseSettings):
     engine: str = "transformers"
     """The module of workers.engines that runs the models."""
     num_slots: int | None = Field(default=None, ge=1, le=4096)
-    """Requests that the engine decodes together; unset: chosen for the device."""
+    """Number of requests that the engine decodes together; unset: chosen for the device."""
     max_context_tokens: int = Field(default=2048, ge=64, le=MAX_TOKENS)
-    """Prompt and new tokens of one request; at most what the model was trained for."""
+    """Maximum prompt and new tokens of one request together; at most what the model was trained for."""
     num_threads: int | None = Field(default=None, ge=1, le=4096)
     """CPU threads of the engine; unset: all cores of the machine, divided by the CPU workers."""
 
@@ -96,7 +99,7 @@ class Settings(BaseSettings):
     max_jobs_in_flight: int | None = Field(default=None, ge=1, le=100_000)
     """Maximum jobs that one worker has claimed at a time; unset: one and a half times the engine's slots."""
     lease_seconds: float = Field(default=30.0, gt=0, le=_DAY_SECONDS)
-    """A lease that is not renewed for this long is lost, and the job is queued again."""
+    """Duration of a lease. A lease that is not renewed for this long is lost, and the job is queued again."""
     max_attempts: int = Field(default=3, ge=1, le=1000)
     """Number of errors of the job itself after which it fails."""
     max_crashes: int = Field(default=MIN_CRASHES, ge=MIN_CRASHES, le=1000)
@@ -110,14 +113,14 @@ class Settings(BaseSettings):
     default is generous: a worker full of the longest texts needs about 25 minutes for them on two CPU cores.
     """
     step_timeout_seconds: float = Field(default=300.0, gt=0, le=_DAY_SECONDS)
-    """A longer engine step counts as hung: the worker dumps its stacks and ends, and the leases recover its
-    jobs."""
+    """Maximum duration of an engine step. A longer step counts as hung: the worker dumps its stacks and ends,
+    and its jobs are requeued when their leases expire."""
     drain_seconds: float = Field(default=30.0, ge=0, le=_DAY_SECONDS)
     """Time that a stopping worker has to finish the jobs in flight."""
     commit_interval_seconds: float = Field(default=0.2, ge=0, le=3600)
-    """Results that finish within this time share one transaction."""
+    """Time within which finished results are collected for one transaction."""
     resend_seconds: float = Field(default=60.0, gt=0, le=_DAY_SECONDS)
-    """A message that is not claimed for this long is sent again."""
+    """Time after which a message that is not claimed is sent again."""
     shard_jobs: int = Field(default=16, ge=1, le=1000)
     """Maximum job ids per message."""
     remote_control: bool = False
@@ -200,7 +203,7 @@ def _inside(place: tuple[int | str, ...]) -> str:
 
 
 def unknown_variables() -> list[str]:
-    """Return environment variables that look like settings but are not: spelling mistakes, usually."""
+    """Return environment variables that look like settings but are not, usually because of a typing error."""
     known = {f"{ENVIRONMENT_PREFIX}{name}".upper() for name in Settings.model_fields} | ENGINE_VARIABLES
     return sorted(name for name in os.environ if name.startswith(ENVIRONMENT_PREFIX) and name not in known)
 

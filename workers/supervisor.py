@@ -292,7 +292,7 @@ class Supervisor:
         )
 
     def drain(self) -> None:
-        """Ask every worker to finish what it has started; `stop` waits for them."""
+        """Ask every worker to finish its jobs in flight and end; `stop` waits for them."""
         for worker in self._workers:
             code = worker.process.poll()
             if code is None:
@@ -321,7 +321,7 @@ class Supervisor:
                 logger.warning("A worker did not drain in time.", extra={"device": worker.device.name})
                 worker.process.kill()
                 worker.process.wait()
-            if worker.process.returncode and not worker.has_ended:  # a worker that drained holds nothing
+            if worker.process.returncode and not worker.has_ended:  # a worker that drained holds no jobs
                 self._note_end(worker, worker.process.returncode)
             take_report(self._start_report(worker.worker_id))
         self._ledger.close()

@@ -101,7 +101,7 @@ class ChatTokenizer:
     def encode_chat(self, messages: tuple[tuple[str, str], ...]) -> tuple[int, ...]:
         """Convert role and content of each turn into prompt ids, ready for the assistant's turn.
 
-        Raises ControlTokenError if a content could pass for a turn of its own, ChatTemplateError if the
+        Raises ControlTokenError if a content could be read as a separate turn, ChatTemplateError if the
         template requires other turns (some know no system role), and InputError for text that is not valid
         Unicode.
         """
@@ -244,7 +244,7 @@ def _chat_template(files: ModelFiles, settings: dict[str, object]) -> str:
 def _end_of_text_ids(files: ModelFiles, tokenizer: Tokenizer, eos_token: str | None) -> frozenset[int]:
     """Return the end-of-text ids that any of the model's files names.
 
-    All of them are used: a superfluous id may end a text early, but without a missing one it never ends.
+    All of them are used: a superfluous id may end a text early, but if one is missing, a text may never end.
     """
     ids: set[int] = set()
     for name in ("generation_config.json", "config.json"):
@@ -289,7 +289,7 @@ def _compile(chat_template: str) -> Template:
 
 
 def _variables(chat_template: str) -> frozenset[str]:
-    """Return the names that the template reads; it has already been compiled."""
+    """Return the names that the template reads; it must be known to compile."""
     with bounded():
         parsed = _environment().parse(chat_template)
     return frozenset(name.name for name in parsed.find_all(nodes.Name) if name.ctx == "load")
@@ -307,7 +307,7 @@ def _mark_ids(tokenizer: Tokenizer, marks: ThoughtMarks) -> dict[int, str]:
 
 
 class _GenerationBlock(Extension):
-    """Support `{% generation %}`, which marks the assistant's part for training; its body is kept."""
+    """Supports `{% generation %}`, which marks the assistant's part for training; its body is kept."""
 
     tags = {"generation"}  # noqa: RUF012 - declared so by jinja2
 
@@ -340,7 +340,7 @@ def _strftime_now(form: str) -> str:
 
 
 MAX_CHARACTERS = 20_000
-"""Maximum characters that are read of a text. It is more than fit into the longest row, and bounds the work
+"""Maximum characters that are read of a text. The longest row has room for fewer; the limit bounds the work
 for very long texts."""
 
 MAX_TARGET_CHARACTERS = 200
@@ -407,7 +407,7 @@ def load_row_tokenizer(folder: Path, digests: Mapping[str, str] | None = None) -
 
 
 def max_positions(files: ModelFiles) -> int:
-    """Return the number of positions for tokens; those of RoBERTa begin after the padding token's id."""
+    """Return the number of positions for tokens; RoBERTa uses only those after the padding token's id."""
     config = parse_json_object(files, "config.json")
     positions, padding = config.get("max_position_embeddings"), config.get("pad_token_id")
     if not isinstance(positions, int):

@@ -54,7 +54,7 @@ def linear_parts(model: PreTrainedModel) -> tuple[list[str], list[str]]:
 
 
 def merge(base: Path, adapter: Path, target: Path, labels: Sequence[str]) -> None:
-    """Merge base and adapter into a plain model folder in fp32, like any published classifier.
+    """Merge base and adapter into a plain model folder in fp32, in the form of a published classifier.
 
     Raises ModelIncompleteError if base or adapter lacks a tensor, or has a superfluous one or one of another
     shape.

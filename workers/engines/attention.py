@@ -69,7 +69,7 @@ def slot_attention(
 
 
 def _windowed(mask: torch.Tensor, window: int) -> torch.Tensor:
-    """Return the causal mask, in which each query then sees only the last `window` positions.
+    """Narrow a causal mask, so that each query only sees the last `window` positions.
 
     In a causal mask, a query sees its own position and all earlier ones, so the number of visible positions
     gives the position of the query.

@@ -60,7 +60,7 @@ class Executor(Protocol):
         ...
 
     def prefill(self, rows: Sequence[PrefillRow]) -> list[NextToken]:
-        """Compute prompt tokens; the token of a row that is not the last chunk of its prompt is ignored."""
+        """Compute prompt tokens; return each row's next token, which counts only after the last chunk."""
         ...
 
     def decode(self, rows: Sequence[Generation]) -> list[NextToken]:
@@ -198,7 +198,7 @@ class BatchingEngine(RequestEngine[_GenerationFlight, PrefillBatch]):
         for save in batch.saves:
             try:
                 self._executor.save_prefix(save)
-            except Exception as error:  # noqa: BLE001  it works without a prefix
+            except Exception as error:  # noqa: BLE001  a prefix is only an optimisation
                 logger.warning("A prompt prefix could not be kept.", extra={"reason": repr(error)})
                 self._scheduler.forget_prefix(save.key)
                 lost.add(save.key)

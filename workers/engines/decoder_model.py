@@ -1,4 +1,4 @@
-"""The models that the slot engine can compute: a transformers decoder, checked and prepared for slots.
+"""Checks whether the slot engine can compute a transformers decoder, and prepares it for slots.
 
 The configuration is checked first, before any weight is read. Then a probe of one token shows what the model
 really requires of its cache and its attention, because configurations may contain values that no layer reads.
@@ -254,7 +254,7 @@ class LengthRotaries:
     """All rotary embeddings of a model whose frequencies depend on the text's length."""
 
     def __init__(self, model: PreTrainedModel, max_context_tokens: int) -> None:
-        """Replace the embeddings in the model, unless no text within this context reaches the threshold."""
+        """Replace the embeddings in the model if texts in this context can be longer than the threshold."""
         self._threshold = threshold(model.config)
         self._rotaries: list[LengthRotary] = []
         self._recomputes = model.config.model_type in _RECOMPUTING

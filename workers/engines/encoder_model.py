@@ -141,7 +141,7 @@ class TransformersEncoder:
 
 
 def _mean_of_tokens(states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Return the mean over the attention mask, scaled to length 1. (R, S, D) -> (R, D) in fp32.
+    """Return the mean of the tokens in the mask, scaled to Euclidean length 1: (R, S, D) -> (R, D) in fp32.
 
     This is the recipe of sentence-transformers' all-MiniLM-L6-v2 (its model card, `mean_pooling` and
     `F.normalize`).

@@ -40,7 +40,7 @@ class LoadRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelReady:
-    """The model is loaded; from now on each connection accepts batches."""
+    """The answer to a LoadRequest if the model was loaded: from now on, each connection accepts batches."""
 
     info: EncoderInfo
     num_tokens: int
@@ -49,7 +49,7 @@ class ModelReady:
 
 @dataclass(frozen=True, slots=True)
 class LoadFailure:
-    """The model cannot be loaded, and the process ends."""
+    """The answer to a LoadRequest if the model cannot be loaded; the process then ends."""
 
     error: PressroomError
 
@@ -165,7 +165,7 @@ class EncoderProcess:
 
     @property
     def was_killed(self) -> bool:
-        """Whether a signal from outside ended the process, not one that its own instructions caused."""
+        """Whether a signal from outside ended the process, rather than a fault of its own."""
         code = self._process.poll()
         return code is not None and code < 0 and signal.Signals(-code) not in FAULT_SIGNALS
 

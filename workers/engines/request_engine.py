@@ -31,14 +31,15 @@ CLOSE_SECONDS = 10.0
 """Time that close() waits for the current step; longer than any healthy step, shorter than a drain."""
 
 HUNG_EXIT_CODE = 70
-"""EX_SOFTWARE of sysexits.h. It lets the supervisor distinguish a hung step or a lost device from a crash."""
+"""Exit code, EX_SOFTWARE of sysexits.h, by which the supervisor distinguishes a hung step or a lost device
+from a crash."""
 
 KILLED_EXIT_CODE = 73
 """Exit code when this process's encoder process was killed from outside, or because memory ran out."""
 
 
 def end_process(exit_code: int = HUNG_EXIT_CODE) -> None:
-    """Exit at once, because no handler may wait for the thread that hangs."""
+    """Exit at once, without exit handlers, which might wait for the thread that hangs."""
     os._exit(exit_code)
 
 
@@ -308,7 +309,7 @@ class Containment:
     ) -> list[tuple[RowT, OutcomeT | Exception]]:
         """Compute all rows, in order; return each with its outcome or with the error that it caused.
 
-        Raises EngineLostError if a call does, or if every one of several rows fails for another reason than a
+        Raises EngineLostError if a call does, or if every one of several rows fails for a reason other than a
         lack of memory. In the latter case the device itself has failed, as after a CUDA error, which every
         later call raises again.
         """

@@ -90,7 +90,7 @@ class Sampler:
         logits[index[:, None], seen] = torch.where(scores < 0, scores * penalty, scores / penalty)
 
     def _draw(self, logits: torch.Tensor, rows: list[int], generations: Sequence[Generation]) -> list[int]:
-        """Return tokens for the rows that sample, each by inverse sampling from one uniform number."""
+        """Draw a token for each of these rows, by inverse transform sampling from one uniform number."""
         if not rows:
             return []
         settings = [generations[i].request.sampling for i in rows]

@@ -134,7 +134,7 @@ class TransformersExecutor:
         return self._compute(token_ids, positions, rows[0].slot, rows, self._num_shared(rows))
 
     def _num_shared(self, rows: Sequence[Generation]) -> int:
-        """Return how many leading prompt tokens all rows share, or 0 if reading them once does not pay."""
+        """Return how many leading prompt tokens all rows share, or 0 if reading them once saves no time."""
         if not self._reads_shared or len(rows) < _MIN_SHARED_ROWS:
             return 0
         first = rows[0].prompt_ids
