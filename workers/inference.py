@@ -213,9 +213,7 @@ class JobInference:
     ) -> tuple[Vector, ...]:
         encoder = self._encoder(model, task)
         calibration = self._calibration(encoder) if calibrated else None
-        rows = encoder.tokenizer.encode(
-            pairs
-        )  # runs in the job's thread, while the engine computes other rows
+        rows = encoder.tokenizer.encode(pairs)  # in the job's thread, while the engine computes other rows
         request_id = self._next_id()
         request = EncoderRequest(request_id=request_id, rows=rows, deadline_at=self._deadline_at)
         answers = self._wait(

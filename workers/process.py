@@ -1,4 +1,4 @@
-"""Starts the database, store, models and runner of a worker process, and shuts them down again.
+"""Connects the database, store, models and runner of a worker process, and shuts them down again.
 
 Celery's signals call these functions; its tasks reach the runner through `runner()`.
 """
