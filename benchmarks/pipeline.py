@@ -64,7 +64,7 @@ def write_briefs(path: Path, number: int) -> None:
 
 
 class _Recorder:
-    """The part of `jobs.kind.Context` that an article uses, directly over an engine; keeps all requests."""
+    """The part of `jobs.kind.Context` that an article uses; it calls an engine and records all requests."""
 
     def __init__(self, language_model: LanguageModel, custom_id: str, settings: Mapping[str, object]) -> None:
         self._language_model = language_model

@@ -1,4 +1,4 @@
-"""Measures the ranking of items without interactions: a tenth of MovieLens-100k, with ratings held out."""
+"""Measures the ranking of items without interactions: a tenth of the items of MovieLens-100k, held out."""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ def synthetic_items(item_ids: tuple[str, ...]) -> list[Item]:
 
 @dataclass(slots=True)
 class Clock:
-    """Processor seconds of this process by stage, on which other load on the machine has little effect."""
+    """Processor seconds of this process by stage; other load on the machine has little effect on them."""
 
     seconds: dict[str, float] = field(default_factory=dict)
     waited: dict[str, float] = field(default_factory=dict)

@@ -6,7 +6,7 @@ alone over the same rows, in batches by length. Then it reads the same file twic
 first with newer ones, as when a file has grown, then with others, scattered over its ninety days, so that
 every series is computed anew. Each round begins with an empty home; the medians of the rounds are printed.
 
-`--alone` skips the encoder alone and prints the memory of one long batch (`--documents 100000`).
+`--alone` skips the runs of the encoder, and prints the memory of one long batch (`--documents 100000`).
 """
 
 from __future__ import annotations

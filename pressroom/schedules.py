@@ -79,7 +79,7 @@ class ScheduleState:
 
 
 def state_of(database: Engine, schedule: Schedule, *, num_runs: int = NUM_RUNS_SHOWN) -> ScheduleState:
-    """Read what is known about a schedule; if its kind cannot be used here, the description says why."""
+    """Read the state of a schedule; if its kind cannot be used here, the description gives the reason."""
     try:
         description = schedules_of(schedule.kind).describe(database, schedule)
     except ConfigurationError as error:

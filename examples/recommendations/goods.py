@@ -157,7 +157,7 @@ def _title(ware: Ware, brand: Brand, line: str, size: str, colour: str, cut: str
 
 
 def _worn_sizes(ware: Ware, random: Random) -> list[str]:
-    """Return neighbouring sizes, those in stock, in one cell."""
+    """Return a list with one cell, which contains a few neighbouring sizes: those in stock."""
     begin = random.randint(0, max(0, len(ware.sizes) - 3))
     return ["|".join(ware.sizes[begin : begin + random.randint(2, 5)])]
 

@@ -4,7 +4,7 @@
 
 writes DIR/catalogue.csv, DIR/interactions.csv and DIR/refresh.toml. The same options give the same files.
 With --next-day, the log has one more day, on which 1% of the shoppers visit the shop. With --change-price
-[ID[=PRICE]], one item has another price; by default, the item that is bought most gets a tenth cheaper.
+[ID[=PRICE]], one item has another price; by default, the item that is bought most is a tenth cheaper.
 Nothing else differs.
 """
 

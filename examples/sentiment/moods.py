@@ -16,7 +16,7 @@ NUM_DAYS = 182
 """Length of the feed: half a year from a Monday, with more than three months before the first turn."""
 
 EARLIEST_TURN = 112
-"""First day on which a turn may be planted; the rules compare with up to twelve weeks of history."""
+"""No turn is planted before this day, because the rules compare with up to twelve weeks of history."""
 
 _WEEKDAY_RATES = (1.1, 1.25, 1.2, 1.15, 1.0, 0.22, 0.28)
 _QUIET_DAYS = range(112, 124)
@@ -45,7 +45,7 @@ class Event:
 
 @dataclass(slots=True, kw_only=True)
 class Life:
-    """The news of one entity by day: the expected number of documents, and the odds of the three moods."""
+    """The news of one entity by day: the expected number of documents, and the mood probabilities."""
 
     entity_id: str
     rates: list[float]
