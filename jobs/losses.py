@@ -62,7 +62,7 @@ class Cause(StrEnum):
 _IN_WORDS = {
     Cause.MEMORY: "killed by the kernel because memory ran out",
     Cause.HEARTBEAT_LOST: "ended by its supervisor because it hung",
-    Cause.NO_WORD: "the worker reported nothing: it, its supervisor or its host ended or was cut off",
+    Cause.NO_WORD: "the worker reported nothing: it, its supervisor or its host ended or lost its connection",
     Cause.LEASE_LOST: "the lease expired while the worker was alive",
     Cause.STOPPED: "the worker was stopped",
 }

@@ -266,7 +266,8 @@ def check_statement(
     """
     if sha256_hex(body) != sha256:
         raise StatementAlteredError(
-            "the statement does not have the digest that was committed: it was altered in Postgres"
+            "the digest of the statement differs from the committed one: the statement was altered in "
+            "Postgres"
         )
     rows = {
         "subject": [{"name": name, "digest": {"sha256": digest}} for name, digest in subjects],

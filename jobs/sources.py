@@ -43,8 +43,8 @@ class SourceRefusedError(PermanentError):
 def _no_setting(name: str) -> str:
     if name.upper().startswith("PRESSROOM_"):
         raise ValueError(
-            f"{name} is a setting of Pressroom itself, with access to everything: use a variable with "
-            "another name for the URL or secret"
+            f"{name} is a setting of Pressroom itself, which may give access to all its data: use another "
+            "variable for the URL or secret"
         )
     return name
 

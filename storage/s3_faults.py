@@ -80,7 +80,7 @@ def refusal_of(error: BaseException, permission: Permission, variable: str) -> R
             "store_keys_refused",
             "the URL contains no keys, and boto3 finds none in the environment, a profile, a container or "
             "an instance role",
-            f"put keys into {variable}, or give this machine a role",
+            f"add keys to {variable}, or give this machine a role",
         )
     causes = list(_causes(error))
     if any(isinstance(cause, socket.gaierror) for cause in causes):
@@ -110,7 +110,7 @@ def _refusal_of_answer(error: ClientError, permission: Permission, variable: str
         )
     if code in _TOKEN:
         return Refusal(
-            "store_keys_refused", f"the session token is not valid ({code})", f"renew the one in {variable}"
+            "store_keys_refused", f"the session token is not valid ({code})", f"renew the token in {variable}"
         )
     if code == "RequestTimeTooSkewed":
         return Refusal("store_clock_differs", "this machine's clock and the server's differ", "set the clock")
@@ -130,7 +130,9 @@ def _refusal_of_answer(error: ClientError, permission: Permission, variable: str
             f"grant it to the keys of {variable}",
         )
     return Refusal(
-        "store_refused", f"the server refuses the request ({code or status})", f"check {variable} and its log"
+        "store_refused",
+        f"the server refuses the request ({code or status})",
+        f"check {variable} and the log of the server",
     )
 
 

@@ -51,7 +51,7 @@ _OTHER_FORMATS = (
     _OtherFormat(b"7z\xbc\xaf\x27\x1c", "a 7z archive", _UNPACK),
     _OtherFormat(b"Rar!\x1a\x07", "a rar archive", _UNPACK),
     _OtherFormat(b"\x1f\x8b", "packed with gzip twice", "unpack it once"),
-    _OtherFormat(b"ustar", "a tar archive", "unpack it, and name a file of it", at=257),
+    _OtherFormat(b"ustar", "a tar archive", "unpack it, and give one of its files", at=257),
     _OtherFormat(b"SQLite format 3\x00", "an SQLite database", "export the table as CSV"),
     _OtherFormat(b"ARROW1", "an Arrow (Feather) file", "write it as Parquet"),
     _OtherFormat(b"FEA1", "a Feather file", "write it as Parquet"),
@@ -85,7 +85,7 @@ def recognise_bytes(path: Path, head: bytes) -> Format | None:
         return Format.PARQUET
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         name = next((name for mark, name in _IN_ZIP if mark in head), None)
-        advice = _AS_TABLE if name else "unpack it, and name a file of it"
+        advice = _AS_TABLE if name else "unpack it, and give one of its files"
         raise _refused(path, name or "a zip archive", advice)
     for other in _OTHER_FORMATS:
         if head.startswith(other.mark, other.at):

@@ -71,7 +71,8 @@ class Quality:
         print_status(summary.report, is_live=False)
         of = self.num_articles
         print_labelled(
-            "length", f"{self.num_within_length} of {of} within {LENGTH_TOLERANCE:.0%} of the requested words"
+            "length",
+            f"{self.num_within_length} of {of} within {LENGTH_TOLERANCE:.0%} of the requested length",
         )
         print_labelled(
             "repetition",

@@ -58,7 +58,7 @@ InputFiles = Annotated[
 ]
 Model = Annotated[
     str | None,
-    typer.Option(help="Installed model of a worker profile; defaults to the model of the kind."),
+    typer.Option(help="Installed model that a worker profile includes; defaults to the model of the kind."),
 ]
 Seed = Annotated[
     int,

@@ -152,7 +152,7 @@ def _print(kind: Kind[Any], shown: dict[str, Any]) -> None:
     if kind.recurring is not None:
         print_labelled("recurring", kind.recurring)
     for each in shown["background"]:
-        print_labelled("background", f"{each['name']}, under {' and '.join(each['under'])}")
+        print_labelled("background", f"{each['name']}, runs under {' and '.join(each['under'])}")
     for command in shown["commands"]:
         print_labelled("command", f"pressroom {command['command']}: {command['help']}")
 

@@ -84,7 +84,8 @@ def add(
     labels: Annotated[
         str | None,
         typer.Option(
-            help="Labels of a classifier whose settings lack them, such as negative=0,neutral=1,positive=2."
+            help="Labels of a classifier whose settings do not name them, such as "
+            "negative=0,neutral=1,positive=2."
         ),
     ] = None,
     json: Json = False,

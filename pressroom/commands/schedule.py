@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from db.schedules import Schedule
     from jobs.kind import Kind
 
-STARTS_UNDER_UP = "It starts while `pressroom up` runs, or `pressroom beat` with a dispatcher and workers."
+STARTS_UNDER_UP = "Runs start while `pressroom up` runs, or `pressroom beat` with a dispatcher and workers."
 
 Name = Annotated[str, typer.Argument(metavar="NAME", callback=label)]
 KindOption = Annotated[

@@ -195,7 +195,7 @@ def test_run_by_hand_delivers_its_alerts_where_no_beat_runs(
     number = len(lines)
     assert number == printed["figures"]["num_alerts"] > 0
     waiting = f"{2 * number} waiting for `pressroom up` or `pressroom beat`"
-    assert f"Deliveries of alerts: {number} made, {waiting}" in run.stderr
+    assert f"Alert deliveries: {number} completed, {waiting}" in run.stderr
 
     late = tmp_path / "late.jsonl"
     late.write_text(document("late", "Acme Steel recalls rails, too", datetime.now(UTC) - timedelta(days=1)))

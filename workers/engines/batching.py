@@ -199,7 +199,7 @@ class BatchingEngine(RequestEngine[_GenerationFlight, PrefillBatch]):
             try:
                 self._executor.save_prefix(save)
             except Exception as error:  # noqa: BLE001  a prefix is only an optimisation
-                logger.warning("A prompt prefix could not be kept.", extra={"reason": repr(error)})
+                logger.warning("A prompt prefix could not be stored.", extra={"reason": repr(error)})
                 self._scheduler.forget_prefix(save.key)
                 lost.add(save.key)
         for index, row in enumerate(batch.rows):

@@ -74,9 +74,7 @@ def calibrate(
         ),
     ] = False,
     max_dropped: MaxDropped = None,
-    batch: Annotated[
-        UUID | None, typer.Option(help="Continue this batch, which was made from the same FILE.")
-    ] = None,
+    batch: Annotated[UUID | None, typer.Option(help="Continue this batch, which was made from FILE.")] = None,
     device: DeviceOption = "auto",
     json: Json = False,
 ) -> None:
@@ -190,7 +188,10 @@ def _print(calibrated: StoredCalibration, summary: Summary, name: str, *, json: 
         f"{name}: temperature {content.temperature}{_offsets(content.offsets)}, fitted on "
         f"{content.num_fitted} texts of {content.file.name}"
     )
-    print_line(f"measured on {content.num_held_out} other texts, without near-duplicates of them:")
+    print_line(
+        f"measured on {content.num_held_out} other texts, none of which is a near-duplicate of the "
+        "fitted ones:"
+    )
     print_line(f"{'':18} {'uncalibrated':>12} {'calibrated':>12}")
     for title in ("calibration_error", "log_loss", "accuracy", "macro_f1"):
         before, after = getattr(content.uncalibrated, title), getattr(content.calibrated, title)

@@ -62,9 +62,7 @@ def evaluate_sentiment(
         ),
     ] = None,
     max_dropped: MaxDropped = None,
-    batch: Annotated[
-        UUID | None, typer.Option(help="Continue this batch, which was made from the same FILE.")
-    ] = None,
+    batch: Annotated[UUID | None, typer.Option(help="Continue this batch, which was made from FILE.")] = None,
     device: DeviceOption = "auto",
     json: Json = False,
 ) -> None:

@@ -19,7 +19,7 @@ LabelOption = Annotated[str | None, typer.Option(help="Column with the label.")]
 TargetOption = Annotated[str | None, typer.Option(help="Column with the entity that the label is about.")]
 TargetsOption = Annotated[
     str | None,
-    typer.Option(help='Column that maps targets to labels, such as {"Acme": "positive"}.'),
+    typer.Option(help='Column with a mapping of targets to labels, such as {"Acme": "positive"}.'),
 ]
 MapOption = Annotated[
     str | None,

@@ -37,7 +37,7 @@ def train_classifier(
     ] = None,
     targets: Annotated[
         str | None,
-        typer.Option(metavar="COLUMN", help="Column that maps entities to labels; replaces --label."),
+        typer.Option(metavar="COLUMN", help="Column with a mapping of entities to labels; replaces --label."),
     ] = None,
     map_: Annotated[
         str | None, typer.Option("--map", help="Labels in the file, such as negative=0,neutral=2,positive=1.")

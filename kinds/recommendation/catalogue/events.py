@@ -68,7 +68,7 @@ _REASONS: tuple[tuple[str, str, str, str], ...] = (
     ),
     ("time_implausible", "time", "is before 1990", "correct the date, and check its unit"),
     ("in_future", "time", "is in the future", "correct the date, and check its unit and time zone"),
-    ("kind_ignored", "kind", "is of a kind with weight 0", "nothing needs to be done"),
+    ("kind_ignored", "kind", "is of a kind with weight 0", "no action is needed"),
     (
         "unknown_item",
         "item",

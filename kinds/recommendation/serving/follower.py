@@ -158,4 +158,4 @@ def _follow(follower: Follower, stopping: threading.Event) -> None:
         try:
             follower.look()
         except SQLAlchemyError:
-            logger.warning("Postgres is unreachable; the served releases stay as they are.")
+            logger.warning("Postgres is unreachable; the served releases remain unchanged.")

@@ -62,7 +62,7 @@ def deliver_alerts(
         return
     if notifier.num_delivered or waiting:
         rest = f", {waiting} waiting for `pressroom up` or `pressroom beat`" if waiting else ""
-        say(f"Deliveries of alerts: {notifier.num_delivered} made{rest}")
+        say(f"Alert deliveries: {notifier.num_delivered} completed{rest}")
 
 
 def _is_deliverable(target: Target, *, json: bool) -> bool:

@@ -70,4 +70,4 @@ def test_evidence_reads_as_a_person_would_say_it() -> None:
     crash = Evidence(cause=Cause.FAULT_SIGNAL, signal="SIGSEGV", alone=True)
     assert str(crash) == "signal SIGSEGV; ran alone"
     assert str(Evidence(cause=Cause.EXIT_CODE, exit_code=3, num_in_flight=7)) == "exit code 3; 7 in flight"
-    assert "ended or was cut off" in str(Evidence(cause=Cause.NO_WORD))
+    assert "ended or lost its connection" in str(Evidence(cause=Cause.NO_WORD))

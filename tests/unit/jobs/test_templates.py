@@ -201,7 +201,7 @@ def test_templates_as_models_have_them_render_as_before() -> None:
         ("{{ " + " + ".join(["1"] * 3000) + " }}", "nested too deep"),
         ("{% if topic %}" * 300 + "{% endif %}" * 300, "nested too deep"),
         ("{{ " + "9" * 5000 + " }}", "4300 digits"),
-        ("\n{{ 5 | data }}", "line 3: the filter data needs a text, not int"),
+        ("\n{{ 5 | data }}", "line 3: the filter `data` requires a text, not int"),
         ("\n\n{{ nothing }}", "line 4: 'nothing' is undefined; the available variables are audience, facts"),
         ("{{ topic.nothing.else }}", "has no attribute 'nothing'"),
         ("{{ 1 / 0 }}", "division by zero"),

@@ -75,7 +75,7 @@ def test_more_than_a_round_is_delivered_and_what_fails_waits(
     state = states(database, refused)["down"]
     assert (state.num_attempts, state.error_code, state.ended_at) == (1, "webhook_unreachable", None)
     said = capsys.readouterr().err
-    assert "Deliveries of alerts: 12 made, 1 waiting for `pressroom up` or `pressroom beat`\n" in said
+    assert "Alert deliveries: 12 completed, 1 waiting for `pressroom up` or `pressroom beat`\n" in said
 
 
 def test_nothing_is_said_where_nothing_is_to_be_told(
