@@ -75,7 +75,8 @@ class ReleaseManifest(BaseModel):
     model_sha256: Sha256
     """Digest of the fitted ranking model."""
     fitted_inputs_sha256: Sha256
-    """Digest of the inputs that the model was fitted to; they are older if the model was carried over."""
+    """Digest of the inputs that the model was fitted to. They are older than those of `inputs_sha256` if the
+    model was carried over."""
     vectors_sha256: Sha256 | None = None
     embedder: str | None = None
     code: str = ""

@@ -92,12 +92,12 @@ class EventKinds:
 
     @property
     def is_purchase(self) -> npt.NDArray[np.bool_]:
-        """Array, indexed by the number of a kind, of whether the kind is a purchase."""
+        """Boolean array, indexed by the number of a kind: True for a purchase."""
         return np.array([name in self._purchases for name in self._names])
 
     @property
     def is_return(self) -> npt.NDArray[np.bool_]:
-        """Array, indexed by the number of a kind, of whether the kind is a return."""
+        """Boolean array, indexed by the number of a kind: True for a return."""
         return np.array([name in RETURN_KINDS for name in self._names])
 
     def _number(self, name: str) -> int:

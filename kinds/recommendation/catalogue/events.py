@@ -315,7 +315,10 @@ class NearMisses:
     _by_loose_id: dict[str, str | None] | None = None
 
     def find(self, text: str) -> str | None:
-        """Return the only catalogue id that differs from this id just in spelling, or None."""
+        """Return the catalogue id that differs from this id only in spelling.
+
+        The result is None if there is no such id, or more than one.
+        """
         if self._by_loose_id is None:
             self._by_loose_id = {}
             for catalogue_id in self.catalogue_ids:

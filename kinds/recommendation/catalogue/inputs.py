@@ -88,7 +88,7 @@ class IntakeOptions(BaseModel):
     """Column name of each field of an item whose column does not have a usual name (see ITEM_FIELDS)."""
     interaction_columns: Mapping[str, str] = Field(default_factory=dict)
     delimiter: Annotated[str, AfterValidator(parse_delimiter)] | None = None
-    """Delimiter of CSV files. If it is None, it is detected in each file, as are encoding and decimal."""
+    """Delimiter of CSV files. None detects it in each file; the same applies to `encoding` and `decimal`."""
     encoding: Annotated[str, AfterValidator(check_encoding)] | None = None
     decimal: Annotated[str, AfterValidator(parse_decimal)] | None = None
     event_weights: Mapping[str, Annotated[float, Field(ge=0, le=1e6)]] = Field(

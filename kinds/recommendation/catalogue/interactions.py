@@ -81,11 +81,10 @@ def entries_of(
 
 
 def block_of(user_id: str, num_blocks: int) -> int:
-    """Return the number of a user's block, which depends on nothing but the id and the number of blocks.
+    """Return the number of a user's block, from the leading bits of a hash of the id.
 
-    The leading bits of a hash of the id determine it.
-
-    `num_blocks` is a power of two; when it is doubled, block b is split into blocks 2b and 2b + 1.
+    New users therefore do not change the blocks of others. `num_blocks` is a power of two; when it is
+    doubled, block b is split into blocks 2b and 2b + 1.
 
     >>> block_of("ann", 1), block_of("ann", 2) * 2 <= block_of("ann", 4) <= block_of("ann", 2) * 2 + 1
     (0, True)

@@ -51,7 +51,7 @@ class UserPast:
     after: Entries = frozenset()
 
     def has_new_item(self, item_id: str) -> bool:
-        """Return whether the user's interactions at the later release are the first with the item."""
+        """Return whether the user first interacted with the item between the two releases."""
         return _has(self.after, item_id) and not _has(self.before, item_id)
 
 

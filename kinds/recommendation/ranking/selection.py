@@ -70,7 +70,7 @@ def price_limits(
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]] | None:
     """Return the lowest and the highest price for each user, relative to the median price of the history.
 
-    The result is None if there is no such rule.
+    The result is None if the price band has no ratios.
     """
     if band.min_ratio is None and band.max_ratio is None:
         return None

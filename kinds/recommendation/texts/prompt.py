@@ -29,8 +29,8 @@ MAX_DETAIL_CHARACTERS = 30
 COUNTS = ("no", "one", "two", "three", "four", "five")
 
 LEFT_OUT = ("colour", "detail", "material", "category")
-"""Facts that retries leave out, two more at each retry. Measurements show that a model with nothing but a new
-seed repeats its mistake."""
+"""Facts that retries leave out, two more at each retry. Measurements show that the model repeats its mistake
+if only the seed changes."""
 
 _SLOTS = {"maker": MAKERS, "material": MATERIALS, "colour": COLOURS, "price": PRICES, "category": GROUPS}
 
@@ -90,7 +90,7 @@ def make_prompt(question: Question, template: PromptTemplate, tone: str) -> Prom
 def _of_example(name: str, value: str | None, example: Mapping[str, str]) -> str | None:
     """Return the example's value for a variable, so that example and question have the same kinds of facts.
 
-    The count of the items is that of the question.
+    The number of items is taken from the question.
     """
     if value is None or name == "count":
         return value

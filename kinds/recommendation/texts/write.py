@@ -237,7 +237,7 @@ def _join_lines(lines: list[str]) -> str:
 
 
 def plain_text(request: TextRequest, policy: TextPolicy) -> Text:
-    """Return the text that is published if no text of the model passes the checks, or there is none."""
+    """Return the text that is published if the model writes no text, or none that passes the checks."""
     facts = read_facts(request, policy)
     parts = plain_parts(facts, TextCheck(facts, policy.forbidden))
     return Text(**parts, origin=TEMPLATE, template_parts=tuple(parts))
