@@ -26,7 +26,7 @@ from kinds.sentiment.series.time_windows import WindowSize, shifted, window_of
 from kinds.sentiment.store.history import DatabaseHistory
 
 BEGINNING = datetime.fromisoformat("1990-01-01T00:00:00+00:00")
-"""Start of history; older documents are refused."""
+"""Earliest publication time of a document; older documents are refused."""
 
 END = datetime.fromisoformat("2200-01-01T00:00:00+00:00")
 
@@ -57,7 +57,7 @@ class Backtest:
     last_at: datetime | None
     alerts: tuple[ReplayedAlert, ...]
     score: Score | None
-    """None if there are no events to score against."""
+    """Score of the alerts; None if there are no events to score them against."""
     num_events_outside: int
     """Events wholly before the first document or after the last, which no alert could catch."""
 
@@ -129,7 +129,7 @@ def backtest(database: Engine, monitor: Monitor, events: Sequence[Event] | None)
     """Replay all mentions of a monitor's documents and score the alerts against the events."""
     mentions = _mentions(database, monitor)
     times = [mention.published_at for each in mentions.values() for mention in each]
-    # The last of all documents counts, because other entities may have documents while one is silent.
+    # `last` covers all documents, because those about other entities may continue while one is silent.
     first, last = min(times, default=None), DatabaseHistory(database).last_published_at(monitor.id)
     policy = monitor.policy
     until = None if last is None else _end_of_day(last, policy)

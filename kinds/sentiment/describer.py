@@ -14,7 +14,7 @@ from pressroom.describers import Describer, Line
 
 
 class SentimentDescriber(Describer):
-    """Names the monitor of a batch; jobs are described by their counts."""
+    """Describes a batch by its monitor; jobs are described only by their counts."""
 
     def describe_batch(self, database: Engine, report: BatchStatusReport) -> Iterable[Line]:
         """Yield the monitor whose history the batch extends; nothing if the monitor was removed."""

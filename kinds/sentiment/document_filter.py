@@ -31,17 +31,17 @@ class DocumentFilter:
         self._settled: set[str] = set()
         self.num_read = 0
         self.num_known = 0
-        """Documents among those read that were left out."""
+        """Number of documents that were read but left out because they are known."""
         self.num_repeated = 0
-        """Records left out unread because they occurred earlier in the stream; `num_read` does not include
-        them."""
+        """Number of records that were left out unread because they occurred earlier in the stream; they are
+        not included in `num_read`."""
         self._shared: set[str] = set()
         """Ids known to be shared by several documents, from this stream or the history."""
         self._corrected: set[str] = set()
         self._new_digests: list[tuple[str, str, bytes]] = []
 
     def records(self, digests: Sequence[bytes]) -> frozenset[bytes]:
-        """Return the digests whose document is known. Implements jobs.documents.document.KnownRecords.
+        """Return the digests of known documents' records. Implements jobs.documents.document.KnownRecords.
 
         These records are left out unread. They are counted, and the stream treats them as if they had been
         read.
@@ -140,7 +140,7 @@ class DocumentFilter:
         return [RecordDigests(monitor_id=self._monitor_id, records=self._new_digests)]
 
     def _note_record(self, document: Document, known: DocumentVersion) -> None:
-        """Remember a new record of a known document: its file was rewritten, or the reader changed."""
+        """Remember the new record of a known document whose file was rewritten or whose reader changed."""
         if document.record is None or known.record in self._unread:
             return
         record = bytes.fromhex(document.record)

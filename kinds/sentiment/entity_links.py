@@ -65,7 +65,7 @@ more than 128 to 256 tokens."""
 
 
 Refuse = Callable[[Document, Refusal], None]
-"""Receives a document that cannot be analysed, and the reason."""
+"""A function that receives a document that cannot be analysed, and the reason."""
 
 
 @dataclass(slots=True)

@@ -1,5 +1,6 @@
-"""The figures of a sentiment export and all its files except the page; files are streamed from verified
-artifacts."""
+"""The figures of a sentiment export and all its files except the page.
+
+Files are streamed, and artifacts are verified."""
 
 from __future__ import annotations
 
@@ -198,7 +199,7 @@ class ExportSource:
 
 
 def write_documents(source: ResultReader, batch_id: UUID, folder: Path) -> DocumentCounts:
-    """Write documents.jsonl, the blocks of the batch one after the other, and return the counts."""
+    """Write documents.jsonl from the blocks of the batch, in order, and return the counts."""
     counts = {"num_documents": 0, "num_unlinked": 0, "num_known": 0, "num_refused": 0}
     flagged: dict[str, int] = {}
     first: datetime | None = None
@@ -305,7 +306,7 @@ def _suffix(name: str) -> str:
 
 
 def write_failures(database: Engine, batch_id: UUID, folder: Path) -> tuple[str, ...]:
-    """Write failed.jsonl: failed jobs of all stages, and refused documents, with the reasons.
+    """Write failed.jsonl: jobs of all stages that did not succeed, and refused documents, with reasons.
 
     Returns the error messages of sources only: hundreds of other jobs may fail for one reason, whereas each
     source fails for its own.

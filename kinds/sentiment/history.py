@@ -18,7 +18,7 @@ from kinds.sentiment.series.time_windows import EntityWindow, WindowSize, Window
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownDocument:
-    """A document that was analysed before."""
+    """A document that has already been analysed."""
 
     sha256: str
     published_at: datetime
@@ -53,15 +53,15 @@ class History(Protocol):
     """
 
     def versions(self, monitor_id: UUID, ids: Sequence[str], *, analysis: str) -> dict[str, DocumentVersion]:
-        """Return the versions of these documents that were analysed in this way, by id."""
+        """Return, by id, the versions of these documents that were stored with this `analysis`."""
         ...
 
     def known_records(self, monitor_id: UUID, records: Sequence[bytes], *, analysis: str) -> frozenset[bytes]:
-        """Return the record digests whose document is current and was analysed in this way."""
+        """Return those record digests whose documents are current and were stored with this `analysis`."""
         ...
 
     def documents(self, monitor_id: UUID, ids: Sequence[str]) -> dict[str, KnownDocument]:
-        """Return the stored data of these documents, by id; unknown ones are left out."""
+        """Return the stored data of these documents, by id; unknown documents are left out."""
         ...
 
     def shared_ids(self, monitor_id: UUID, ids: Sequence[str]) -> frozenset[str]:

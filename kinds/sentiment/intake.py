@@ -99,7 +99,7 @@ def kind_settings(monitor: Monitor, own: Mapping[str, object], settings: Setting
         "num_entities": monitor.num_entities,
         "policy": monitor.policy.model_dump(mode="json"),
     }
-    with suppress(ModelNotInstalledError):  # it may be on the workers' machines alone
+    with suppress(ModelNotInstalledError):  # it may be installed only on the workers' machines
         require_labels(settings.models_folder, monitor.model, MOODS)
     models = [monitor.model, *(str(merged[name]) for name in ("embedder",) if merged.get(name))]
     merged["analysis"] = payload_digest(

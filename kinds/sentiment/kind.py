@@ -74,7 +74,7 @@ class SentimentReportKind(Kind[SentimentPayload]):
     )
 
     def prompt_prefix(self, payload: SentimentPayload) -> str:
-        """Return the stage: report jobs share their instructions; the other stages use no language model."""
+        """Return the stage, as report jobs share their instructions; other stages use no language model."""
         return payload.root.stage
 
     def warm(self) -> None:

@@ -138,7 +138,7 @@ def make_monitor_file(fields: dict[str, Any], *, folder: Path, where: str) -> Mo
             for fault in error.errors()
         )
         raise MonitorFileError(f"{where}: {faults}") from error
-    monitor.schedule  # noqa: B018 - it is checked here, with everything else
+    monitor.schedule  # noqa: B018 - reading the property checks the schedule
     return monitor.model_copy(
         update={
             "watch": _beside(folder, monitor.watch),
@@ -149,8 +149,9 @@ def make_monitor_file(fields: dict[str, Any], *, folder: Path, where: str) -> Mo
 
 
 def source_of(text: str) -> Source:
-    """Return the source that a text denotes: a feed's URL, `s3://PREFIX` in Pressroom's store, or a file or
-    folder.
+    """Return the source that a text denotes.
+
+    The text is a feed's URL, `s3://PREFIX` in Pressroom's store, or the path of a file or folder.
 
     >>> source_of("s3://news/").type, source_of("https://example.com/rss").type, source_of("in/").type
     ('s3', 'feed', 'file')

@@ -126,7 +126,7 @@ class MonitorSchedules(KindSchedules):
 
         Classifications are kept, because they belong to texts and models. Raises RunUnderWayError.
         """
-        lock_records(connection, schedule.id)  # before the row, in the same order as writers of records
+        lock_records(connection, schedule.id)  # before locking the row, as writers of records do
         super().remove(connection, schedule)
 
 

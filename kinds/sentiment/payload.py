@@ -143,7 +143,7 @@ class DocumentsOutput(_Output):
     """The changes caused by the documents of a block."""
 
     since: Mapping[int, AwareDatetime]
-    """Earliest document that was added, changed or removed, by the entity's position in the watch list."""
+    """Time of the earliest document added, changed or removed, by the entity's position in the watch list."""
     until: AwareDatetime
     """Time of publication of the latest document."""
     num_flagged: Mapping[str, int]

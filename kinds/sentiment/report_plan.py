@@ -14,7 +14,7 @@ from kinds.sentiment.series.policy import Policy
 from kinds.sentiment.series.time_windows import EntityWindow, WindowSize
 
 FAR = timedelta(days=7)
-"""Time from now before which all windows begin, because documents dated over a day ahead are refused."""
+"""Time from now within which all future windows begin, as documents over a day ahead are refused."""
 
 
 def plan_reports(

@@ -1,4 +1,4 @@
-"""Runs a file of documents through a monitor, up to the reports or as a replay of live arrival."""
+"""Runs a file of documents through a monitor, to write reports or to replay the file as if it were live."""
 
 from __future__ import annotations
 

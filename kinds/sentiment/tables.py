@@ -85,7 +85,7 @@ class MentionRow(Base):
     source: Mapped[str]
     signature: Mapped[bytes]
     novelty: Mapped[int | None]
-    """Position in its chain, from 1."""
+    """Position of the mention in its chain, counted from 1."""
     first_id: Mapped[str | None]
     novelty_read_at: Mapped[datetime | None]
     """When the mentions behind `novelty` and `first_id` were read; a later reading replaces both."""
@@ -147,7 +147,7 @@ class AlertRow(Base):
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
-    """Derived from the monitor and the key."""
+    """Id derived from the monitor and the key of the alert."""
     monitor_id: Mapped[UUID] = mapped_column(ForeignKey("monitors.id", ondelete="CASCADE"))
     key: Mapped[str]
     entity_id: Mapped[str]
@@ -182,7 +182,7 @@ class MuteRow(Base):
 
 
 class DeliveryRow(Base):
-    """Delivery of an alert to a target; written together with the alert, so that none is lost."""
+    """Delivery of an alert to a target, which is written together with the alert so that no alert is lost."""
 
     __tablename__ = "deliveries"
     __table_args__ = (Index("ix_deliveries_due", "due_at", postgresql_where=text("ended_at IS NULL")),)
@@ -199,8 +199,8 @@ class DeliveryRow(Base):
     notified: Mapped[Notification | None] = mapped_column(text_enum(Notification, "notified"))
     """State that the target was last notified of; None if there was no notification as far as is known."""
     turn: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
-    """Number that increases when the alert is withdrawn or raised again; no message of an earlier turn is
-    sent from then on."""
+    """Number that increases when the alert is withdrawn or raised again; after that, no attempt to send a
+    message of an earlier turn begins."""
     turned_at: Mapped[datetime | None]
     """When `turn` last increased."""
 

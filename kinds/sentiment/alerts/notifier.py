@@ -47,7 +47,7 @@ POLL_SECONDS = 2.0
 STANDBY_SECONDS = 5.0
 
 LEAD_POLL_SECONDS = 0.25
-"""Polling interval of a command that waits on standby for its deliveries. It is short, because another
+"""Seconds between polls of a command that waits on standby for its deliveries. They are few, because another
 command leads only briefly, and a beat soon delivers due alerts."""
 
 MAX_DUE = 200
@@ -151,7 +151,7 @@ class Notifier:
                 return
 
     def _deliver(self, delivery: Delivery) -> bool:
-        """Make one delivery; return False if its target should be left alone for a while."""
+        """Make one delivery; return False if further deliveries to its target should be postponed."""
         if delivery.notified is delivery.notification:  # the alert changed and changed back in the meantime
             deliveries.end(self._database, delivery)
             return True
@@ -201,7 +201,7 @@ class Notifier:
 
 @contextmanager
 def notify_in_background(place: BackgroundPlace) -> Iterator[BackgroundThread]:
-    """Run a notifier in a thread for as long as the block lasts: a `workers.background.BackgroundOpener`."""
+    """Run a notifier in a thread until the block ends. Implements workers.background.BackgroundOpener."""
     with (
         opened_database(place.db_url, application_name=SESSION_NAME) as database,
         background_thread("notifier", Notifier(database).run, join_seconds=JOIN_SECONDS) as thread,

@@ -229,7 +229,7 @@ def _print_run(
     if counts.rejected:
         say(f"The refused documents are in {out / REJECTED}.")
     is_dropped = is_dropped_too_much(result.dropped, max_dropped)
-    if result.dropped is None:  # of a batch that was submitted before
+    if result.dropped is None:  # the batch was submitted earlier
         is_dropped = counts.rejected > 0
     is_complete = not (counts.failed or counts.open or result.exported.documents.num_refused)
     is_complete &= result.summary.report.status is not BatchStatus.FAILED

@@ -27,7 +27,7 @@ def cut_blocks(
     max_documents: int = MAX_BLOCK_DOCUMENTS,
     max_bytes: int = MAX_BLOCK_BYTES,
 ) -> Iterator[tuple[Document, ...]]:
-    """Cut a stream into blocks in its order; a document larger than `max_bytes` is a block of its own.
+    """Divide a stream into blocks, in order; a document larger than `max_bytes` forms a block alone.
 
     At most one block is held in memory.
     """

@@ -54,7 +54,8 @@ _MIN_WORDS_FOR_DOUBT = 3
 """Minimum words for doubting English: lingua cannot classify two words such as "lol"."""
 
 _MIN_SMALL_WORDS = 2
-"""Minimum lower-case words: one, as in "Pfizer jab approved", tells little ("bans" may be Norwegian)."""
+"""Minimum number of lower-case words: a single one, as in "Pfizer jab approved", is weak evidence ("bans" may
+be Norwegian)."""
 
 _MIN_LETTERS = 3
 """Minimum letters of a word that lingua can classify, because its models are of trigrams."""
@@ -68,8 +69,9 @@ _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
 
 
 def document_language(stated: str | None, text: str) -> str | None:
-    """Return the ISO 639-1 code that the source states, or else the detected one; None for a text without
-    words.
+    """Return the ISO 639-1 code that the source states, or otherwise the detected one.
+
+    The result is None for a text without words.
 
     >>> document_language(None, "Acme Q2 net loss at Rs 10.4 crore")
     'en'

@@ -182,12 +182,12 @@ class Finder:
         self.shared_tickers = {ticker: owners for ticker, owners in self._tickers.items() if len(owners) > 1}
 
     def with_symbols(self, symbols: Iterable[str]) -> frozenset[int]:
-        """Return the positions in the watch list of the entities that alone have one of these tickers."""
+        """Return the positions of the entities that are the only ones with one of these tickers."""
         owners = (self._tickers.get(symbol, ()) for symbol in symbols)
         return frozenset(each[0] for each in owners if len(each) == 1)
 
     def places(self, text: str, sentences: Sequence[tuple[int, int]]) -> list[Place]:
-        """Return all mentions in order; of overlapping ones the longest is kept."""
+        """Return all mentions in order; of overlapping mentions only the longest is returned."""
         cased = _MASKED.sub(lambda match: " " * len(match.group()), text) if _may_mask(text) else text
         return _longest([*self._by_ticker(cased), *self._by_spelling(cased, fold(cased), sentences)])
 

@@ -1,8 +1,8 @@
 """Prepares a document for analysis: cleans and splits it, detects its language, adds a signature and flags.
 
 The signature is a MinHash (Broder 1997, "On the resemblance and containment of documents"): the share of
-equal minima in two signatures estimates the Jaccard similarity of the texts' sets of shingles.
-It consists of NUM_PERMUTATIONS little-endian unsigned 32-bit integers.
+equal minima in two signatures estimates the Jaccard similarity of the texts' sets of shingles. A signature
+consists of NUM_PERMUTATIONS little-endian unsigned 32-bit integers.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ CONTROL_TOKEN = "control_token"  # noqa: S105 (no password: a turn mark of chat 
 """Flag for a text with a turn mark of a chat format; it is classified and shown, but not put into prompts."""
 
 Span = tuple[int, int]
-"""Begin and end in the text, in characters."""
+"""Beginning and end of a span in the text, in characters."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """A document as the linker and the classifier read it."""
+    """A document in the form in which the linker and the classifier read it."""
 
     document: Document
     text: str

@@ -100,7 +100,7 @@ class Quantity:
     unit: Unit
     is_past: bool = False
     mood: str = ""
-    """"negative" if the number counts negative documents only."""
+    """"negative" if the number counts negative documents only, otherwise empty."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -118,7 +118,7 @@ def span(window: EntityWindow, ends_at: datetime, zone: ZoneInfo) -> str:
 
 
 def span_of(size: WindowSize, starts_at: datetime, ends_at: datetime, zone: ZoneInfo) -> str:
-    """Return the time of a window of this size and start in words, as `span` does."""
+    """Return the time of the window with this size, start and end in words, as `span` does."""
     if size is WindowSize.HOUR:
         return f"{moment(starts_at, zone)} to {ends_at.astimezone(zone):%H:%M}"
     if size is WindowSize.DAY:

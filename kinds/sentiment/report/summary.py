@@ -1,4 +1,4 @@
-"""The summary of a report: the language model writes one sentence per point, and only true ones are kept.
+"""The summary of a report: the language model writes a sentence per point; only correct ones are kept.
 
 A point holds the facts that one sentence may state.
 """

@@ -24,7 +24,7 @@ _MIN_TREND_WINDOWS = 3
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """How many windows of the past a window of one size is compared with."""
+    """The numbers of past windows that a window of a given size is compared with."""
 
     trend: int
     """Windows that the trend covers, including the window itself."""

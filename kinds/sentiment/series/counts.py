@@ -129,7 +129,7 @@ def count_windows(
     counted_from: datetime,
     stored: Sequence[WindowSums],
 ) -> Counts:
-    """Return the counts of the windows from the one that contains `begin` to the last one before `until`.
+    """Return the counts of windows, from the one containing `begin` to the last that begins before `until`.
 
     `counted_from` is the start of a window. From there on mentions are counted; the sums of earlier windows
     come from `stored`.

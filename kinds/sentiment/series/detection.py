@@ -12,8 +12,8 @@ tests, because expectations add). Neighbouring tests of long runs share most of 
 covered by a single alert, so a rule needs to account for fewer tests. Their number, TESTS_PER_WINDOW, is set
 from the simulations of benchmarks/alerts.py so that the measured rate stays below the budget.
 
-To add a rule, add a member of AlertRule, a function in volume_rules.py, mood_rules.py or a module of its own,
-its line in JUDGES, its tests, and its quiet and planted feeds in benchmarks/alerts.py.
+To add a rule, add a member of AlertRule, a function in volume_rules.py, mood_rules.py or a new module, its
+line in JUDGES, its tests, and its quiet and planted feeds in benchmarks/alerts.py.
 """
 
 from __future__ import annotations

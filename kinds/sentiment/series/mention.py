@@ -45,7 +45,7 @@ class Novelty:
     document_id: str
     entity_id: str
     number: int
-    """1 for the first report, 2 for the first follow-up, and so on."""
+    """Position in the chain: 1 for the first report, 2 for the first follow-up, and so on."""
     first_id: str
     """Id of the chain's first document, which may be the document itself."""
 
@@ -56,7 +56,7 @@ class CountedDocument:
 
     document_id: str
     sha256: str
-    """Digest of its content, see jobs.documents.document.document_digest."""
+    """Digest of the document's content, see jobs.documents.document.document_digest."""
     published_at: datetime
     """Time of publication in UTC."""
     relevance: int

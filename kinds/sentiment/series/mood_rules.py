@@ -35,7 +35,7 @@ PRIOR_EFFECT = 1.25
 WANDER = 0.1
 """Standard deviation, in units of the score, of a mood that wanders for weeks; blocks are too short to
 measure it. It is added to each comparison of two means, because a busy entity's mean is otherwise so certain
-that every drift counts as a reversal. It is the smallest of 0, 0.1 and 0.15 that keeps the false alarms of
+that every drift counts as a change. It is the smallest of 0, 0.1 and 0.15 that keeps the false alarms of
 such feeds near the budget."""
 MIN_DOCUMENTS = 12
 """Minimum number of documents in the past."""
@@ -45,7 +45,7 @@ MIN_WINDOWS = 6
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """Sums over stretches of D windows that end with, or before, each of T windows, shape (T, D)."""
+    """The sums of D consecutive windows that end with, or before, each of T windows, shape (T, D)."""
 
     weight: Int64s
     weight_squared: Int64s

@@ -69,7 +69,7 @@ class Policy(BaseModel):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alert:
-    """An alert: one rule fired for one entity at the end of one window."""
+    """An alert, raised because one rule fired for one entity at the end of one window."""
 
     entity_id: str
     rule: AlertRule

@@ -166,7 +166,7 @@ class EventOutcome:
     delay_days: float | None
     """Days from the event's start to the time when that alert was raised."""
     noticed: bool
-    """Whether any alert covers the event, whatever its rule."""
+    """Whether any alert was raised during the event or within GRACE after it, regardless of its rule."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -48,7 +48,7 @@ def shifted(size: WindowSize, zone: ZoneInfo, start: datetime, num_windows: int)
 
 
 def window_starts(size: WindowSize, zone: ZoneInfo, first: datetime, until: datetime) -> list[datetime]:
-    """Return the starts of the windows from the one that contains `first` to the last one before `until`."""
+    """Return the starts of windows, from the one containing `first` to the last beginning before `until`."""
     starts, start = [], window_of(size, zone, first)
     if size is WindowSize.HOUR:
         while start < until:

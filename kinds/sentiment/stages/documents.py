@@ -201,7 +201,7 @@ def _since(
     settings: SentimentSettings,
     context: Context,
 ) -> dict[int, datetime]:
-    """Return the earliest change of each entity, by its position in the watch list.
+    """Return the time of each entity's earliest change, by the entity's position in the watch list.
 
     Entities of the documents' earlier versions are included, since they may no longer be mentioned.
     """

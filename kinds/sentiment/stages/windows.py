@@ -1,4 +1,4 @@
-"""The stage `windows`: brings the series of a few entities up to date from the history."""
+"""The stage `windows`: updates the series of a few entities from the history."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ class _Update:
 
 @dataclass(frozen=True, slots=True)
 class _Past:
-    """Sums of each entity's stored windows, and its mentions after them together with their HISTORY."""
+    """Sums of each entity's stored windows, and its mentions after these and within HISTORY before them."""
 
     sums: Mapping[str, StoredSums]
     mentions: Mapping[str, Sequence[Mention]]

@@ -1,4 +1,4 @@
-"""Deliveries of alerts to targets; they are written together with the alerts, so that none is lost."""
+"""Deliveries of alerts to targets, which are written together with the alerts so that no alert is lost."""
 
 from __future__ import annotations
 

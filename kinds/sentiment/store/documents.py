@@ -43,7 +43,7 @@ from kinds.sentiment.tables import (
 )
 
 PAGE_ROWS = 1_000
-"""Rows read in one statement; no transaction stays open while a page is written."""
+"""Number of rows read in one statement; no transaction stays open while a page of rows is written."""
 
 _MENTION_FIELDS = tuple(Mention.__dataclass_fields__)
 
@@ -79,7 +79,7 @@ class DocumentHistory:
         self._database = database
 
     def versions(self, monitor_id: UUID, ids: Sequence[str], *, analysis: str) -> dict[str, DocumentVersion]:
-        """Return the versions of these documents that were analysed in this way, by id."""
+        """Return, by id, the versions of these documents that were stored with this `analysis`."""
         columns = (DocumentRow.id, DocumentRow.sha256, DocumentRow.published_at, DocumentRow.record)
         statement = select(*columns).where(
             DocumentRow.monitor_id == monitor_id,
@@ -90,7 +90,7 @@ class DocumentHistory:
             return {row[0]: DocumentVersion(*row[1:]) for row in connection.execute(statement)}
 
     def known_records(self, monitor_id: UUID, records: Sequence[bytes], *, analysis: str) -> frozenset[bytes]:
-        """Return the digests of records from which a stored document was read and analysed in this way."""
+        """Return those record digests from which documents were read and stored with this `analysis`."""
         # The digests are sent and returned as one string of bytes, because transferring thousands of single
         # values takes longer than looking them up.
         given = literal(b"".join(records), LargeBinary)
@@ -187,7 +187,7 @@ class DocumentHistory:
         until: datetime,
         min_relevance: int,
     ) -> list[CountedDocument]:
-        """Return the documents that an entity's windows of this time count, with their digests.
+        """Return the documents counted in an entity's windows of this time, with their digests.
 
         Everything is read in one statement.
         """
@@ -399,7 +399,7 @@ def _write_versions(connection: Connection, monitor_id: UUID, versions: Mapping[
 
 
 def _replace_mentions(connection: Connection, monitor_id: UUID, versions: Mapping[str, _Version]) -> None:
-    """Replace the mentions of these documents, whose versions are current, by those of the versions."""
+    """Replace the mentions of these documents by those of `versions`, which are the current versions."""
     removed = connection.execute(
         delete(MentionRow)
         .where(MentionRow.monitor_id == monitor_id, MentionRow.document_id == func.any(list(versions)))

@@ -28,7 +28,7 @@ _TARGETS: TypeAdapter[tuple[Target, ...]] = TypeAdapter(tuple[Target, ...])
 _SOURCE: TypeAdapter[Source] = TypeAdapter(Source)
 
 NEVER = datetime.fromtimestamp(0, UTC)
-"""Time used if all sources were never read; it is earlier than any document."""
+"""Time used if no run has ever read all sources; it is earlier than any document."""
 
 READING_STAGES = ("collect", "documents")
 """Stages that must have ended before all documents of a batch are in the history."""
@@ -54,7 +54,7 @@ def put_monitor(connection: Connection, monitor: Monitor) -> UUID:
     }
     known = connection.scalar(select(ScheduleRow.id).where(_is_named(monitor.tenant, monitor.name)))
     if known is not None:
-        lock_records(connection, known)  # before the row, in the same order as writers of records
+        lock_records(connection, known)  # before locking the row, as writers of records do
     recurring = RecurringBatch(
         kind=KIND,
         tenant=monitor.tenant,

@@ -13,7 +13,7 @@ from jobs.job import JobStatus
 from jobs.outputs import OutputT, parse_output
 
 PAGE_ROWS = 1_000
-"""Rows read in one statement; no transaction stays open while a page is written."""
+"""Number of rows read in one statement; no transaction stays open while a page of rows is written."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +50,7 @@ class StoredObject:
 def stream_stage(
     database: Engine, batch_id: UUID, stage: str | None = None, *, statuses: Sequence[JobStatus]
 ) -> Iterator[StageJob]:
-    """Yield the jobs of a stage, or of all stages, with these statuses, in order, read in pages."""
+    """Yield the jobs with these statuses of a stage, or of all stages, in order; they are read in pages."""
     place = tuple_(JobRow.stage, JobRow.position)
     statement = _jobs(batch_id, statuses)
     if stage is not None:
