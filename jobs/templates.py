@@ -393,7 +393,7 @@ def _check_node(node: nodes.Node) -> None:
     if isinstance(node, nodes.Const):
         _checked_number(node.value)
         if isinstance(node.value, float) and isinf(node.value):
-            raise TemplateTooLargeError("it has a number that is too large for a float")
+            raise TemplateTooLargeError("it contains a number that is too large for a float")
     elif verb := _OF_OTHERS.get(type(node)):
         other = node.template  # type: ignore[attr-defined]
         name = repr(other.value) if isinstance(other, nodes.Const) else "another template"
@@ -403,7 +403,7 @@ def _check_node(node: nodes.Node) -> None:
 
 def _checked_number(number: ResultT) -> ResultT:
     if isinstance(number, int) and abs(number) >= MAX_INTEGER:
-        raise TemplateTooLargeError("it makes an integer of more than 63 bits")
+        raise TemplateTooLargeError("it computes an integer of more than 63 bits")
     return number
 
 

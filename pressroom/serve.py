@@ -71,7 +71,7 @@ def run_dispatcher(settings: Settings) -> None:
     check_services(db_url=urls.db_url, redis_url=urls.redis_url, is_migrated=True, say=say)
     with Interruption() as interruption:
         dispatcher = DispatcherThread(urls.db_url, urls.redis_url, settings)
-        say("Dispatching until Ctrl-C.")
+        say("Dispatching jobs until Ctrl-C.")
         try:
             while not interruption.count:
                 dispatcher.check()

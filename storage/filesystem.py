@@ -46,7 +46,7 @@ class FilesystemStore:
         try:
             return self._path(key).read_bytes()
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
-            raise ObjectNotFoundError(f"no object {key!r} in {self.location}") from error
+            raise ObjectNotFoundError(f"there is no object {key!r} in {self.location}") from error
         except OSError as error:
             raise StoreUnavailableError(f"could not read {key!r} in {self.location}: {error}") from error
 

@@ -37,7 +37,7 @@ class MemoryStore:
         with self._lock:
             stored = self._objects.get(check_key(key))
         if stored is None:
-            raise ObjectNotFoundError(f"no object {key!r} in memory")
+            raise ObjectNotFoundError(f"there is no object {key!r} in memory")
         return stored.body
 
     def exists(self, key: str) -> bool:

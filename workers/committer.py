@@ -25,7 +25,7 @@ MAX_GROUP = 500
 
 RETRY_SECONDS = 0.5
 """Wait between attempts while Postgres is unavailable, or read-only after a failover. The leases limit how
-long this may last: the results of jobs that were requeued meanwhile are refused by their fence."""
+long this may last: the results of jobs that were requeued meanwhile are rejected by their fences."""
 
 
 class Committer:
@@ -116,7 +116,7 @@ class Committer:
             written = self._commit_when_possible([self._failure(group[0].job, error)])
         refused = len(group) - len(written)
         if refused:
-            logger.warning("Late results were refused by their fence.", extra={"num_refused": refused})
+            logger.warning("Late results were rejected by their fences.", extra={"num_refused": refused})
         self._on_committed(group)
 
     def _commit_when_possible(self, group: list[Outcome]) -> list[UUID]:

@@ -98,7 +98,6 @@ def _signer(target: WebhookTarget) -> Webhook:
     except (binascii.Error, ValueError, EmptyWebhookSecretError) as error:
         raise WebhookFailedError(
             f"the environment variable {target.secret_variable} does not contain a signing secret: its form "
-            "is "
-            '"whsec_" and base64',
+            'is "whsec_" followed by base64',
             code="webhook_secret_invalid",
         ) from error

@@ -88,7 +88,7 @@ def read_plan(path: Path) -> Plan:
     except ValidationError as error:
         raise InputError(f"{path}: {first_fault(error)}", code="training_plan_invalid") from error
     except TOML_ERRORS as error:
-        raise InputError(f"{path}: not TOML ({error})", code="training_plan_invalid") from error
+        raise InputError(f"{path} is not valid TOML: {error}", code="training_plan_invalid") from error
 
 
 def first_fault(error: ValidationError) -> str:

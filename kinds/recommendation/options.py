@@ -28,7 +28,7 @@ class RecommendationOptions(BaseModel):
 
     recommender: str | None = Field(
         default=None,
-        description="name whose releases are continued; by default that of the catalogue's file",
+        description="name of the recommender whose releases are continued; by default, the catalogue's name",
     )
     text_scope: TextScope | None = Field(
         default=None, alias="copy", description="audience of a text: user, segment, item, or none"

@@ -223,7 +223,7 @@ def read_sentiment_inputs(source: IntakeSource) -> IntakePlan:
     """
     path = source.path(DOCUMENTS)
     if path is None:
-        raise InputMissingError("a batch of sentiment needs a file of documents")
+        raise InputMissingError("a sentiment batch needs a file of documents")
     options = SentimentOptions.model_validate(source.options)
     request = source.request
     check_first_record(path, options, request.file)

@@ -102,7 +102,10 @@ class MonitorFile(BaseModel):
     def _targets_have_names(self) -> Self:
         names = [target.name for target in self.targets]
         if len(set(names)) < len(names):
-            raise ValueError("two targets have the same name, so their deliveries could not be distinguished")
+            raise ValueError(
+                "two targets have the same name, so their deliveries could not be distinguished: give "
+                "each a unique name"
+            )
         return self
 
     @property
@@ -121,7 +124,7 @@ def read_monitor_file(path: Path) -> MonitorFile:
     try:
         fields = read_toml(path)
     except TOML_ERRORS as error:
-        raise MonitorFileError(f"{path}: not valid TOML: {error}") from error
+        raise MonitorFileError(f"{path} is not valid TOML: {error}") from error
     return make_monitor_file(fields, folder=path.parent, where=str(path))
 
 

@@ -29,7 +29,8 @@ class SentimentOptions(BaseModel):
 
     monitor: str | None = Field(
         default=None,
-        description="monitor whose history the documents join; by default that of the watch list's name",
+        description="monitor to whose history the documents are added; by default, it has the watch list's "
+        "name",
     )
     windows: Annotated[tuple[WindowSize, ...] | None, BeforeValidator(_words)] = Field(
         default=None, description="window sizes; the rules apply to the first one"

@@ -64,7 +64,7 @@ Seed = Annotated[
     int,
     typer.Option(min=0, max=MAX_SEED, help="Seed of the sampling: the same seed gives the same texts."),
 ]
-Strict = Annotated[bool, typer.Option("--strict", help="Refuse the whole file if a single line is refused.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Refuse the whole file if any line is refused.")]
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="Setting of the kind; may be repeated."),
@@ -83,7 +83,7 @@ Key = Annotated[
     str | None,
     typer.Option(
         callback=label,
-        help="Key of the submission: submitting again with the same key returns the same batch.",
+        help="Idempotency key: submitting again with the same key returns the same batch.",
     ),
 ]
 Deadline = Annotated[

@@ -132,7 +132,10 @@ class ServerProcess:
 
     def __init__(self, command: Command, log_path: Path) -> None:
         if threading.current_thread() is not threading.main_thread():
-            raise RuntimeError("servers are spawned from the main thread: they die with the spawning thread")
+            raise RuntimeError(
+                "servers must be started from the main thread, because they die with the thread that "
+                "starts them"
+            )
         self._command = command
         self._log_path = log_path
         _set_aside(log_path)

@@ -49,7 +49,7 @@ def test_files_become_lists_and_the_same_files_again_are_told_to_be_unchanged(tm
     with pressroom(tmp_path / "home", *command) as again:
         code, printed = again.finish()
     assert (code, printed["unchanged"], printed["release"]["release"]) == (0, True, 1), again.stderr
-    assert "Nothing changed since release 1" in again.stderr
+    assert "Nothing has changed since release 1" in again.stderr
     assert rows_of(out) == rows
 
 

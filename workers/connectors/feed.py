@@ -79,7 +79,7 @@ def _fetch(source: FeedSource, first: str, resolver: Resolve) -> bytes:
             _check(name, response)
             return read_body(response, name=name, max_bytes=MAX_FEED_BYTES, is_whole=_has_end)
     raise SourceRefusedError(
-        f"{name_of(source, first)}: redirects more than {MAX_REDIRECTS} times: use the URL at which the "
+        f"{name_of(source, first)} redirects more than {MAX_REDIRECTS} times: use the URL at which the "
         "redirects end",
         code="feed_redirect",
     )
@@ -110,7 +110,7 @@ def _next_hop(name: str, url: str, response: httpx.Response) -> str:
 def _check(name: str, response: httpx.Response) -> None:
     status = response.status_code
     if status != httpx.codes.OK:
-        message = f"{name}: answers with status {status}: open it in a browser to see why"
+        message = f"{name} answers with status {status}: open it in a browser to see why"
         if status in _MAY_PASS:
             raise SourceDownError(message, code="feed_status")
         raise SourceRefusedError(message, code="feed_status")
@@ -120,4 +120,4 @@ def _check(name: str, response: httpx.Response) -> None:
 
 
 def _refused(name: str, reason: str, code: str) -> SourceRefusedError:
-    return SourceRefusedError(f"{name}: {reason}: open it in a browser, and correct the URL", code=code)
+    return SourceRefusedError(f"{name} {reason}: open it in a browser, and correct the URL", code=code)

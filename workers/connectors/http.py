@@ -74,7 +74,7 @@ def exchange(
         except httpx.HTTPError as error:
             reason = str(error) or type(error).__name__
             raise UnreachableError(
-                f"{guard.name}: did not send a complete response within {total_seconds:.0f} s ({reason}): "
+                f"{guard.name} did not send a complete response within {total_seconds:.0f} s ({reason}): "
                 "try it with curl",
                 code=f"{guard.what}_unreachable",
             ) from error
@@ -197,7 +197,7 @@ def read_body(
     encoding = response.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("identity", "", "gzip", "x-gzip"):
         raise BodyEncodingError(
-            f"{name}: is sent with the encoding {encoding[:40]!r}: configure its server to send it "
+            f"{name} is sent with the encoding {encoding[:40]!r}: configure its server to send it "
             "uncompressed or as gzip"
         )
     gunzip = _Gunzip() if encoding.endswith("gzip") else None
@@ -206,15 +206,15 @@ def read_body(
         for chunk in response.iter_raw():
             body += chunk if gunzip is None else gunzip.unpack(chunk, max_bytes + 1 - len(body))
             if len(body) > max_bytes:
-                raise BodyTooLargeError(f"{name}: has more than {max_bytes:,} bytes")
+                raise BodyTooLargeError(f"{name} has more than {max_bytes:,} bytes")
     except zlib.error as error:
-        raise BodyEncodingError(f"{name}: is declared as gzip but cannot be unpacked: {error}") from error
+        raise BodyEncodingError(f"{name} is declared as gzip but cannot be unpacked: {error}") from error
     if gunzip is not None and not gunzip.is_whole:
-        raise BodyTruncatedError(f"{name}: its gzip data ends too early, after {len(body):,} unpacked bytes")
+        raise BodyTruncatedError(f"{name} was cut off: its gzip data ends after {len(body):,} unpacked bytes")
     is_framed = "content-length" in response.headers or "transfer-encoding" in response.headers
     if not is_framed and gunzip is None and not (is_whole is not None and is_whole(bytes(body))):
         raise BodyTruncatedError(
-            f"{name}: was sent without a length, so that its {len(body):,} bytes may be incomplete: "
+            f"{name} was sent without a length, so that its {len(body):,} bytes may be incomplete: "
             "configure its server to send Content-Length"
         )
     return bytes(body)

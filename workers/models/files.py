@@ -276,7 +276,7 @@ def _header_bytes(path: Path, body: bytes | bytearray, size: int) -> int:
     length: int = struct.unpack_from("<Q", body)[0] if len(body) >= 8 else -1
     if not 2 <= length <= min(size - 8, MAX_SAFETENSORS_HEADER_BYTES):
         raise MalformedFileError(
-            f"{path}: this is not a safetensors file, because its header would have {length} of {size} bytes"
+            f"{path} is not a safetensors file, because its header would have {length} of {size} bytes"
         )
     return length
 
@@ -329,10 +329,10 @@ def _parse(text: bytes | bytearray, path: Path) -> object:
     try:
         value: object = json.loads(text.decode("utf-8"), object_pairs_hook=_without_duplicates)
     except (ValueError, RecursionError) as error:
-        raise MalformedFileError(f"{path}: not valid JSON ({error}); fetch the model again") from error
+        raise MalformedFileError(f"{path} is not valid JSON ({error}); fetch the model again") from error
     if _is_deeper(value, MAX_JSON_DEPTH):
         raise MalformedFileError(
-            f"{path}: nested more than {MAX_JSON_DEPTH} levels deep, which no real model needs"
+            f"{path} is nested more than {MAX_JSON_DEPTH} levels deep, which no real model needs"
         )
     return value
 
@@ -352,7 +352,7 @@ def _is_deeper(value: object, depth: int) -> bool:
 
 def _as_object(value: object, path: Path) -> dict[str, object]:
     if not isinstance(value, dict):
-        raise MalformedFileError(f"{path}: contains a JSON {type(value).__name__} instead of an object")
+        raise MalformedFileError(f"{path} contains a JSON {type(value).__name__} instead of an object")
     return value
 
 

@@ -113,7 +113,7 @@ class _Walk:
         self._string()
         num_dimensions = self._number("<I")
         if num_dimensions > MAX_DIMENSIONS:
-            raise GgufHeaderError(f"a tensor has {num_dimensions} dimensions")
+            raise GgufHeaderError(f"a tensor has {num_dimensions} dimensions, which is too many")
         self._skip(8 * num_dimensions + 4)
         return self._number("<Q")
 
@@ -137,7 +137,7 @@ class _Walk:
 
     def _scalar_bytes(self, kind: int) -> int:
         if kind not in _SCALAR_BYTES:
-            raise GgufHeaderError(f"unknown value type {kind}")
+            raise GgufHeaderError(f"a value has the unknown type {kind}")
         return _SCALAR_BYTES[kind]
 
     def _skip(self, num_bytes: int) -> None:

@@ -167,7 +167,7 @@ def _print(trained: TrainingResult, *, json: bool) -> None:
         print_json(record)
         return
     print_line(f"{manifest.name}: installed in {trained.installed.folder}")
-    print_line("Held out, in whole groups of near-duplicate texts:")
+    print_line("Results on held-out texts (near-duplicates were held out together):")
     for name, subsets in trained.evaluation["test"].items():
         for subset, figures in subsets.items():
             print_line(

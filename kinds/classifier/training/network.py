@@ -46,8 +46,7 @@ def with_adapters(model: PreTrainedModel, recipe: Recipe, *, base: str) -> torch
     outer = sorted({_owner(name) for name in linear})
     if not inner or not outer:
         raise BaseModelError(
-            f"{type(model).__name__} has no encoder layers with a head behind them: use a model of the BERT "
-            "family"
+            f"{type(model).__name__} has no encoder layers followed by a head: use a model of the BERT family"
         )
     config = LoraConfig(
         r=recipe.rank,

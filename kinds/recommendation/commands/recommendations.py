@@ -218,7 +218,7 @@ def _ingest(
             return ingested
         with altered_named() as on_altered:
             figures = export_to_folder(database, store, ingested.unchanged, out, on_altered)
-            say(f"Nothing changed since release {figures.number}; it is in {out}.")
+            say(f"Nothing has changed since release {figures.number}, which is in {out}.")
             if json:
                 print_json({"unchanged": True, "release": figures.as_json()})
     return None

@@ -238,7 +238,9 @@ def serve(
     ] = None,
     expire_seconds: Annotated[
         int | None,
-        typer.Option(min=60, max=MAX_SECONDS, help="Time after which rows expire; unset: never."),
+        typer.Option(
+            min=60, max=MAX_SECONDS, help="Time after which rows expire; by default, they never expire."
+        ),
     ] = None,
     json: Json = False,
 ) -> None:

@@ -61,7 +61,9 @@ Events = Annotated[
 ]
 MonitorName = Annotated[
     str | None,
-    typer.Option(help="Monitor whose history the documents join; defaults to the name of the watch list."),
+    typer.Option(
+        help="Monitor to whose history the documents are added; defaults to the name of the watch list."
+    ),
 ]
 Column = Annotated[
     list[str] | None,
@@ -96,9 +98,7 @@ Embedder = Annotated[
 Summarizer = Annotated[
     str, typer.Option(help="Language model that writes summaries. With `none`, they are plain sentences.")
 ]
-Strict = Annotated[
-    bool, typer.Option("--strict", help="Refuse the whole file if a single record is refused.")
-]
+Strict = Annotated[bool, typer.Option("--strict", help="Refuse the whole file if any record is refused.")]
 
 
 def run_sentiment(

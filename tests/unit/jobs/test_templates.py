@@ -107,7 +107,7 @@ def test_an_integer_is_bounded_wherever_it_comes_from(source: str) -> None:
 
 
 def test_a_number_beyond_all_floats_is_named() -> None:
-    with pytest.raises(TemplateTooLargeError, match="it has a number that is too large for a float"):
+    with pytest.raises(TemplateTooLargeError, match="it contains a number that is too large for a float"):
         render("{{ 1e400 }}")
 
 
