@@ -93,7 +93,7 @@ def test_too_few_texts_are_refused_before_anything_is_started(
 
 @pytest.mark.parametrize(
     ("wrong", "part"),
-    [("epochs = 0", "recipe.epochs"), ("epoch = 2", "recipe.epoch"), ("epochs = ", "not TOML")],
+    [("epochs = 0", "recipe.epochs"), ("epoch = 2", "recipe.epoch"), ("epochs = ", "not valid TOML")],
 )
 def test_a_faulty_plan_names_the_field(tmp_path: Path, wrong: str, part: str) -> None:
     path = write_plan(tmp_path, plan=PLAN.replace("epochs = 2", wrong))
