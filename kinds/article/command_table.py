@@ -8,7 +8,7 @@ COMMANDS = (
     Command(
         "run articles",
         "kinds.article.commands:run_articles",
-        "Write an article for each brief: submit, work, show progress, export and stop.",
+        "Write an article for each brief, from the input file to the results.",
         kind="article",
         makes_batches=True,
     ),

@@ -14,7 +14,7 @@ COMMANDS = (
     Command(
         "train classifier",
         "kinds.classifier.commands.train:train_classifier",
-        "Fine-tune, calibrate, measure on held-out texts, install; run it again after Ctrl-C to continue.",
+        "Fine-tune, calibrate, evaluate and install a classifier; repeat to continue after Ctrl-C.",
         kind="classifier",
         makes_batches=True,
     ),

@@ -8,7 +8,7 @@ COMMANDS = (
     Command(
         "run recommendations",
         "kinds.recommendation.commands.recommendations:run_recommendations",
-        "Rank items for each user and write texts, where something changed since the last run.",
+        "Rank items for each user, and write texts where something has changed since the last run.",
         kind="recommendation",
         makes_batches=True,
     ),
@@ -27,7 +27,7 @@ COMMANDS = (
     Command(
         "evaluate recommendations",
         "kinds.recommendation.commands.evaluate:evaluate_recommendations",
-        "Hold out a part of a log, rank by the rest, and print how much of that part the lists find.",
+        "Hold out part of a log, rank items by the rest, and print how much of that part the lists contain.",
         kind="recommendation",
     ),
 )

@@ -64,7 +64,7 @@ def train_classifier(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Fine-tune, calibrate, measure on held-out texts, install; run it again after Ctrl-C to continue."""
+    """Fine-tune, calibrate, evaluate and install a classifier; repeat to continue after Ctrl-C."""
     from kinds.classifier.train import train
 
     with errors_reported():

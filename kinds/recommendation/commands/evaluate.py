@@ -66,7 +66,7 @@ def evaluate_recommendations(
     decimal: Decimal = None,
     json: Json = False,
 ) -> None:
-    """Hold out a part of a log, rank by the rest, and print how much of that part the lists find.
+    """Hold out part of a log, rank items by the rest, and print how much of that part the lists contain.
 
     The blend of the settings is compared with EASE, item-kNN and popularity, on the same users, with
     bootstrap intervals. Needs no service and no model.

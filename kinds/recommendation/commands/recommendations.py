@@ -128,7 +128,7 @@ def run_recommendations(
     device: DeviceOption = "auto",
     json: Json = False,
 ) -> None:
-    """Rank items for each user and write texts, where something changed since the last run."""
+    """Rank items for each user, and write texts where something has changed since the last run."""
     from kinds.recommendation.export.outcome import export_outcome
     from kinds.recommendation.options import RecommendationOptions  # loads numpy
     from kinds.recommendation.recommender_file import file_of
