@@ -1,9 +1,9 @@
-"""Third-party templates: Jinja2 in a sandbox that bounds the work of every template.
+"""Renders third-party Jinja2 templates in a sandbox that limits their work.
 
 Jinja2's own sandbox keeps a template away from Python's internals, but does not limit memory and time. Here,
 each rendering has a budget. Every character written, every element created, compared or copied, every
-iteration of a loop and every call is charged to it in advance, so that a bound on the sum bounds output,
-memory, iterations and time. Integers and depth have bounds of their own.
+iteration of a loop and every call is charged to the budget in advance. Its limit therefore also limits
+output, memory, iterations and time. Integers and the depth of nesting have limits of their own.
 """
 
 from __future__ import annotations
@@ -30,39 +30,40 @@ from jinja2.utils import Cycler, Joiner, Namespace
 MAX_SOURCE_CHARACTERS = 256 * 1024
 """Maximum length of a template: ten times the longest known chat template."""
 BASE_WORK = 1_000_000
-"""Budget of a rendering, in characters and elements: a second or two at worst."""
+"""Budget of a rendering, in characters and elements. Using it up takes at most about two seconds."""
 CALL_WORK = 20
-"""Cost of a call of a macro, a method, a filter or a test, which takes as long as this many characters."""
+"""Cost of a call of a macro, a method, a filter or a test: the number of characters that take as long."""
 TURN_WORK = 10
-"""Cost of one iteration of a loop, in characters that take as long."""
+"""Cost of one iteration of a loop: the number of characters that take as long."""
 WORK_PER_CHARACTER = 32
-"""Additional budget for each character of the variables: a long text passes through many filters."""
+"""Additional budget for each character of the variables, because long texts may pass through many filters."""
 MAX_INTEGER = 2**63
-"""Bound of integers. No text needs larger ones, and products of smaller ones cost nothing to compute."""
+"""Limit of integers. No text needs larger ones, and the cost of multiplying smaller ones is negligible."""
 MAX_DEPTH = 40
 """Maximum depth of nested calls of macros, blocks and recursive loops, and of nested lists."""
 MAX_ARGUMENT = 10_000
-"""Maximum of an argument that is a width, a count or a precision."""
+"""Maximum value of an argument that is a width, a count or a precision."""
 MAX_MESSAGE_CHARACTERS = 300
 """Maximum length of an error's message, which may quote a value."""
 
 ITERATE = " iterate"
-"""Name of the filter that wraps what a loop iterates over. It begins with a space, so no template can use
+"""Name of the filter that wraps the iterable of a loop. It begins with a space, so that templates cannot use
 it."""
 
 CONTAINER_METHODS = frozenset({"copy", "count", "get", "index", "items", "keys", "values"})
 UNBOUNDED_METHODS = frozenset({"encode", "expandtabs", "translate"})
-"""String methods that are not allowed: their results are longer than their arguments suggest, or are not
-text."""
+"""String methods that are not allowed, because their results are longer than their arguments suggest, or are
+not text."""
 
 _WIDE_FORMAT = re.compile(r"\d{5}|\*|\{[^{}]*\{")
-"""A width of five digits, a width given as an argument, or a field within a field's specification."""
+"""Matches what format strings may not contain: a width of five digits, a width given as an argument, or a
+field within a field's specification."""
 
 ResultT = TypeVar("ResultT")
 
 
 class TemplateTooLargeError(SecurityError):
-    """A rendering exceeds its bounds."""
+    """A rendering exceeds one of its limits."""
 
 
 @dataclass(slots=True)
@@ -74,20 +75,20 @@ class _Budget:
     depth: int = 0
 
     def charge(self, units: int) -> None:
-        """Subtract the units. Raises TemplateTooLargeError if the budget is exceeded."""
+        """Subtract the units from the budget. Raises TemplateTooLargeError if the budget is used up."""
         self.left -= units
         if self.left < 0:
             self.end()
 
     def end(self) -> NoReturn:
-        """End the rendering. Raises TemplateTooLargeError."""
+        """Raise TemplateTooLargeError, which ends the rendering."""
         raise TemplateTooLargeError(
             f"it writes too much or takes too many steps: more than {self.limit:,} characters and steps"
         )
 
     @contextmanager
     def deeper(self) -> Iterator[None]:
-        """Enter one level of nesting. Raises TemplateTooLargeError beyond MAX_DEPTH."""
+        """Enter one level of nesting during the block. Raises TemplateTooLargeError beyond MAX_DEPTH."""
         if self.depth >= MAX_DEPTH:
             raise TemplateTooLargeError(
                 f"its macros, blocks or loops call each other more than {MAX_DEPTH} levels deep"
@@ -104,9 +105,9 @@ _budget: ContextVar[_Budget] = ContextVar("budget")
 
 @contextmanager
 def bounded(variables: Mapping[str, object] | None = None) -> Iterator[None]:
-    """Charge all work of the block, a rendering or compilation, to one new budget.
+    """Give the block, which renders or compiles a template, a new budget for all its work.
 
-    A compilation needs one because it evaluates constants.
+    Compilation needs one too, because it evaluates constants.
     """
     limit = BASE_WORK
     if variables:
@@ -120,10 +121,10 @@ def bounded(variables: Mapping[str, object] | None = None) -> Iterator[None]:
 
 
 def fault_of(error: Exception) -> str:
-    """Return what is wrong with a template that raised this error, with the line if it is known."""
+    """Describe what is wrong with a template that raised this error, with the line if it is known."""
     if isinstance(error, RecursionError):
         sentence = "it is nested too deep"
-    elif isinstance(error, SyntaxError):  # in the code that Jinja2 generated
+    elif isinstance(error, SyntaxError):  # in the Python code that Jinja2 generated
         sentence = f"it is nested too deep: {error.msg}"
     elif isinstance(error, jinja2.TemplateSyntaxError):
         sentence = error.message or "it is not valid Jinja2"
@@ -145,16 +146,16 @@ def _line_of(error: Exception) -> int | None:
         names = trace.tb_frame.f_globals
         if isinstance(template := names.get("__jinja_template__"), jinja2.Template):
             line = template.get_corresponding_lineno(trace.tb_lineno)
-        elif "__jinja_exception__" in names:  # Jinja2's own stand-in for the frame, when it renders
+        elif "__jinja_exception__" in names:  # Jinja2 has replaced the frame by one with the template's line
             line = trace.tb_lineno
         trace = trace.tb_next
     return line
 
 
 def _weight(value: object, budget: _Budget, depth: int = 0) -> int:
-    """Return the number of characters and elements that copying or printing the value takes.
+    """Return the number of characters and elements in the value, which copying or printing it would cost.
 
-    Counting stops when the budget is exceeded.
+    Counting stops as soon as the result exceeds the rest of the budget.
     """
     if isinstance(value, str):
         return len(value) + 1
@@ -196,7 +197,7 @@ def _charged(value: ResultT) -> ResultT:
 
 
 class _Iteration:
-    """The iterable of a loop, charged per iteration."""
+    """Wraps the iterable of a loop, and charges for each iteration."""
 
     def __init__(self, iterable: Iterable[object]) -> None:
         self._iterable = iterable
@@ -208,16 +209,16 @@ class _Iteration:
             yield item
 
     def __bool__(self) -> bool:
-        return True  # true, as for a generator, because the items are not known yet
+        return True  # as for a generator, whose items are not known in advance
 
     def __len__(self) -> int:
         return len(self._iterable)  # type: ignore[arg-type]
 
 
 class _Generator(CodeGenerator):
-    """Generates code that charges for what an environment cannot intercept.
+    """Generates code that also charges for work that an environment cannot intercept.
 
-    These are literal text, `~`, comparisons and slices.
+    This includes literal text, `~`, comparisons, slices, and literal lists, tuples and dicts.
     """
 
     def _output_const_repr(self, group: Iterable[Any]) -> str:
@@ -274,7 +275,7 @@ class _Generator(CodeGenerator):
 
 
 class BoundedEnvironment(ImmutableSandboxedEnvironment):
-    """The environment in which third-party templates are compiled and rendered, both within `bounded`."""
+    """The Jinja2 environment for third-party templates. Compile and render them only within `bounded`."""
 
     code_generator_class = _Generator
     intercepted_binops = frozenset({"+", "-", "*", "/", "//", "**", "%"})
@@ -294,7 +295,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         self.globals.pop("lipsum")
 
     def keep_filters(self, names: Iterable[str]) -> None:
-        """Remove all other filters."""
+        """Remove all filters except these."""
         self.filters = {name: self.filters[name] for name in (*names, ITERATE)}
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
@@ -310,7 +311,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         return tree
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        """Charge for the operation, then compute it."""
+        """Charge for the operation, and then compute it."""
         budget = _budget.get()
         if isinstance(left, int | float) and isinstance(right, int | float):
             budget.charge(1)
@@ -327,9 +328,9 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         return super().call_binop(context, operator, left, right)
 
     def is_safe_callable(self, obj: object) -> bool:
-        """Return whether the object may be called in a template.
+        """Return whether a template may call the object.
 
-        Allowed are the environment's globals, what the template defines, and methods whose cost is known.
+        It may call the environment's globals, its own macros and blocks, and methods whose cost is known.
         """
         if isinstance(obj, Macro | BlockReference | LoopContext | Joiner | Undefined):
             return True
@@ -349,7 +350,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         *args: Any,
         **kwargs: Any,
     ) -> Any:
-        """Charge for the call, bound its depth, and make it."""
+        """Charge for the call, check its depth, and make it."""
         if not __self.is_safe_callable(__obj):
             raise SecurityError(f"{_method(__obj)[1] or type(__obj).__name__} cannot be called in a template")
         budget = _budget.get()
@@ -370,7 +371,7 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
 
 
 def _method(obj: object) -> tuple[object, str]:
-    """Return the owner and the name of a method; the sandbox wraps `format` of strings."""
+    """Return the owner and the name of a method, even of `str.format`, which the sandbox wraps."""
     method = getattr(obj, "__wrapped__", obj)
     return getattr(method, "__self__", None), getattr(method, "__name__", "")
 
@@ -381,7 +382,7 @@ _OF_OTHERS: Mapping[type[nodes.Node], str] = {
     nodes.Import: "imports",
     nodes.Include: "includes",
 }
-"""Verbs for the statements by which a template uses other templates, for error messages."""
+"""Statements by which a template uses another one, with the verb for error messages."""
 
 
 def _check_node(node: nodes.Node) -> None:
@@ -426,7 +427,7 @@ def _charge_replacement(text: object, old: object, new: object) -> None:
 
 
 def _charge_format(form: str, given: tuple[object, ...]) -> None:
-    """Charge for formatting, in which each field is at most as long as all arguments, or as its width."""
+    """Charge for formatting. No field is longer than its width and all arguments together."""
     budget = _budget.get()
     if _WIDE_FORMAT.search(form):
         raise TemplateTooLargeError("it formats with a width that is passed as an argument or is above 9999")
@@ -435,11 +436,11 @@ def _charge_format(form: str, given: tuple[object, ...]) -> None:
 
 
 Cost = Callable[..., None]
-"""Function that charges for a filter or a test by its value and arguments, before it is called."""
+"""Charges for a call of a filter or a test in advance, given the budget, the value and the arguments."""
 
 
 def bounded_filter(function: Callable[..., Any], cost: Cost) -> Callable[..., Any]:
-    """Return the filter or test with its work charged before the call, and its result after it."""
+    """Wrap a filter or test, so that its work is charged before each call, and its result afterwards."""
     offset = 1 if hasattr(function, "jinja_pass_arg") else 0
 
     @wraps(function)
@@ -460,16 +461,16 @@ def bounded_filter(function: Callable[..., Any], cost: Cost) -> Callable[..., An
 
 
 def _one(_: _Budget, *__: object, **___: object) -> None:
-    """Charge nothing for a call that takes the same time for any value: the call itself is charged."""
+    """Charge nothing beyond CALL_WORK, for a call that takes the same time for any value."""
 
 
 def _flat(budget: _Budget, value: object, *_: object, **__: object) -> None:
-    """Charge for a value that is iterated over once, without its parts."""
+    """Charge for iterating over a value once, without going into its elements."""
     budget.charge(len(value) + 1 if isinstance(value, str | list | tuple | dict | range) else 1)
 
 
 def charge_parts(budget: _Budget, *values: object, **named: object) -> None:
-    """Charge for values that are printed or compared, with all their parts."""
+    """Charge for printing or comparing values, including all nested elements."""
     for value in values:
         budget.charge(_weight(value, budget))
     for value in named.values():
@@ -477,14 +478,14 @@ def charge_parts(budget: _Budget, *values: object, **named: object) -> None:
 
 
 def charge_json(budget: _Budget, value: object, *arguments: object, **named: object) -> None:
-    """Charge for `tojson`: its widest argument, an indentation, once for each part."""
+    """Charge for `tojson`, which may write its indentation once for each element of the value."""
     given = (*arguments, *named.values())
     widths = [argument if isinstance(argument, int) else len(str(argument)) for argument in given]
     budget.charge(_weight(value, budget) * max(1, *widths, 1))
 
 
 def _numbered(budget: _Budget, *arguments: object, **named: object) -> None:
-    """Charge for a filter whose arguments are widths, counts or precisions."""
+    """Charge for a filter with arguments that are widths, counts or precisions."""
     charge_parts(budget, *arguments, **named)
     for argument in (*arguments[1:], *named.values()):
         if isinstance(argument, int) and abs(argument) > MAX_ARGUMENT:
@@ -493,7 +494,7 @@ def _numbered(budget: _Budget, *arguments: object, **named: object) -> None:
 
 
 def _of_lines(budget: _Budget, value: object, width: object = 4, *rest: object, **named: object) -> None:
-    """Charge for `indent`: its width once per line."""
+    """Charge for `indent`, which writes its width once per line."""
     _numbered(budget, value, width, *rest, **named)
     size = width if isinstance(width, int) else len(str(width))
     budget.charge(str(value).count("\n") * max(size, 0))
@@ -509,9 +510,9 @@ def _of_replacement(_: _Budget, value: object, old: object, new: object, *__: ob
 
 
 def _of_sum(budget: _Budget, value: object, attribute: object = None, start: object = 0) -> None:  # noqa: ARG001
-    """Charge for `sum`, which takes numbers only.
+    """Charge for `sum`, which may only add numbers. Raises TypeError for another start value.
 
-    Sums of lists would copy each list once for each list that follows.
+    Adding lists would copy each list once for every list after it.
     """
     if not isinstance(start, int | float):
         raise TypeError("sum takes numbers only")
@@ -520,7 +521,7 @@ def _of_sum(budget: _Budget, value: object, attribute: object = None, start: obj
 
 @pass_eval_context
 def _join(context: EvalContext, value: Any, d: str = "", attribute: str | None = None) -> str:
-    """Join as Jinja2's filter does; a generator is collected first, so that all of it can be charged."""
+    """Join like Jinja2's filter. A generator is collected first, so that all its items can be charged."""
     parts = value if isinstance(value, str | list | tuple | dict | Undefined) else list(value)
     count = 0 if isinstance(parts, Undefined) else len(_charged(parts))
     _budget.get().charge(count * len(str(_charged(d))))
@@ -542,10 +543,10 @@ _FILTER_COSTS: Mapping[str, Cost] = {
     "sum": _of_sum,
     "tojson": charge_json,
 }
-"""Jinja2's filters whose work can be estimated in advance. The others are removed."""
+"""Costs of Jinja2's filters whose work can be estimated in advance. The other filters are removed."""
 
 _COSTLY_TESTS = frozenset(
     {"!=", "<", "<=", "==", ">", ">=", "eq", "equalto", "ge", "greaterthan", "gt", "in", "le", "lessthan"}
     | {"lower", "lt", "ne", "upper"}
 )
-"""Tests that look at the whole value."""
+"""Names of tests whose time depends on the size of the value."""

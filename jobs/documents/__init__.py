@@ -1,1 +1,1 @@
-"""Documents, and how they are read from sources. Pure functions and types."""
+"""Documents and the readers of their sources."""

@@ -1,4 +1,4 @@
-"""A document as sources provide it, such as news, a filing or a post, and the digests that identify it."""
+"""Documents such as news, filings or posts, as sources provide them, and the digests that identify them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Annotated
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 MAX_SYMBOLS = 100
-"""Maximum number of symbols of a document. A list of the whole market says nothing about it."""
+"""Maximum number of symbols of a document. A list of the whole market does not show what it is about."""
 
 _BETWEEN = re.compile(r"[\s;,|]+")
 _AROUND = " \t[](){}'\""
@@ -22,7 +22,7 @@ _EMPTY = frozenset({"NAN", "NONE", "NULL", "N/A"})
 
 
 def normal_ticker(ticker: str) -> str:
-    """Return a ticker in capitals and without its exchange.
+    """Return a ticker in capital letters, without its exchange.
 
     >>> normal_ticker("$aapl"), normal_ticker("NYSE: BRK.B")
     ('AAPL', 'BRK.B')
@@ -31,7 +31,9 @@ def normal_ticker(ticker: str) -> str:
 
 
 def parse_symbols(value: object) -> tuple[str, ...]:
-    """Return the symbols in a cell, a list or a table, in order and without duplicates; ignore other values.
+    """Return the symbols in a cell, a list or a mapping, in order and without duplicates.
+
+    Other values are ignored.
 
     >>> [parse_symbols(each) for each in ("AAPL;MSFT", "['$A', 'NYSE:BRK.B']", ["A", {"symbol": "B"}])]
     [('AAPL', 'MSFT'), ('A', 'BRK.B'), ('A', 'B')]
@@ -43,7 +45,7 @@ def parse_symbols(value: object) -> tuple[str, ...]:
 
 def _parts(value: object) -> list[str]:
     if isinstance(value, str):
-        joined = re.sub(r":\s+", ":", value)  # "NYSE: A" is one
+        joined = re.sub(r":\s+", ":", value)  # "NYSE: A" is a single symbol
         return [part.strip(_AROUND) for part in _BETWEEN.split(joined)]
     if isinstance(value, int) and not isinstance(value, bool):
         return [str(value)]
@@ -55,14 +57,14 @@ def _parts(value: object) -> list[str]:
 
 
 MAX_TEXT_BYTES = 1_000_000
-"""Maximum size of a document. A longer one is refused rather than cut, because text that is not read must not
+"""Maximum size of a document. A larger one is refused and not cut, because text that is not read must not
 count as read."""
 
 RECORD_BYTES = 16
-"""Size of the digest of a record, with which a collision is expected after 2**64 records."""
+"""Size of the digest of a record. With it, a collision is expected only after 2**64 records."""
 
 KnownRecords = Callable[[Sequence[bytes]], Collection[bytes]]
-"""Returns which of these digests of records, given in order, belong to documents that are known already."""
+"""Takes digests of records, in order, and returns those whose documents are known already."""
 
 
 def _in_utc(instant: datetime) -> datetime:
@@ -85,17 +87,18 @@ class Document(BaseModel):
     """Tickers given by the source, without exchanges. The document is about them even if it does not name
     them."""
     record: str | None = Field(default=None, pattern=f"^[0-9a-f]{{{2 * RECORD_BYTES}}}$")
-    """Digest of the record that it was read from (DocumentMaker.digest); not part of its content."""
+    """Digest of the record that the document was read from (DocumentMaker.digest). It is not part of the
+    document's content."""
     shared_id: str | None = None
-    """Id given by the source, if other documents of the same reading have it too. Otherwise `id` is the
-    source's own."""
+    """Id given by the source, if other documents of the same reading have it too. If None, `id` is the id
+    given by the source."""
 
 
 def document_digest(document: Document) -> str:
     """Return the SHA-256, in hex, of the fields that an analysis depends on.
 
-    These are title, text, language, source, time and symbols. They are joined by NUL, which documents cannot
-    contain.
+    These are the title, text, language, source, time and symbols. They are joined by NUL characters, which
+    documents cannot contain.
     """
     fields = (
         document.title,
@@ -109,20 +112,21 @@ def document_digest(document: Document) -> str:
 
 
 def derived_id(source: str, title: str, text: str, published_at: str) -> str:
-    """Return an id for a document without one: 32 hex digits of a digest of source, title, text and time."""
+    """Return an id for a document without one: 32 hex digits, derived from source, title, text and time."""
     content = "\0".join((source, title, text, published_at))
     return f"sha256-{hashlib.sha256(content.encode()).hexdigest()[:32]}"
 
 
 def version_number(document: Document) -> int:
-    """Return a number that orders the versions of an id: by `published_at`, then by digest.
+    """Return a number that orders the versions of a document, by `published_at` and then by digest.
 
-    It depends on the version alone, so that the same version is the last one in whatever order they are read.
+    It depends only on the version itself, so the same version is the last one, no matter in which order they
+    are read.
     """
     return order_of(document.published_at, document_digest(document))
 
 
 def order_of(published_at: datetime, digest: str) -> int:
-    """Return the version_number of a document from its time and digest alone."""
+    """Return the version_number of a document with this time and digest."""
     microseconds = round(published_at.timestamp() * 1_000_000)
     return microseconds << 64 | int(digest[:16], 16)

@@ -1,4 +1,4 @@
-"""Reads entries of an RSS or Atom feed from bytes."""
+"""Reads the entries of an RSS or Atom feed."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from jobs.intake.records import Record
 from jobs.rejection import FileRejectedError, Refusal, Rejected, attempt, refuse_file
 
 MAX_FEED_BYTES = 16 * 2**20
-"""Maximum size of a feed. feedparser keeps all of it in memory, at about ten times its size; feeds of news
-agencies are smaller than 1 MB."""
+"""Maximum size of a feed. feedparser needs about ten times its size in memory. The feeds of news agencies are
+smaller than 1 MB."""
 
 MAX_DEPTH = 200
-"""Maximum depth of nested elements. Feeds have about ten, and the parsers keep a stack."""
+"""Maximum depth of nested elements. Feeds have a depth of about ten, and the parsers need a stack."""
 
 _DECLARED = re.compile(
     rb"<[!]\s*(?:ENTITY|ATTLIST|ELEMENT|NOTATION)|<!DOCTYPE[^>\[<]{0,1000}\[", re.IGNORECASE
@@ -28,16 +28,18 @@ _ENCODING = re.compile(rb"""^\s*<\?xml[^>]{0,200}?encoding\s*=\s*["']([A-Za-z0-9
 _ENCODINGS = re.compile(
     rb"utf-?8|us-ascii|ascii|iso-?8859-\d{1,2}|latin-?1|windows-125\d|cp125\d", re.IGNORECASE
 )
-"""Encodings that are supersets of ASCII, so that a pattern finds in the bytes what the parser will see."""
+"""Matches encodings that are supersets of ASCII. In these, patterns find in the bytes what the parser will
+find in the text."""
 _REFERENCE = re.compile(rb"&#(?:(?P<decimal>[0-9]{8,})|[xX](?P<hex>[0-9a-fA-F]{8,}));?")
 _MAX_DIGITS = 7
 _ENTRY = re.compile(rb"<(?P<begin>item|entry)[\s>]|</(?:item|entry)\s{0,20}>", re.IGNORECASE)
 _MAX_FRAME_BYTES = 2**18
-"""Maximum size of the frame around the entries when each entry is parsed alone. Agencies' frames have about a
-kilobyte."""
+"""Maximum size of the part of a feed outside its entries, if each entry is parsed separately. In feeds of
+news agencies, it takes about a kilobyte."""
 _TAG = re.compile(rb"<(/?)[A-Za-z_][^<>]*?(/?)>")
 _MAX_REPEATED_BYTES = MAX_FEED_BYTES
-"""Maximum size of all frames together, one per entry: parsing them takes as long as the largest feed."""
+"""Maximum total size of the part outside the entries, which is parsed again with every entry. Parsing this
+much takes as long as parsing the largest feed."""
 _ROOT = re.compile(rb"<\w")
 _DECLARATION = re.compile(rb"\s*<\?[^\r\n?]{0,1000}\?>")
 _MAX_AUTHOR_CHARACTERS = 1_000
@@ -53,7 +55,7 @@ _TOO_DEEP = Refusal("feed_malformed", f"nests elements more than {MAX_DEPTH} lev
 
 
 def feed_records(name: str, body: bytes) -> Iterator[tuple[int, Mapping[str, object]] | Rejected]:
-    """Yield each entry as fields of a document, or why it is refused; raises the same errors as read_feed."""
+    """Yield the fields of each entry, or its rejection. Raises the same errors as read_feed."""
     _check(Path(name), body)
     parsed = _TOO_DEEP if _is_deep(body) else attempt(_parse, body)
     if not isinstance(parsed, Refusal) and parsed.bozo and len(parsed.entries) < len(_spans(body)):
@@ -69,16 +71,16 @@ def feed_records(name: str, body: bytes) -> Iterator[tuple[int, Mapping[str, obj
 
 
 def _parse(body: bytes) -> feedparser.FeedParserDict:
-    # Passed as a stream, because feedparser would try bytes or text as a file name or a URL first.
+    # feedparser gets a stream, because it would first use bytes or text as a file name or a URL.
     stream = io.BytesIO(_REFERENCE.sub(_bounded, _plain_head(body)))
     return feedparser.parse(stream, sanitize_html=False, resolve_relative_uris=False)
 
 
 def _plain_head(body: bytes) -> bytes:
-    """Return the feed with single spaces before its root element, and its declaration on its own line.
+    """Return the feed with single spaces before its root element, and its declaration on a separate line.
 
     feedparser searches for the encoding in the whole first line, and for entities after any white space, with
-    patterns whose running time grows as a power of the length. Raises ValueError for a malformed declaration.
+    patterns whose running time is a power of the length. Raises ValueError for a malformed declaration.
     """
     root = _ROOT.search(body)
     end = root.start() if root is not None else len(body)
@@ -92,7 +94,10 @@ def _plain_head(body: bytes) -> bytes:
 
 
 def _with_short_author(sync: Callable[..., None]) -> Callable[..., None]:
-    """Limit the length of author names, in which feedparser searches for an address in quadratic time."""
+    """Wrap a method of feedparser so that long author names are cut before it runs.
+
+    feedparser searches an author's name for an address in quadratic time.
+    """
 
     def bounded(self: Any, key: str = "author") -> None:
         context = self._get_context()
@@ -124,7 +129,7 @@ def _entries(
 def _one_by_one(
     name: str, body: bytes, refusal: Refusal
 ) -> Iterator[tuple[int, Mapping[str, object]] | Rejected]:
-    """Parse each entry of a feed separately, because one of them makes the parser fail."""
+    """Parse each entry of a feed separately, because the parser failed on the feed as a whole."""
     spans = _spans(body)
     head, tail = (body[: spans[0][0]], body[spans[-1][1] :]) if spans else (body, b"")
     if not spans or (
@@ -143,7 +148,7 @@ def _one_by_one(
 
 
 def _spans(body: bytes) -> list[tuple[int, int]]:
-    """Return where entries begin and end; a nested entry is part of the outer one."""
+    """Return the start and the end of each entry. A nested entry is part of the outer one."""
     spans: list[tuple[int, int]] = []
     begin: int | None = None
     for tag in _ENTRY.finditer(body):
@@ -156,7 +161,7 @@ def _spans(body: bytes) -> list[tuple[int, int]]:
 
 
 def _bounded(match: re.Match[bytes]) -> bytes:
-    """Return a character reference, with one that has too many digits replaced by U+FFFD."""
+    """Return a character reference unchanged, or U+FFFD if it has too many digits."""
     sign, digits = (b"", match["decimal"]) if match["decimal"] is not None else (b"x", match["hex"])
     digits = digits.lstrip(b"0") or b"0"
     return b"&#" + sign + digits + b";" if len(digits) <= _MAX_DIGITS else b"&#xFFFD;"
@@ -177,7 +182,7 @@ def _fields(entry: feedparser.FeedParserDict, source: str, language: str) -> dic
         "title": str(entry.get("title", "")),
         "text": text,
         "source": source,
-        # Taken as written, because feedparser's date parser ignores what it does not know, such as AM and PM.
+        # The date stays a text, because feedparser's date parser ignores what it does not know, such as AM.
         "published_at": entry.get("published") or entry.get("updated") or entry.get("created"),
         "language": language,
     }

@@ -1,9 +1,9 @@
-"""Decides which documents of a reading are the same document, and which only share an id.
+"""Decides which documents of a reading are versions of one document, and which only share an id.
 
-An id that several items of a reading share does not identify any of them. Such items get an id of their own,
-made from the shared one and from what distinguishes them. Versions of one document also share an id, but they
-have the same title and were published at different times. More than a few documents with one id are not
-versions: their column has the same value for all, or it names the page that lists all items.
+An id that several items share does not identify any of them. Such items get new ids, made from the shared one
+and from what distinguishes the items. Versions of a document share an id too, but they have the same title
+and were published at different times. More than a few documents with the same id are not versions: their
+source has the same value for all items, or the address of the page that lists them.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ SHARED_PREFIX_CHARACTERS = len(_PREFIX) + _DIGITS_OF_ID
 _TITLE_BITS = 32
 _TITLE_MASK = 2**_TITLE_BITS - 1
 _DIGEST_BITS = 64
-"""Number of bits of a version number below its time (version_number)."""
+"""Number of bits in a version_number for the digest; the bits above them contain the time."""
 _MAX_VERSIONS = 3
-"""Maximum number of versions of a document in a reading: texts are corrected once or twice. More documents
-with one id only share it."""
+"""Maximum number of versions of a document in a reading, because texts are corrected once or twice. If more
+documents have the same id, they only share it."""
 _PLACEHOLDERS = frozenset({"null", "none", "nan", "n/a", "na", "#n/a", "nil", "undefined", "unknown", "-"})
-"""Values that programs write for a missing id, in lower case."""
+"""Values that programs write in place of a missing id, in lower case."""
 
 
 def shared_prefix(shared_id: str) -> str:
-    """Return the prefix of the ids of all items that share this id."""
+    """Return the prefix of the new ids that items get because they share this id."""
     return _PREFIX + hashlib.sha256(shared_id.encode()).hexdigest()[:_DIGITS_OF_ID]
 
 
 def with_own_id(document: Document, link: str = "") -> Document:
-    """Return the document with an id made from the shared one and from its link or else its content."""
+    """Return the document with a new id, made from its shared id and from its link or else its content."""
     shared = document.shared_id or document.id
     published_at, symbols = document.published_at.isoformat(), "\0".join(sorted(document.symbols or ()))
     content = link or derived_id(document.source, document.title, document.text, published_at) + symbols
@@ -42,12 +42,12 @@ def with_own_id(document: Document, link: str = "") -> Document:
 
 
 def is_link(id_: str) -> bool:
-    """Return whether an id is a web address. It may be that of a page, which all items of the page share."""
+    """Return whether an id is a web address. It may be the address of a page, which several items share."""
     return id_.startswith(("http://", "https://"))
 
 
 def is_placeholder(id_: str) -> bool:
-    """Return whether a text means that there is no id.
+    """Return whether a text is a placeholder for a missing id.
 
     >>> is_placeholder("N/A"), is_placeholder("0")
     (True, False)
@@ -56,34 +56,38 @@ def is_placeholder(id_: str) -> bool:
 
 
 class Identities:
-    """Identifies the documents of a reading, and finds the new ones; not thread-safe."""
+    """Gives the documents of a reading unique ids, and drops duplicates and old versions. Not thread-safe."""
 
     def __init__(self, *, is_snapshot: bool = False) -> None:
-        """With `is_snapshot`, the source has each document once: two with one id are never versions."""
+        """Start without documents.
+
+        `is_snapshot` means that the source has each document once, so that two documents with the same id are
+        never versions.
+        """
         self._is_snapshot = is_snapshot
         self._latest: dict[int, int] = {}
-        """For each hash of an id, the latest version and the hash of its title in one number."""
+        """Latest version by hash of the id: its version number and the hash of its title, in one number."""
         self._shared: set[int] = set()
-        """Hashes of ids that several documents have."""
+        """Hashes of ids that several documents share."""
         self._versions: dict[int, set[int]] = {}
-        """For each hash of an id that has several versions, these versions."""
+        """Versions by hash of the id, for ids with several versions."""
         self.num_duplicates = 0
-        """Number of documents with the id and the content of an earlier one."""
+        """Number of documents with the same id and content as an earlier one."""
         self.num_superseded = 0
-        """Number of documents with an id of which a later version was read before."""
+        """Number of documents that were dropped because a later version had been read before."""
         self.num_corrections = 0
-        """Number of documents that replace an earlier version with the same id."""
+        """Number of documents that are later versions of one that was read before."""
         self.num_shared = 0
-        """Number of documents that got another id, because others of the reading have the same one."""
+        """Number of documents that got a new id, because others of the reading have the same one."""
         self.example: str | None = None
-        """An id that is shared."""
+        """An id that several documents share, for the report; None if there is none."""
         self.corrected: str | None = None
-        """An id that has several versions."""
+        """An id with several versions, for the report; None if there is none."""
 
     def new(self, documents: Sequence[Document], link_of: Callable[[int], str]) -> list[Document | None]:
-        """Return each document with a unique id, or None for one that was read before or is replaced.
+        """Return each document with a unique id, or None for a duplicate or an old version.
 
-        `link_of` returns the web address of the document at an index, if it is not its id.
+        `link_of` returns the web address of the document at an index, or "" if it has none or is its id.
         """
         different = _merged(documents) if any(document.symbols for document in documents) else documents
         named = {n: document for n, document in enumerate(different) if document is not None}
@@ -96,7 +100,7 @@ class Identities:
         return [new.get(n) for n in range(len(documents))]
 
     def report(self, name: str) -> str | None:
-        """Return a message of one line about shared ids; None if there are none."""
+        """Return a message of one line about shared ids, or None if there are none."""
         if not self.num_shared:
             return None
         return (
@@ -105,9 +109,9 @@ class Identities:
         )
 
     def report_versions(self, name: str) -> str | None:
-        """Return a message of one line about versions of documents; None if there are not several."""
+        """Return a message of one line about replaced versions, or None if fewer than two were replaced."""
         num_replaced = self.num_corrections + self.num_superseded
-        if num_replaced < 2:  # every source has a correction now and then
+        if num_replaced < 2:  # a single correction is normal in any source
             return None
         return (
             f"{name}: {num_replaced:,} documents are replaced by later versions with the same id, such as "
@@ -128,7 +132,10 @@ class Identities:
                 del self._versions[key]
 
     def _is_conflict(self, first: int, other: int, is_link: bool) -> bool:
-        """Return whether these two, which have the same id, cannot be versions of one document."""
+        """Return whether two documents with the same id cannot be versions of one document.
+
+        `first` and `other` contain their version numbers and the hashes of their titles.
+        """
         titles = {first & _TITLE_MASK, other & _TITLE_MASK}
         if self._is_snapshot or (len(titles) == 2 and 0 not in titles):
             return True
@@ -163,9 +170,10 @@ def _title(document: Document) -> int:
 
 
 def _merged(documents: Sequence[Document]) -> list[Document | None]:
-    """Merge the rows that archives have for each symbol of a text.
+    """Merge documents that differ only in their symbols.
 
-    The first row gets all symbols, and the others become None.
+    Archives have a row for each symbol of a text. The first document gets all symbols, and the others become
+    None.
     """
     merged: list[Document | None] = list(documents)
     first: dict[tuple[object, ...], int] = {}
@@ -180,7 +188,7 @@ def _merged(documents: Sequence[Document]) -> list[Document | None]:
 
 
 def _unique(links: Mapping[int, str], versions: Mapping[int, int]) -> dict[int, str]:
-    """Return the indices of documents whose link belongs to no document with different content."""
+    """Return the links, by index of the document, that no document with different content has."""
     versions_of: dict[str, set[int]] = {}
     for number, link in links.items():
         versions_of.setdefault(link, set()).add(versions[number])

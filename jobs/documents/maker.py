@@ -1,4 +1,4 @@
-"""Turns named fields from any source into documents, each accepted or refused individually."""
+"""Turns records from any source into documents. Each record is accepted or refused on its own."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from jobs.intake.records import Record
 from jobs.rejection import Refusal, Rejected, attempt
 
 READER_VERSION = 2
-"""Version of the reader. Increase it when reading changes what a document contains, or what is refused: every
-record is then read again, once."""
+"""Version of the reader. Increase it if a change affects what documents contain or which records are refused.
+Every record is then read again, once."""
 
 MAX_ID_CHARACTERS = 200
-"""Maximum length of an id, which becomes a key in Postgres and an anchor in a report."""
+"""Maximum length of an id, because it becomes a key in Postgres and an anchor in a report."""
 
 _MAX_SHAPES = 1_000
-"""Maximum number of column sets that are cached. Files have one; a hostile file may have one per line."""
+"""Maximum number of sets of columns that are cached. A file has one; a hostile file may have one per line."""
 
 _LANGUAGE = re.compile(r"([a-z]{2})(?:[-_][a-z0-9-_]+)?", re.IGNORECASE)
 _UNKNOWN_LANGUAGES = frozenset({"un", "xx"})
@@ -33,13 +33,13 @@ _LETTER = re.compile(r"[^\W\d_]")
 _NO_WORDS = re.compile(
     r"<[^<>]{0,1000}>|(?:https?://|www\.)\S+|&#?\w{1,10};|\b(?:AT_USER|URL)\b", re.IGNORECASE
 )
-"""Text with letters that are not words for a reader: tags, links, entities, placeholders for names and
+"""Matches letters that are not words for a reader: tags, links, entities, and placeholders for names and
 links."""
 
 
 _MAY_BE_NO_WORD = re.compile("[<&]|://|[wW]{3}[.]|URL|AT_USER")
 _BEGINS_WITH_A_WORD = re.compile(r"\A(?!url )[^\W\d_]{2,}+ ", re.IGNORECASE)
-"""Texts from which _NO_WORDS removes nothing at the start: most texts, and quick to detect."""
+"""Matches texts that begin with a word, as most do. This is faster than removing _NO_WORDS."""
 
 
 class _RefusedError(Exception):
@@ -49,7 +49,7 @@ class _RefusedError(Exception):
 
 
 class DocumentMaker:
-    """Makes documents from the records of one file, feed or query; not thread-safe."""
+    """Makes documents from the records of one file, feed or query. Not thread-safe."""
 
     def __init__(
         self,
@@ -60,11 +60,11 @@ class DocumentMaker:
         date_order: DateOrder | None = None,
         dates: Callable[[], Iterable[object]] | None = None,
     ) -> None:
-        """`now` decides which dates are in the future.
+        """Create a maker for the source `name`, in which `columns` maps fields to columns.
 
-        `dates` reads the column of dates once more, from its beginning. It is called if a numeric date occurs
-        and `date_order` does not say which number is the month. Raises ColumnMappingError for a field that
-        documents do not have.
+        `now` decides which dates are in the future. `dates` reads the column of dates from its beginning. It
+        is called if a numeric date occurs and `date_order` is not given. Raises ColumnMappingError for a
+        field that documents do not have.
         """
         check_mapping(columns)
         self.name = name
@@ -76,21 +76,21 @@ class DocumentMaker:
         self._shapes: dict[tuple[str, ...], dict[str, str]] = {}
 
     def digest(self, record: bytes | Mapping[str, object]) -> tuple[bytes, int]:
-        """Return a digest of RECORD_BYTES of everything that the record's document depends on, and its size.
+        """Return a digest of everything that the record's document depends on, and the record's size.
 
-        The digest is the BLAKE2b of a line as it is, or of those fields that are read, personalised by
-        everything else that reading depends on. RFC 7693 provides the key for that, but it would cost one
-        block per record.
+        The digest has RECORD_BYTES, and the size is in bytes. The digest is the BLAKE2b of an unparsed line,
+        or of the fields that are read. The reader's version and options are its personalisation. RFC 7693
+        provides the key for that purpose, but a key would cost an additional block per record.
         """
         if not isinstance(record, bytes):
             read = {field: record[column] for field, column in self._assigned(record).items()}
-            record = b"\n" + repr(read).encode()  # no line begins with a line end
+            record = b"\n" + repr(read).encode()  # unlike any unparsed line, because no line begins with "\n"
         return hashlib.blake2b(record, digest_size=RECORD_BYTES, person=self._reader).digest(), len(record)
 
     def make(
         self, line: int, fields: Mapping[str, object], *, record: str | None = None
     ) -> Document | Rejected:
-        """Return a document, or why the record is refused; `record` is its digest in hex."""
+        """Return a document, or the rejection of the record. `record` is the record's digest in hex."""
         place = Record(self.name, line, {})
         try:
             made = attempt(lambda read: self._document(place, read, record), fields)
@@ -101,20 +101,20 @@ class DocumentMaker:
         return replace(place.reject_unreadable(made), id=self._shown_id(fields))
 
     def unread(self) -> str | None:
-        """Return a message of one line about columns that are not read; None if there are none."""
+        """Return a message of one line about columns that are not read, or None if all are read."""
         names = dict.fromkeys(name for shape in self._shapes for name in shape)
         message = unread_columns(names, self._columns)
         return None if message is None else f"{self.name}: {message}"
 
     def link(self, fields: Mapping[str, object]) -> str:
-        """Return the record's web address; empty if there is none, or if it is read as the id."""
+        """Return the record's web address, or "" if it has none or if the address is read as the id."""
         column = assign(fields, {}, {"link": LINK_NAMES}).get("link")
         value = fields[column] if column is not None else None
         link = value.strip() if isinstance(value, str) and column != self._assigned(fields).get("id") else ""
         return link if is_link(link) else ""
 
     def _shown_id(self, fields: Mapping[str, object]) -> str | None:
-        """Return the id of a refused record; None if it has none, or none that may be shown."""
+        """Return the id of a refused record, or None if it has none or if the id may not be shown."""
         given = fields.get(self._assigned(fields).get("id", ""))
         text = str(given).strip() if isinstance(given, str | int) and not isinstance(given, bool) else ""
         is_shown = 0 < len(text) <= MAX_ID_CHARACTERS and text.isprintable() and may_be_shown(text)
@@ -168,7 +168,10 @@ class DocumentMaker:
 
 
 def require_columns(names: Iterable[str], columns: Mapping[str, str]) -> dict[str, str]:
-    """Return the column of each field. Raises ColumnMappingError if the columns cannot make a document."""
+    """Return the column of each field.
+
+    Raises ColumnMappingError if a mapped column is missing, or if a field that documents need has no column.
+    """
     given = list(names)
     for field, column in columns.items():
         if column not in given:
@@ -187,7 +190,7 @@ def require_columns(names: Iterable[str], columns: Mapping[str, str]) -> dict[st
 
 
 def normal_language(tag: str) -> str | None:
-    """Return the ISO 639-1 code of a language tag; None if it names no known language.
+    """Return the ISO 639-1 code of a language tag, or of the word "English". None if the tag is unknown.
 
     >>> normal_language("en-US"), normal_language("und"), normal_language("English")
     ('en', None, 'en')
@@ -205,7 +208,7 @@ def _texts(record: Record, fields: Mapping[str, object], columns: Mapping[str, s
         for field, column in columns.items()
         if field not in ("published_at", "symbols") and (value := fields[column]) is not None
     }
-    # All texts are checked together, because almost none fails and each search has a fixed cost.
+    # All texts are checked together, because few fail the check and each search has a fixed cost.
     everything = "\n".join(texts.values())
     if invalid_unicode_at(everything) is not None or find_secret(everything) is not None:
         for field, text in texts.items():

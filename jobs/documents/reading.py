@@ -1,6 +1,6 @@
-"""Reads documents from files, feeds and rows of any usual format, a few in memory at a time.
+"""Reads documents from files of any usual format, feeds and rows, with only a few in memory at a time.
 
-A record whose document is known already is left out before it is parsed.
+A record whose document is known already is skipped before it is parsed.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ MAX_RECORDS_PER_QUERY = 2_000
 """Maximum number of records per call of KnownRecords."""
 
 _DOCUMENTS_AT_ONCE = 16
-"""Documents whose ids are compared before the first of them is returned. Later documents are compared with
-these."""
+"""Number of documents whose ids are compared with each other before the first of them is returned. Later
+documents are compared with those before them."""
 
 _MAX_BYTES = 4 * 2**20
-"""Maximum size of the records of one call."""
+"""Maximum size of the records per call of KnownRecords."""
 
 
 OnNote = Callable[[str], None]
-"""Receives messages for people about a source, one line each."""
+"""Receives messages about a source for people, each of one line."""
 
 
 class Reading(Iterator["Document | Rejected"]):
-    """The documents of a source, and counts of what was read.
+    """An iterator over the documents of a source that also counts duplicates and versions.
 
-    A document with the same id and the same content is returned once. Of several versions, the one with the
-    latest `published_at` is returned last (version_number). Documents that share an id get ids of their own
-    (identity.py). Records that `known` leaves out are not counted.
+    Documents with the same id and content are returned once. Of several versions, the one with the latest
+    `published_at` is returned last (version_number). Documents that only share an id get new ids
+    (identity.py). Records that are skipped as known are not counted.
     """
 
     def __init__(
@@ -54,12 +54,13 @@ class Reading(Iterator["Document | Rejected"]):
         is_snapshot: bool = False,
         on_note: OnNote | None = None,
     ) -> None:
-        """With `is_snapshot`, all records are in memory and each document occurs once, as in a feed.
+        """Read documents from records, except those that `known` returns.
 
-        Known records are then left out after ids have been compared; otherwise their ids are not read.
+        `is_snapshot` means that all records are in memory and each document occurs once, as in a feed. Known
+        records are then skipped only after ids have been compared; otherwise their ids are not read.
         """
         self.identities = Identities(is_snapshot=is_snapshot)
-        """Counts of duplicates, corrections and shared ids so far."""
+        """The ids so far, with counts of duplicates, corrections and shared ids."""
         self._maker = maker
         self._is_snapshot = is_snapshot
         self._on_note = on_note or (lambda _: None)
@@ -90,7 +91,7 @@ class Reading(Iterator["Document | Rejected"]):
                 self._on_note(note)
 
     def _made(self, chunk: _Chunk) -> Iterator[Document | Rejected]:
-        """Yield the new documents of a chunk, and its refusals, in order."""
+        """Yield the new documents and the rejections of a chunk, in order."""
         maker = self._maker
         rows: list[tuple[Mapping[str, object], Document | Rejected]] = []
         for digest, record in chunk:
@@ -116,13 +117,16 @@ def read_rows(
     known: KnownRecords | None = None,
     on_note: OnNote | None = None,
 ) -> Reading:
-    """Read the documents of rows of a query or in memory; `line` of a refused row is its number, from 1."""
+    """Read documents from rows, such as the results of a query.
+
+    The `line` of a rejection is the number of the row, from 1.
+    """
     maker = DocumentMaker(name, now=now, columns=columns or {})
     return Reading(enumerate(rows, start=1), maker, known, on_note=on_note)
 
 
 _Chunk = list[tuple[bytes, Unparsed | Rejected]]
-"""Records with their digests; the digest of a refused record is empty, and thus never known."""
+"""Records with their digests. The digest of a refused record is empty, so that it is never known."""
 
 
 def _chunks(
@@ -142,7 +146,7 @@ def _chunks(
                 yield chunk
                 chunk, num_bytes = [], 0
     except Exception:
-        yield chunk  # the records before the place that makes the rest unusable
+        yield chunk  # the records before the error
         raise
     yield chunk
 
@@ -164,9 +168,8 @@ def read_documents(
 
     The format is detected from the first bytes, or else from the name. `columns` maps fields to columns that
     have none of the usual names. If dates such as 12/1/2010 occur and `date_order` is not given, the file is
-    read once more to find out which number is the month in all of them.
-    Raises ColumnMappingError at once, and FileRejectedError, at any point of the iteration, for a file that
-    is unusable as a whole.
+    read once more to find out which number is the month. Raises ColumnMappingError immediately, and
+    FileRejectedError, at any point of the iteration, for a file that is unusable as a whole.
     """
     columns = columns or {}
     maker = DocumentMaker(
@@ -184,7 +187,7 @@ def _is_feed(path: Path, options: FileOptions) -> bool:
     try:
         return file_format(path, options) is Format.XML
     except FileRejectedError:
-        return False  # the error is raised when the file is read
+        return False  # reading the file will raise the same error
 
 
 def _dates(path: Path, columns: Mapping[str, str], options: FileOptions) -> Iterator[object]:
@@ -233,6 +236,6 @@ def read_feed(
     known: KnownRecords | None = None,
     on_note: OnNote | None = None,
 ) -> Reading:
-    """Read the documents of a feed in memory; `line` of a refused one is the entry's number, from 1."""
+    """Read the documents of a feed in memory. The `line` of a rejection is the entry's number, from 1."""
     maker = DocumentMaker(name, now=now, columns={})
     return Reading(feed_records(name, body), maker, known, is_snapshot=True, on_note=on_note)

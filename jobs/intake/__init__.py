@@ -1,1 +1,1 @@
-"""Intake: reads tables and turns their records into payloads."""
+"""Intake of jobs: reads files of records, and turns the records into payloads."""

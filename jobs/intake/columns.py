@@ -1,7 +1,7 @@
-"""The columns of a file: those that a payload type needs, and those that are read as fields of a record.
+"""Assigns the columns of a file to the fields of a payload type or of other records, such as documents.
 
-A payload type's columns come from its JSON Schema. Fields of documents and other records are found by usual
-column names, or by a mapping.
+The columns for a payload type come from its JSON Schema. Those for other records have one of the usual names,
+or are given by a mapping.
 """
 
 from __future__ import annotations
@@ -19,25 +19,26 @@ from jobs.errors import InputError
 from jobs.rejection import refuse_file, snippet
 
 ID_COLUMN = "id"
-"""Column with the producer's id of a line. All kinds have it, but no payload type contains it."""
+"""Column with the producer's id for a line. Every kind accepts it, but payloads do not contain it."""
 
 MAX_COLUMNS = 10_000
-"""Maximum number of columns. Wider tables are matrices, not records, and the cost of a record grows with the
-width of its header."""
+"""Maximum number of columns. Wider tables are matrices and not records, and the cost of a record grows with
+the number of columns."""
 
 _MAX_LISTED = 10
 _MAX_COMPARED = 60
-"""Maximum length of an unknown name that is compared with the known ones, which takes quadratic time."""
+"""Length at which an unknown name is cut before it is compared with known ones, because comparing takes
+quadratic time."""
 _SEPARATORS = re.compile(r"[\s.\-]")
 
 Require = Callable[[list[str]], Iterable[str]]
-"""Selects columns of a file by their names there.
+"""Selects the columns to read, given the names of all columns of a file.
 
 Raises InputError if the columns cannot be used."""
 
 
 class ColumnsRefusedError(InputError):
-    """The columns of a file cannot be used; the code is that of the file's refusal."""
+    """The columns of a file cannot be used. The file is refused with the same code."""
 
     def __init__(self, code: str, reason: str, advice: str) -> None:
         super().__init__(f"{reason} ({advice})", code=code)
@@ -65,7 +66,7 @@ def check_columns(path: Path, names: list[str], require: Require, line: int = 1)
 
 
 def usual_name(name: str) -> str:
-    """Return a column's name in the form of a field: lower case, with underscores for other separators.
+    """Return a column's name in the form of a field's name, in lower case and with underscores.
 
     >>> usual_name(" Published-At ")
     'published_at'
@@ -74,7 +75,7 @@ def usual_name(name: str) -> str:
 
 
 def require_named(names: list[str], wanted: Iterable[str], advice: str) -> list[str]:
-    """Return the file's columns of these names. Raises ColumnsRefusedError if one is missing."""
+    """Return the file's columns with these names. Raises ColumnsRefusedError if one is missing."""
     by_name = {usual_name(name): name for name in names} | {name: name for name in names}
     columns = []
     for name in wanted:
@@ -88,7 +89,7 @@ def require_named(names: list[str], wanted: Iterable[str], advice: str) -> list[
 
 
 def with_names(fields: Mapping[str, object], wanted: Iterable[str]) -> dict[str, object]:
-    """Return a record's fields, and add each under the wanted name of which its name is another form."""
+    """Return a record's fields. Add a field under each wanted name that is another form of its own name."""
     named = dict(fields)
     for name in wanted:
         if name not in named:
@@ -100,15 +101,15 @@ def with_names(fields: Mapping[str, object], wanted: Iterable[str]) -> dict[str,
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """The columns of one payload type."""
+    """The columns that a payload type allows and requires."""
 
     names: tuple[str, ...]
-    """Names in the order of the fields, `id` first."""
+    """Names of the columns: `id`, and then the fields in their order."""
     lists: frozenset[str]
     """Columns whose CSV cells are split at semicolons."""
     needed: tuple[frozenset[str], ...]
-    """Sets of columns of which at least one must be complete: `required` and `anyOf` of the model's JSON
-    Schema."""
+    """Sets of columns. A file needs all columns of at least one set. They come from `required` and `anyOf` in
+    the JSON Schema."""
     descriptions: dict[str, str]
 
     @classmethod
@@ -127,12 +128,15 @@ class Columns:
         )
 
     def field_of(self, name: str) -> str:
-        """Return the field that a column is read as; the column's own name if there is no such field."""
+        """Return the field that a column is read as, or the column's name if there is no such field."""
         usual = usual_name(name)
         return usual if usual in self.names else name
 
     def require(self, header: list[str]) -> list[str]:
-        """Return all of a file's columns. Raises ColumnsRefusedError for unknown or missing columns."""
+        """Return all columns of a file.
+
+        Raises ColumnsRefusedError for unknown, missing or repeated columns.
+        """
         fields = [self.field_of(name) for name in header]
         shown = [snippet(name) or "" for name in header]
         if not set(fields) & set(self.names):
@@ -155,18 +159,18 @@ class Columns:
         return header
 
     def suggest(self, name: str) -> str:
-        """Return a sentence with the known columns, and the one that an unknown name probably means."""
+        """Return a sentence that lists the known columns, and names the one that was probably meant."""
         nearest = difflib.get_close_matches(usual_name(name)[:_MAX_COMPARED], self.names, n=1)
         meant = f"did you mean {nearest[0]!r}? " if nearest else ""
         return f"{meant}The columns are {', '.join(self.names)}"
 
     def advice(self, name: str | None) -> str:
-        """Return what to write into a column, using the description of its field."""
+        """Return a sentence about what to write into a column, from the description of its field."""
         description = self.descriptions.get(name or "", "")
         return f"write {name} as {description}" if description else "correct the line"
 
     def missing(self, header: list[str]) -> str | None:
-        """Return the columns that a header lacks, in words; None if it is complete."""
+        """Return the columns that a header lacks, in words, or None if it is complete."""
         if any(option <= set(header) for option in self.needed):
             return None
         return " or ".join(" and ".join(sorted(option - set(header))) for option in self.needed)
@@ -192,25 +196,25 @@ FIELDS: Mapping[str, tuple[str, ...]] = {
                      "published_time", "article_date", "news_date", "date_time", "updated_at", "updated"),
     "language": ("language", "lang", "locale"),
 }  # fmt: skip
-"""For each field, the names of columns that are read as it, the best one first. Case, spaces, dots, hyphens
-and underscores do not matter: "Pub Date" is pub_date. Other columns are ignored."""
+"""Usual column names for each field; if a file has several of them, the first one is read. Case, spaces,
+dots, hyphens and underscores do not matter: "Pub Date" is read as pub_date. Other columns are ignored."""
 
 _ALL_SEPARATORS = re.compile(r"[\s._\-]+")
 _WORDS = re.compile(r"[A-Z]{2,}(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 _MAX_SHOWN = 20
 _MAX_NAME_CHARACTERS = 60
 _MIN_LIKENESS = 0.8
-"""Minimum similarity of a word of a column to a usual name: "titel" means title."""
+"""Minimum similarity of a word in a column's name to a usual name. "titel" is similar enough to "title"."""
 
 
 class ColumnMappingError(InputError):
-    """The mapping names a field that records do not have, or a column that the file does not have."""
+    """A mapping contains a field that records do not have, or a column that the file does not have."""
 
     code = "column_mapping_invalid"
 
 
 def parse_mapping(value: object) -> object:
-    """Parse a text to a mapping from field to column; any other value is returned as it is.
+    """Parse a text into a mapping from fields to columns. Any other value is returned unchanged.
 
     Raises ValueError.
 
@@ -227,13 +231,13 @@ def parse_mapping(value: object) -> object:
 
 
 FieldColumns = Annotated[dict[str, str], BeforeValidator(parse_mapping)]
-"""Which column holds a field; options may give it as text."""
+"""Mapping from fields to columns. Options may contain it as a text, such as "text=body"."""
 
 
 def check_mapping(
     columns: Mapping[str, str], *, fields: Iterable[str] = FIELDS, record: str = "a document"
 ) -> None:
-    """Raise ColumnMappingError if a name on the left is not a field of such a record."""
+    """Raise ColumnMappingError if a key of the mapping is not a field. `record` is for the message."""
     names = list(fields)
     for field in columns:
         if field not in names:
@@ -247,7 +251,7 @@ def check_mapping(
 def assign(
     names: Iterable[str], columns: Mapping[str, str], fields: Mapping[str, tuple[str, ...]] = FIELDS
 ) -> dict[str, str]:
-    """Return the column of each field, as mapped by `columns` or else by the usual names.
+    """Return the column of each field, according to the mapping `columns` or else by the usual names.
 
     >>> assign(["URL", "Headline", "Pub Date", "likes"], {})
     {'id': 'URL', 'title': 'Headline', 'published_at': 'Pub Date'}
@@ -276,7 +280,9 @@ def unread_columns(
     wanted: Iterable[str] = ("title", "text"),
     option: str = "--column",
 ) -> str | None:
-    """Return a message about columns that are not read, with a guess for each; None if all are read.
+    """Return a message that lists the columns that are not read, with guesses at their fields.
+
+    Returns None if all columns are read.
 
     >>> unread_columns(["date", "text", "Titel", "likes"], {})
     "columns that are not read: 'Titel' (--column title=Titel), 'likes'; no column is read as title"
@@ -302,7 +308,7 @@ def _plain(name: str) -> str:
 
 
 def _guess(name: str, fields: Mapping[str, tuple[str, ...]]) -> str | None:
-    """Return the field that a column probably is, judged by its words, of which the last counts most."""
+    """Return the field that a column probably contains, by comparing its words, last word first."""
     words = [word.lower() for word in _WORDS.findall(name[:_MAX_NAME_CHARACTERS])]
     for word in reversed(words):
         likeness = {

@@ -1,4 +1,4 @@
-"""The dialect of a CSV file: given, announced by a line `sep=;`, or detected from the file's beginning."""
+"""Finds the dialect of a CSV file, which is given, announced by a line `sep=;`, or detected."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
-"""Delimiters of tables, the most common first, and their names in messages."""
+"""Delimiters that can be detected, the most common one first, with their names in messages."""
 
 _NAMES = {"comma": ",", "semicolon": ";", "tab": "\t", "\\t": "\t", "bar": "|", "pipe": "|", "space": " "}
 _MAX_SAMPLE_RECORDS = 500
@@ -32,19 +32,19 @@ class FileOptions:
 
     delimiter: str | None = None
     encoding: str | None = None
-    """Name of the encoding as jobs.intake.formats.check_encoding returns it."""
+    """Name of the encoding, as returned by jobs.intake.formats.check_encoding."""
     decimal: str | None = None
-    """The decimal sign: a point or a comma."""
+    """Decimal sign: a point or a comma."""
     tell: Callable[[str], None] = field(default=_ignore, compare=False)
-    """Receives one line per reading of a file that is not plain CSV or JSONL in UTF-8, saying how it is
-    read."""
+    """Receives a line that describes how a file is read, each time a file is opened that is not plain CSV or
+    JSONL in UTF-8."""
 
     def quietly(self) -> FileOptions:
-        """Return the same options for a reading that reports nothing."""
+        """Return the same options, but with a `tell` that discards all lines."""
         return replace(self, tell=_ignore)
 
     def given(self) -> dict[str, str | None]:
-        """Return the options as settings to be stored."""
+        """Return the options in the form of settings that can be stored."""
         return {"delimiter": self.delimiter, "encoding": self.encoding, "decimal": self.decimal}
 
 
@@ -56,7 +56,7 @@ class DialectError(ValueError):
 
 
 def parse_delimiter(text: str) -> str:
-    """Parse a delimiter: one character, or its name.
+    """Parse a delimiter, given as one character or by name.
 
     >>> parse_delimiter("tab"), parse_delimiter(";")
     ('\\t', ';')
@@ -68,7 +68,7 @@ def parse_delimiter(text: str) -> str:
 
 
 def parse_decimal(text: str) -> str:
-    """Parse a decimal sign: a point, a comma, or its name.
+    """Parse a decimal sign, given as a point, a comma or by name.
 
     >>> parse_decimal("comma")
     ','
@@ -85,23 +85,23 @@ class Dialect:
 
     delimiter: str = ","
     escape: str | None = None
-    """A backslash if quotes are written as \\"; None if they are doubled."""
+    """Escape character: a backslash if quotes within cells are written as \\"; None if they are doubled."""
     skips_space: bool = False
-    """Whether quotes follow a space, as in `a, "b"`."""
+    """Whether a space between a delimiter and a quote is skipped, as in `a, "b"`."""
     decimal: str = "."
-    """A comma if it was given, or detected in a column of numbers; otherwise a point."""
+    """Decimal sign: a comma if it was given, or detected in a column of numbers; otherwise a point."""
     comma_numbers: frozenset[int] = frozenset()
-    """Positions, from 0, of columns of numbers in which a comma is the decimal sign."""
+    """Positions, from 0, of columns of numbers with decimal commas."""
     groups_points: frozenset[int] = frozenset()
-    """Positions of the columns in `comma_numbers` in which points separate thousands."""
+    """Positions, from 0, of those columns in `comma_numbers` in which points separate thousands."""
 
     @property
     def is_plain(self) -> bool:
-        """Whether any reader of RFC 4180 can read the file, given the delimiter."""
+        """Whether any RFC 4180 reader can read the file if it knows the delimiter."""
         return self.escape is None and not self.skips_space
 
     def reader(self, lines: Iterator[str]) -> Iterator[list[str]]:
-        """Return Python's reader for this dialect. It raises csv.Error for a malformed record."""
+        """Return a csv.reader for this dialect. It raises csv.Error for a malformed record."""
         return csv.reader(
             lines,
             delimiter=self.delimiter,
@@ -119,7 +119,7 @@ class Dialect:
         return cells
 
     def plain_number(self, text: str, position: int) -> str:
-        """Return a number with a point instead of its decimal comma, and any other text unchanged."""
+        """Replace the decimal comma of a number by a point. Any other text is returned unchanged."""
         if len(text) > _MAX_NUMBER_CHARACTERS or not _COMMA_NUMBER.fullmatch(text.strip()):
             return text
         if position in self.groups_points or "," in text:
@@ -134,7 +134,9 @@ class Dialect:
 
 
 def announced_delimiter(first_line: str) -> str | None:
-    """Return the delimiter that a first line such as `sep=;` announces; spreadsheets write such lines.
+    """Return the delimiter that a first line such as `sep=;` announces, or None for any other line.
+
+    Spreadsheets write such lines.
 
     >>> announced_delimiter("sep=;\\r\\n"), announced_delimiter("id;title\\n")
     (';', None)
@@ -146,9 +148,9 @@ def announced_delimiter(first_line: str) -> str | None:
 def sniff_dialect(sample: str, options: FileOptions = AS_FOUND) -> Dialect:
     """Detect the dialect of a file that begins with these lines.
 
-    The header tells most: a delimiter that does not split the header is ruled out, however often the texts
-    below contain it. Of the others, the one that makes most records as wide as the header is chosen; if
-    several are equal, CleverCSV decides (van den Burg et al. 2019).
+    A delimiter that does not split the header is ruled out, no matter how often it occurs below. Of the
+    others, the one is chosen for which most records are as wide as the header. If several are equal,
+    CleverCSV decides (van den Burg et al. 2019).
     """
     delimiter = options.delimiter or _delimiter(sample)
     dialect = Dialect(delimiter)
@@ -168,7 +170,7 @@ def _delimiter(sample: str) -> str:
     best = [delimiter for delimiter, fit in fits.items() if fit[0] == max(fits.values())[0]]
     if len(best) < 2:
         return best[0] if best else ","
-    import clevercsv  # takes a third of a second, and few files need it
+    import clevercsv  # imported here, because it takes a third of a second and few files need it
 
     try:
         found = clevercsv.Sniffer().sniff(sample, delimiters=best)
@@ -192,7 +194,7 @@ def _fit(sample: str, dialect: Dialect) -> tuple[float, int]:
 
 
 def _records(sample: str, dialect: Dialect) -> Iterator[list[str] | None]:
-    """Yield the non-empty records of the sample; for a broken one, yield None and stop."""
+    """Yield the non-empty records of the sample. At a malformed record, yield None and stop."""
     reader = dialect.reader(io.StringIO(sample, newline=""))
     try:
         for cells in islice(reader, _MAX_SAMPLE_RECORDS):
@@ -210,11 +212,11 @@ def _without_empty_end(cells: list[str]) -> list[str]:
 
 
 def _with_comma_numbers(dialect: Dialect, sample: str, *, is_given: bool) -> Dialect:
-    """Return the dialect with `comma_numbers` and `groups_points` as the sample shows them.
+    """Return the dialect with `decimal`, `comma_numbers` and `groups_points` as detected in the sample.
 
-    Points before exactly three digits are ambiguous: such a column has decimal commas only if they were
-    given, or another column has them. In files separated by tabs, commas before exactly three digits are
-    ambiguous too: English spreadsheets write "1,299" for 1299.
+    A point before exactly three digits is ambiguous. Columns with such numbers have decimal commas only if
+    the user gave that option, or if another column has them. In tab-separated files, a comma before exactly
+    three digits is ambiguous too, because English spreadsheets write "1,299" for 1299.
     """
     records = (cells for cells in _records(sample, dialect) if cells is not None)
     width = len(next(records, []))

@@ -1,7 +1,7 @@
-"""Opens input files, and reads their text as bounded physical lines of UTF-8.
+"""Opens input files, and reads their text in UTF-8 as lines of limited length.
 
-A file is opened without blocking, and only if it can be read to its end. Encodings, line ends and gzip are
-converted while it is read.
+A file is opened without blocking, and only if it has an end. Encodings, line ends and gzip are converted
+while it is read.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ from jobs.rejection import FileRejectedError, refuse_file, snippet
 STDIN = Path("/dev/stdin")
 
 MAX_PIPED_BYTES = 16 * 2**30
-"""Maximum size of the input from a pipe, which is kept on disk: ten times the largest input seen so far."""
+"""Maximum size of the input from a pipe, which is copied to disk: ten times the largest input seen so far."""
 
 MAX_TOML_BYTES = 4 * 2**20
-"""Maximum size of a TOML file. Settings written by people have a few KB."""
+"""Maximum size of a TOML file. Settings that people write take a few KB."""
 
 _OWN_DESCRIPTOR = re.compile(r"/dev/(?:stdin|fd/\d{1,9})|/proc/self/fd/\d{1,9}")
-"""Paths by which a shell passes files that it has opened: `-`, `/dev/stdin` and `<(...)`."""
+"""Matches the paths of files that a shell has opened and passes on, for `-`, `/dev/stdin` or `<(...)`."""
 
 _BUFFER_BYTES = 2**15
 _KINDS = (
@@ -63,10 +63,10 @@ _kept: dict[tuple[int, int], BinaryIO] = {}
 def open_input(path: Path) -> io.BufferedReader:
     """Open a regular file, or the input from a pipe of this process, as a seekable stream.
 
-    A pipe is a descriptor that the process was started with (`/dev/stdin`, `/dev/fd/63`). Its input is kept
-    in a temporary file until the process ends, so that it can be opened several times.
+    A pipe of this process is a descriptor that it was started with (`/dev/stdin`, `/dev/fd/63`). The input is
+    kept in a temporary file until the process ends, so that it can be opened several times.
     Raises FileRejectedError: `file_unreadable`; `file_not_regular` for folders, named pipes, devices and
-    sockets, which are not opened; `body_too_large` for a pipe without an end.
+    sockets, which are not opened; `body_too_large` for more than MAX_PIPED_BYTES from a pipe.
     """
     try:
         status = path.stat()
@@ -77,13 +77,13 @@ def open_input(path: Path) -> io.BufferedReader:
             if key not in _kept:
                 _kept[key] = _copy_pipe(path)
             return _reopened(_kept[key])
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+    except (OSError, ValueError) as error:  # a NUL in the name raises ValueError
         raise _unreadable(path, error) from error
     raise _not_regular(path, status.st_mode)
 
 
 def check_input(path: Path) -> None:
-    """Raise the errors of open_input for a path that cannot be read, without reading it."""
+    """Check that a path can be read, without reading it. Raises the same errors as open_input."""
     try:
         mode = path.stat().st_mode
         if not stat.S_ISREG(mode) and not _is_own_pipe(path, mode):
@@ -95,7 +95,10 @@ def check_input(path: Path) -> None:
 
 
 def read_input(path: Path, max_bytes: int) -> bytes:
-    """Return the content of a small file, such as settings. Raises as open_input, and `body_too_large`."""
+    """Return the content of a small file, such as settings.
+
+    Raises the same errors as open_input, and `body_too_large` for more than `max_bytes`.
+    """
     with open_input(path) as file:
         body = file.read(max_bytes + 1)
     if len(body) > max_bytes:
@@ -104,22 +107,22 @@ def read_input(path: Path, max_bytes: int) -> bytes:
 
 
 def digest_of(path: Path) -> str:
-    """Return the SHA-256 of a file of any size. Raises as open_input."""
+    """Return the SHA-256 of a file of any size in hex. Raises the same errors as open_input."""
     with open_input(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 TOML_ERRORS = (ValueError, RecursionError)
-"""Errors that tomllib raises for invalid text, including ValueError for an integer of 5,000 digits."""
+"""Errors that tomllib raises for invalid text. ValueError includes integers with thousands of digits."""
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Return the tables of a TOML file. Raises as read_input, and TOML_ERRORS."""
+    """Return the content of a TOML file. Raises the same errors as read_input, and TOML_ERRORS."""
     return tomllib.loads(read_input(path, MAX_TOML_BYTES).decode("utf-8-sig"))
 
 
 def _open_regular(path: Path) -> io.BufferedReader:
-    # The flags ensure that whatever has replaced the file meanwhile neither blocks nor becomes the terminal.
+    # If something else has replaced the file meanwhile, it must neither block nor become the terminal.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     mode = os.fstat(descriptor).st_mode
     if not stat.S_ISREG(mode):
@@ -163,60 +166,61 @@ def _copy_pipe(path: Path) -> BinaryIO:
 
 
 def _reopened(copy: BinaryIO) -> io.BufferedReader:
-    """Open the copy again, at its beginning and with its own position."""
+    """Open the copy of a pipe's input again, with a separate position at its beginning."""
     descriptor = os.open(f"/proc/self/fd/{copy.fileno()}", os.O_RDONLY | os.O_CLOEXEC)
     return io.BufferedReader(io.FileIO(descriptor), _BUFFER_BYTES)
 
 
 MAX_LINE_BYTES = 4 * 2**20
-"""Maximum size of a line, and of a CSV record over several lines: a hundred times the longest prompt that a
-worker can process."""
+"""Maximum size of a line, and of a CSV record that spans several lines: a hundred times the longest prompt
+that a worker can process."""
 
 MAX_GZIP_RATIO = 200
-"""Maximum compression ratio of gzip. Text compresses 3 to 20 times and repetitive JSON 50; deflate cannot
-exceed 1,032, and bombs come close."""
+"""Maximum compression ratio of gzip files. Text has ratios of 3 to 20, and repetitive JSON of 50. The limit
+of deflate is 1,032, and bombs come close to it."""
 
 MIN_BYTES_FOR_RATIO = 4 * 2**20
-"""Unpacked size below which the ratio is not checked: it is harmless there, and small test files of equal
+"""Unpacked size below which the ratio is not checked, because it is harmless, and small test files with equal
 lines may have a high one."""
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _SKIP_BYTES = 64 * 2**10
 _SAMPLE_BYTES = 2**15
-"""Size of the sample from which encoding, format and dialect are detected."""
+"""Size of the sample from which the encoding, the format and the dialect are detected."""
 _SMALL_BYTES = 2**13
-"""A shorter sample is taken to be the whole file. Otherwise the last line may be cut off, so it is not
-used."""
+"""Size below which a sample is assumed to be the whole file. The last line of a longer sample may be cut off,
+so it is not used."""
 _QUOTED = re.compile(r'"[^"]*+(?:"|\Z)')
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A physical line of the file."""
+    """A line of a file, as opposed to a CSV record, which may span several lines."""
 
     number: int
     """Line number, from 1."""
     text: str
-    """Text with its line end. Bytes that are not UTF-8 become lone surrogates (PEP 383), for the caller to
-    refuse."""
+    """Text with its line end. Bytes that are not UTF-8 become lone surrogates (PEP 383), which the caller has
+    to refuse."""
     is_too_large: bool = False
-    """Whether the line exceeded MAX_LINE_BYTES, was skipped, and has an empty text."""
+    """Whether the line exceeded MAX_LINE_BYTES. Such a line is skipped, and its text is empty."""
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A number of whole lines of the file."""
+    """Several whole lines of a file."""
 
     first_line: int
     """Number of the first line, from 1."""
     body: bytes
     """The lines with their line ends; the last line of the file may lack one."""
     is_too_large: bool = False
-    """Whether this is one line that exceeded MAX_LINE_BYTES, was skipped, and left `body` empty."""
+    """Whether this is a single line that exceeded MAX_LINE_BYTES. Such a line is skipped, and `body` is
+    empty."""
 
 
 Opener = Callable[[Path], io.BufferedReader]
-"""Function that opens a file, from its beginning each time."""
+"""Opens a file; the returned stream starts at the file's beginning."""
 
 
 @dataclass(slots=True)
@@ -226,17 +230,17 @@ class InputFile:
     path: Path
     format: Format
     stream: io.BufferedReader
-    """For Parquet, the file itself; otherwise its text as UTF-8 without a byte order mark, with lines ending
-    in LF."""
+    """The file itself for Parquet; otherwise its text in UTF-8, without a byte order mark and with lines that
+    end in LF."""
     options: FileOptions
     opener: Opener = open_input
     encoding: str = UTF_8
     dialect: Dialect = field(default_factory=Dialect)
-    """Dialect of a CSV file."""
+    """Dialect, if it is a CSV file."""
     first_line: int = 1
     """Number of the first line of the stream."""
     is_judged: bool = False
-    """Whether the file was confirmed to be in its apparent encoding, despite damaged lines."""
+    """Whether the whole file was checked and found to be in its apparent encoding, despite damaged lines."""
 
     def __str__(self) -> str:
         parts = [str(self.format)]
@@ -251,11 +255,11 @@ class InputFile:
 def open_file(
     path: Path, options: FileOptions = AS_FOUND, opener: Opener = open_input
 ) -> Iterator[InputFile]:
-    """Open a file of records, detect its format, and provide its text from the first record on.
+    """Open a file of records for the duration of the block, and detect its format.
 
-    The opener may be called twice, and must open the file from its beginning each time. Raises
-    FileRejectedError, also within the block: `file_unreadable`, `file_not_regular`, `format_unknown`,
-    `gzip_malformed`, `body_too_large` (gzip bomb), `text_invalid_unicode` (an encoding that must be named).
+    The opener may be called twice, and must open the file at its beginning each time. Raises
+    FileRejectedError, also while the file is read: `file_unreadable`, `file_not_regular`, `format_unknown`,
+    `gzip_malformed`, `body_too_large` (gzip bomb), `text_invalid_unicode` (an encoding that must be given).
     """
     with closing(opener(path)) as raw, _gzip_errors(path):
         file = _recognised(path, _unpacked(path, raw), options)
@@ -267,13 +271,13 @@ def open_file(
 
 
 def file_format(path: Path, options: FileOptions = AS_FOUND) -> Format:
-    """Return the file's format. Raises the same errors as open_file."""
+    """Return the format of a file. Raises the same errors as open_file."""
     with open_file(path, options.quietly()) as file:
         return file.format
 
 
 def read_physical_lines(file: InputFile) -> Iterator[Line]:
-    """Stream the lines of an opened text, one in memory at a time."""
+    """Stream the lines of an opened text file, one in memory at a time."""
     number = file.first_line - 1
     while chunk := file.stream.readline(MAX_LINE_BYTES + 1):
         number += 1
@@ -286,7 +290,7 @@ def read_physical_lines(file: InputFile) -> Iterator[Line]:
 
 
 def read_chunks(file: InputFile, *, chunk_bytes: int = MAX_LINE_BYTES) -> Iterator[Chunk]:
-    """Stream an opened text in chunks of about this size, each of which ends with a line."""
+    """Stream an opened text file in chunks of whole lines, each of about `chunk_bytes`."""
     line, begun = file.first_line, b""
     while body := file.stream.read(chunk_bytes):
         whole, end, begin = body.rpartition(b"\n")
@@ -324,7 +328,7 @@ def _decoded(file: InputFile, body: bytes) -> str:
 
 
 def _judge(file: InputFile) -> None:
-    """Check the whole file once, and refuse it if it is in a code page."""
+    """Check the whole file, and refuse it if it is in a code page."""
     if file.encoding == UTF_8:
         quiet = replace(file.options.quietly(), encoding=UTF_8)
         with open_file(file.path, quiet, file.opener) as again:
@@ -341,7 +345,7 @@ def _gzip_errors(path: Path) -> Iterator[None]:
 
 
 class _GunzipStream(io.RawIOBase):
-    """The unpacked content of a gzip file, as long as it is in proportion to the file's size."""
+    """Unpacks a gzip file, and refuses it if the content exceeds MAX_GZIP_RATIO times the compressed size."""
 
     def __init__(self, path: Path, raw: BinaryIO) -> None:
         self._path = path
@@ -354,7 +358,7 @@ class _GunzipStream(io.RawIOBase):
         return True
 
     def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
-        """Read as io.RawIOBase does; raises FileRejectedError for a bomb."""
+        """Read like io.RawIOBase. Raises FileRejectedError for a gzip bomb."""
         body = self._gzip.read(len(buffer))
         buffer[: len(body)] = body
         self._num_bytes += len(body)
@@ -401,9 +405,9 @@ def _recognised(path: Path, stream: io.BufferedReader, options: FileOptions) -> 
 
 
 def _is_utf_8(head: bytes) -> bool:
-    """Return whether the text contains more than ASCII and all of it is UTF-8.
+    """Return whether the text is valid UTF-8 and contains more than ASCII.
 
-    A character at the end may be cut off.
+    The last character may be cut off.
     """
     try:
         codecs.getincrementaldecoder(UTF_8)().decode(head)
@@ -419,11 +423,11 @@ def _seekable(stream: io.BufferedReader) -> io.BufferedReader:
     while chunk := stream.read(2**20):
         copy.write(chunk)
     copy.seek(0)
-    return copy  # type: ignore[return-value]  # it has the methods
+    return copy  # type: ignore[return-value]  # it has the same methods
 
 
 def _sample(stream: io.BufferedReader) -> str:
-    """Return the whole lines at the beginning of the text, or all of the sample if it is a single line."""
+    """Return whole lines from the beginning of the text, or the beginning of a line that is very long."""
     head = stream.peek(_SAMPLE_BYTES)[:_SAMPLE_BYTES]
     lines, end, _ = head.rpartition(b"\n")
     is_whole = len(head) < _SMALL_BYTES

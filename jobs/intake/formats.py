@@ -1,4 +1,4 @@
-"""Detects the format and the encoding of a file; unsupported formats are reported by name."""
+"""Detects the format and the encoding of a file. Errors about unsupported formats name the format."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CSV_SUFFIXES = frozenset({".csv", ".tsv", ".tab"})
 
 
 class Format(StrEnum):
-    """A supported format."""
+    """A supported format of input files."""
 
     CSV = "CSV"
     JSONL = "JSONL"
@@ -29,7 +29,7 @@ class Format(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class _OtherFormat:
-    """A format that is not supported."""
+    """An unsupported format, with its magic number and advice for the user."""
 
     mark: bytes
     name: str
@@ -66,7 +66,7 @@ _OTHER_FORMATS = (
     _OtherFormat(b"GIF8", "an image", "name a file of records"),
     _OtherFormat(b"{\\rtf", "a Rich Text document", _AS_TABLE),
 )
-"""Magic numbers from the formats' specifications, as `file(1)` also knows them."""
+"""Unsupported formats, with the magic numbers of their specifications, which `file(1)` also uses."""
 
 _IN_ZIP = (
     (b"application/vnd.oasis.opendocument.spreadsheet", "an OpenDocument spreadsheet (.ods)"),
@@ -80,7 +80,11 @@ _JSON_KEY = re.compile(r'"(?:[^"\\\n]|\\.){0,200}"\s{0,20}:')
 
 
 def recognise_bytes(path: Path, head: bytes) -> Format | None:
-    """Return Parquet, or None for possible text. Raises FileRejectedError `format_unknown` for the rest."""
+    """Return Format.PARQUET, or None for a file that may be text.
+
+    Raises FileRejectedError `format_unknown` for other formats, and `parquet_malformed` for a file that is
+    only named like Parquet.
+    """
     if head.startswith(b"PAR1"):
         return Format.PARQUET
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
@@ -97,7 +101,7 @@ def recognise_bytes(path: Path, head: bytes) -> Format | None:
 
 
 def recognise_text(path: Path, text: str) -> Format:
-    """Return the format of a text by its beginning, which counts more than the file's name.
+    """Return the format of a text file, judged by its beginning rather than its name.
 
     Raises FileRejectedError `format_unknown` for JSON that is not in lines, for HTML, and for content that
     contradicts the name.
@@ -126,7 +130,7 @@ def recognise_text(path: Path, text: str) -> Format:
 
 
 def suffix_of(path: Path) -> str:
-    """Return the last suffix in lower case, ignoring `.gz`.
+    """Return the last suffix of a file's name in lower case, ignoring `.gz`.
 
     >>> suffix_of(Path("News.JSONL.gz")), suffix_of(Path("news"))
     ('.jsonl', '')
@@ -136,7 +140,7 @@ def suffix_of(path: Path) -> str:
 
 
 def _check_lines(path: Path, beginning: str) -> None:
-    """Refuse an object that spans several lines, because each of them would be a bad line."""
+    """Refuse a file with an object that spans several lines, because each line would be an error."""
     first, end, rest = beginning.partition("\n")
     if end and first.strip() == "{" and _JSON_KEY.match(rest.lstrip()):
         raise _refused(
@@ -159,7 +163,7 @@ UTF_8 = "utf-8"
 
 _MARKS = (
     (codecs.BOM_UTF8, UTF_8),
-    (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, whose mark it begins with
+    (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, because it begins with the mark of UTF-16
     (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
@@ -169,23 +173,23 @@ _PREFIX_BYTES = 1_024
 
 _CONTROLS = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 _NOT_WESTERN = re.compile(r"[^\x00-\x7fÀ-ÏÑ-ÖØ-ÜßŒœà-ïñ-öø-üÿŸ“”„‘’‚–—…€£§°«»·•²³½¡¿ºª©®™\xa0]")
-"""Characters that do not occur in Western European texts."""
+"""Matches characters that do not occur in Western European texts."""
 _LATIN_ENCODINGS = ("cp1250", "cp1252", "cp1254", "cp1257", "latin", "iso8859", "hp_roman", "cp850", "cp775",
                     "cp437", "cp852", "mac_", "cp86", "cp1125", "cp1006", "utf_16", "cp500")  # fmt: skip
-"""Encodings that are detected for texts with few letters beyond ASCII; in files from Windows they mean
-cp1252."""
+"""Beginnings of the names of encodings that are detected for texts with few letters beyond ASCII. In files
+from Windows, these texts are in cp1252."""
 
 _MIN_BYTES_TO_GUESS = 6
-"""Minimum number of bytes beyond ASCII for a guess. Fewer may be words in any alphabet, or a single damaged
-place."""
+"""Minimum number of bytes beyond ASCII for a guess. Fewer bytes could be letters of any alphabet, or the
+result of a single damage."""
 
 
 class UnknownEncodingError(ValueError):
-    """A name is not that of a text encoding."""
+    """A name does not belong to a text encoding."""
 
 
 def check_encoding(name: str) -> str:
-    """Return the encoding's usual name. Raises UnknownEncodingError.
+    """Return Python's name for an encoding. Raises UnknownEncodingError.
 
     >>> check_encoding("Windows-1252"), check_encoding("UTF8")
     ('cp1252', 'utf-8')
@@ -203,10 +207,10 @@ def check_encoding(name: str) -> str:
 
 
 def sniff_encoding(path: Path, head: bytes) -> str:
-    """Return the encoding that the byte order mark names, otherwise UTF-8.
+    """Return the encoding according to the byte order mark, or UTF-8 if there is none.
 
-    Raises FileRejectedError `text_invalid_unicode` for UTF-16 and UTF-32 that must be named, and for data
-    that is not text.
+    Raises FileRejectedError `text_invalid_unicode` for data that is not text, for UTF-32, and for UTF-16
+    without a byte order mark. The user must give the encoding of the latter two.
     """
     encoding = next((name for mark, name in _MARKS if head.startswith(mark)), None)
     if encoding in (UTF_8, "utf-16"):
@@ -231,13 +235,13 @@ def sniff_encoding(path: Path, head: bytes) -> str:
 
 
 class Utf8Stream(io.RawIOBase):
-    """The bytes of a text in another encoding as UTF-8. Bytes that cannot be decoded become invalid UTF-8."""
+    """Converts a text in another encoding to UTF-8. Bytes that cannot be decoded become invalid UTF-8."""
 
     def __init__(self, path: Path, stream: BinaryIO, encoding: str) -> None:
         self._path = path
         self._stream = stream
         self._encoding = encoding
-        # Lone surrogates, and bytes that a code page lacks, pass through and are reported with their lines.
+        # Lone surrogates, and bytes that a code page lacks, are kept here and reported with their lines.
         self._errors = "surrogatepass" if encoding.startswith("utf") else "surrogateescape"
         self._decoder = codecs.getincrementaldecoder(encoding)(self._errors)
         self._rest = memoryview(b"")
@@ -274,7 +278,7 @@ class Utf8Stream(io.RawIOBase):
 
 
 class NewlineStream(io.RawIOBase):
-    """A text whose lines end in CR alone, converted to lines that end in LF."""
+    """Converts lines that end in CR alone, or in CR and LF, to lines that end in LF."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
@@ -299,10 +303,10 @@ class NewlineStream(io.RawIOBase):
 
 
 def judge_lines(path: Path, lines: Iterable[bytes]) -> None:
-    """Refuse a whole file that is in a code page, but accept one in UTF-8 with damaged lines.
+    """Refuse a file that is in a code page, but accept one in UTF-8 with damaged lines.
 
-    Text beyond ASCII is hardly ever valid UTF-8 by chance, so a file with more valid than invalid lines is
-    UTF-8. Raises FileRejectedError `text_invalid_unicode`.
+    Text beyond ASCII is hardly ever valid UTF-8 by chance. A file is therefore UTF-8 if at least as many of
+    its lines beyond ASCII are valid as invalid. Raises FileRejectedError `text_invalid_unicode`.
     """
     first, num_valid, num_invalid = 0, 0, 0
     sample = bytearray()
@@ -326,8 +330,8 @@ def judge_lines(path: Path, lines: Iterable[bytes]) -> None:
 
 
 def _guess(sample: bytes) -> str | None:
-    """Return the likeliest code page; None if the bytes make no words in any."""
-    import charset_normalizer  # needed only for files that are not UTF-8
+    """Return the most likely code page, or None if the bytes form words in none."""
+    import charset_normalizer  # imported here, because only files that are not UTF-8 need it
 
     best = charset_normalizer.from_bytes(sample).best()
     num_beyond = sum(byte > 0x7F for byte in sample)

@@ -15,16 +15,18 @@ from jobs.intake.records import Record
 from jobs.rejection import Refusal, Rejected, apart, refuse_file
 
 _BATCH_ROWS = 64
-"""Rows in memory at once. A dictionary-encoded column may contain a text of 1 MB a million times."""
+"""Maximum number of rows in memory at a time. A dictionary-encoded column may contain a text of 1 MB a
+million times."""
 
 _MAX_ROW_GROUP_BYTES = 2**30
-"""Maximum unpacked size of the columns that are read; the defaults of writers are between 1 and 512 MB."""
+"""Maximum unpacked size of the selected columns in a row group. The defaults of writers are between 1 and
+512 MB."""
 
 
 def parquet_records(
     file: InputFile, require: Require
 ) -> Iterator[tuple[int, Mapping[str, object]] | Rejected]:
-    """Yield row numbers, from 1, and the columns that `require` selects.
+    """Yield the number of each row, from 1, and its values in the columns that `require` selects.
 
     Raises FileRejectedError: `file_unreadable`, `parquet_malformed`, `body_too_large`, `missing_column`.
     """
@@ -39,7 +41,7 @@ def parquet_records(
 
 
 def _rows(batch: pa.RecordBatch) -> list[dict[str, object] | Refusal]:
-    """Convert the rows; a value that Python cannot represent, such as the year 30000, fails only its row."""
+    """Convert the rows. One with a value that Python lacks, such as the year 30000, becomes a Refusal."""
     return apart(range(batch.num_rows), lambda some: batch.slice(some[0], len(some)).to_pylist())
 
 
@@ -52,11 +54,11 @@ def parquet_batches(
 ) -> Iterator[pa.RecordBatch]:
     """Yield the rows as Arrow columns, `batch_rows` at a time. Raises the same errors as parquet_records.
 
-    With kept dictionaries, a text that occurs in a million rows is in memory once.
+    With `keep_dictionaries`, a text that occurs in a million rows is in memory only once.
     """
     path, raw = input_file.path, input_file.stream
     try:
-        # Memory-mapping would turn a file that is cut short meanwhile into a bus error.
+        # With memory mapping, a file that is cut short meanwhile would cause a bus error.
         with parquet.ParquetFile(raw, memory_map=False, pre_buffer=False) as file:
             wanted = check_columns(path, file.schema_arrow.names, require)
             _check_sizes(path, file.metadata, wanted)

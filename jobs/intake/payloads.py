@@ -1,6 +1,6 @@
 """Turns records of a file or in memory into validated payloads of any kind.
 
-Each record is accepted or refused individually.
+Each record is accepted or refused on its own.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from jobs.kind import Kind, PayloadT
 from jobs.rejection import FileRejectedError, Refusal, Rejected, attempt, refuse_file, snippet
 
 MAX_ID_CHARACTERS = 200
-"""Maximum length of an id, which becomes a file name at export; file systems allow 255 bytes."""
+"""Maximum length of an id. It becomes a file name at export, and file systems allow 255 bytes."""
 
 ITEMS = Path("items")
-"""Name, in place of a file's, of records that come from memory."""
+"""Name for records in memory, used in messages in place of a file's path."""
 
 __all__ = ["ITEMS", "Accepted", "FileRejectedError", "Items", "Rejected", "read_lines"]
 
@@ -46,10 +46,11 @@ class Accepted(Generic[PayloadT]):
 
     line: int
     custom_id: str
-    """Id of the line, or `line-N`; unique among the accepted lines of the file."""
+    """Id of the line, or `line-N` if it has none; unique among the accepted lines of the file."""
     payload: PayloadT
     flags: tuple[str, ...] = ()
-    """`injection_suspected` if the line's text is to be quoted as data; the line runs nevertheless."""
+    """Contains `injection_suspected` if the text seems to give instructions to the model. The line is
+    accepted nevertheless."""
 
 
 def read_lines(
@@ -62,11 +63,11 @@ def read_lines(
 ) -> Iterator[Accepted[PayloadT] | Rejected]:
     """Stream the lines of a CSV, JSONL or Parquet file, gzipped or not, in order; skip blank lines.
 
-    Items in memory pass the same checks as lines of JSONL; the number of an item is its line. `check` may
-    raise InputError to refuse a payload for a reason that only the caller knows, such as the model's context.
-    Memory: one record, and about 160 bytes per accepted line for naming both lines of a duplicate id.
-    Raises FileRejectedError, at any point of the iteration, for a file that is unusable as a whole; lines
-    that were accepted before must not run either.
+    Items in memory are checked like lines of JSONL, and their numbers are used as line numbers. `check` may
+    raise InputError to refuse a payload for a reason that only the caller knows, such as the model's context
+    length. Memory holds one record, and about 160 bytes per accepted line, so that both lines of a duplicate
+    id can be reported. Raises FileRejectedError, at any point of the iteration, for a file that is unusable
+    as a whole. In that case, lines that were accepted before must not run either.
     """
     columns = Columns.of(kind.payload_type)
     lines_by_id: dict[bytes, int] = {}
@@ -99,7 +100,7 @@ def read_lines(
 
 
 def _records(source: Path | Items, columns: Columns, options: FileOptions) -> Iterator[Record | Rejected]:
-    """Yield the records by the names of fields; cells of CSV are converted to the values that JSON has."""
+    """Yield the records with the names of fields as keys. Cells of CSV become values as in JSON."""
     field_of = lru_cache(maxsize=1_000)(columns.field_of)
 
     def named(name: str, record: Fields | Rejected) -> Record | Rejected:
@@ -141,7 +142,10 @@ class _LineRefusedError(Exception):
 
 
 def _check_text(record: Record, control_tokens: tuple[str, ...]) -> tuple[str, ...]:
-    """Refuse bad Unicode, secrets and control tokens in any string of the record; return its flags."""
+    """Return the flags of the record.
+
+    Raises _LineRefusedError if one of its strings contains invalid Unicode, a secret or a control token.
+    """
     flags: tuple[str, ...] = ()
     for column, text in record.strings():
         if (at := invalid_unicode_at(text)) is not None:
@@ -188,7 +192,8 @@ def _validate(record: Record, kind: Kind[PayloadT], columns: Columns) -> Payload
     column = str(first["loc"][0]) if first["loc"] else None
     code, advice = _CODES.get(first["type"], "field_invalid"), columns.advice(column)
     reason = str(first["msg"])
-    # The path within a column that has an object or a list. Its keys come from the file, so check them.
+    # This is the path within a column with an object or a list. Its keys come from the file, so they are
+    # checked like any text.
     if inner := snippet(".".join(str(part) for part in first["loc"][1:])):
         reason = f"{inner}: {reason}"
     if code == "unknown_column":
@@ -207,4 +212,4 @@ _CODES = {
     "missing_column": "missing_column",
     "extra_forbidden": "unknown_column",
 }
-"""Codes of pydantic's error types; all others are `field_invalid`."""
+"""Codes of rejections by pydantic's error types. All other types have the code `field_invalid`."""

@@ -1,4 +1,4 @@
-"""The one reader of records: CSV in any dialect, JSONL and Parquet, gzipped or not, and items in memory."""
+"""Reads records of CSV files in any dialect, of JSONL and Parquet files, gzipped or not, and in memory."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from jobs.rejection import Refusal, Rejected, refuse_file, snippet
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A record of the file, which is not validated yet."""
+    """A record of a file that is not validated yet."""
 
     file: str
     line: int
     fields: dict[str, object]
 
     def strings(self) -> Iterator[tuple[str, str]]:
-        """Yield column and text of every string in the record, including keys and nested values."""
+        """Yield the column and the text of every string in the record, including keys and nested values."""
         for name, value in self.fields.items():
             yield name, name
             for text in _strings_in(value):
@@ -44,7 +44,7 @@ class Record:
     def reject(
         self, code: str, reason: str, advice: str, column: str | None = None, text: str | None = None
     ) -> Rejected:
-        """Refuse this record, and quote the beginning of the text."""
+        """Refuse this record, and quote the beginning of `text` in the rejection."""
         shown = snippet(text) if text is not None else None
         name = snippet(column) if column is not None else None
         return Rejected(
@@ -58,21 +58,21 @@ class Record:
         )
 
     def reject_secret(self, secret: str, column: str | None = None) -> Rejected:
-        """Refuse this record without showing any of it."""
+        """Refuse this record because it contains a secret, and quote nothing from it."""
         reason = f"seems to contain {secret}"
         advice = "remove it, and replace the secret wherever it is used"
         return self.reject("secret_in_input", reason, advice, column)
 
     def reject_unreadable(self, refusal: Refusal) -> Rejected:
-        """Refuse this record because a parser failed on it."""
+        """Refuse this record because processing it raised an error."""
         return self.reject(refusal.code, refusal.reason, "correct the record, or leave it out")
 
     def reject_unicode(self, text: str, at: int, column: str | None = None) -> Rejected:
-        """Refuse this record for the character at an index of the text."""
+        """Refuse this record because of the invalid character at index `at` of the text."""
         ordinal = ord(text[at])
         if ordinal == 0:
             name = "a NUL"
-        elif 0xDC80 <= ordinal <= 0xDCFF:  # PEP 383: how a byte that is not UTF-8 was read
+        elif 0xDC80 <= ordinal <= 0xDCFF:  # a byte that is not UTF-8 was decoded to this (PEP 383)
             name = f"the byte 0x{ordinal - 0xDC00:02x}, which is not UTF-8"
         else:
             name = f"the lone surrogate U+{ordinal:04X}"
@@ -81,7 +81,7 @@ class Record:
 
 
 def json_object(record: Record, text: str, *, example: str) -> dict[str, object] | Rejected:
-    """Return the object of a line of JSONL; `example` is quoted in messages."""
+    """Parse a line of JSONL as an object. `example` is a valid line for messages."""
     try:
         value = parse(text)
     except JsonRefusedError as error:
@@ -115,10 +115,10 @@ def _strings_in(value: object) -> Iterator[str]:
 
 
 _MAX_CHARACTERS_AGAIN = 64 * MAX_LINE_BYTES
-"""Maximum number of characters that are read again after quotes that are never closed, in addition to four
-times the file: a few seconds of work."""
+"""Maximum number of characters that are read again because of quotes that are never closed, in addition to
+four times the size of the file. This takes a few seconds."""
 _CHARACTERS_OF_LINE = 64
-"""Cost of handing over a line, in characters read in the same time."""
+"""Cost of passing a line to the parser: the number of characters that are read in the same time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +128,7 @@ class CsvRecord:
     line: int
     cells: list[str] = field(default_factory=list)
     code: str = ""
-    """Empty, or `csv_malformed` or `body_too_large`."""
+    """Code of the error, `csv_malformed` or `body_too_large`; empty if there is none."""
     reason: str = ""
 
 
@@ -137,7 +137,7 @@ class _RecordTooLargeError(Exception):
 
 
 class _LineQueue:
-    """Passes lines to csv.reader and keeps those of the current record, so that they can be read again."""
+    """Passes lines to csv.reader, and keeps those of the current record, so that they can be read again."""
 
     def __init__(self, lines: Iterable[Line]) -> None:
         self._lines = iter(lines)
@@ -146,7 +146,7 @@ class _LineQueue:
         self._num_characters = 0
         self._left = _MAX_CHARACTERS_AGAIN
         self.is_hopeless = False
-        """Whether so many quotes are never closed that the rest of the file is not read as records."""
+        """Whether so many quotes were never closed that the rest of the file is refused without parsing."""
 
     def __iter__(self) -> Iterator[str]:
         return self
@@ -169,12 +169,12 @@ class _LineQueue:
         return line.text
 
     def accept(self) -> None:
-        """Forget the lines of the current record, which is complete."""
+        """Discard the lines of the current record, because the record is complete."""
         self.pending.clear()
         self._num_characters = 0
 
     def give_up(self) -> Line:
-        """Return the first line of the current record, which is broken; read the others again separately."""
+        """Return the first line of the current record, which is malformed. Its other lines are read again."""
         first, *rest = self.pending
         self._again.extendleft(reversed(rest))
         self.accept()
@@ -190,12 +190,12 @@ class _LineQueue:
 def read_csv_records(lines: Iterable[Line], dialect: Dialect) -> Iterator[CsvRecord]:
     """Stream the records of a CSV file (RFC 4180, in this dialect), including blank lines as empty records.
 
-    A quote that is never closed would swallow the rest of the file. Only the line that opens it is refused,
-    and the lines after it are read again. If each line opens such a quote, so that this would take more than
-    a few passes over the file, the remaining lines are refused individually without being read.
-    Memory: one record, at most MAX_LINE_BYTES.
+    A quote that is never closed would make the rest of the file one cell. Therefore only the line with the
+    quote is refused, and the lines after it are read again. If many lines have such quotes, so that this
+    would take more than a few passes over the file, each remaining line is refused without being parsed.
+    Memory holds one record, which has at most MAX_LINE_BYTES.
     """
-    # The csv module has a limit per process of 131,072 characters; a record is bounded by the queue.
+    # The csv module limits cells to 131,072 characters, for the whole process. The queue limits records.
     csv.field_size_limit(MAX_LINE_BYTES + 1)
     queue = _LineQueue(lines)
     reader = dialect.reader(queue)
@@ -228,24 +228,24 @@ def _broken(first: Line, error: Exception) -> CsvRecord:
 
 
 Fields = tuple[int, Mapping[str, object]]
-"""Number of the line, row or entry, from 1, and its named fields."""
+"""A record: the number of its line, row or entry, from 1, and its values by column."""
 
 Unparsed = tuple[int, bytes | Mapping[str, object]]
-"""Like Fields, except that a line of JSONL is still bytes, without surrounding white space."""
+"""A record like Fields, but a line of JSONL is still bytes, without surrounding white space."""
 
 Items = Iterable[Mapping[str, object]]
-"""Records in memory, each with columns as keys; a generator is streamed."""
+"""Records in memory, each with columns as keys. A generator is consumed item by item."""
 
 _EXAMPLE = '{"id": "..."}'
 
 _CHUNK_BYTES = 2**18
-"""Size of the lines that are in memory together."""
+"""Approximate size of the lines that are in memory at a time."""
 
 
 def file_records(
     path: Path, require: Require, options: FileOptions = AS_FOUND
 ) -> Iterator[Fields | Rejected]:
-    """Stream the records, one in memory at a time.
+    """Stream the records of a file, with only a few in memory at a time.
 
     `require` is not called for JSONL, which has no header. Raises FileRejectedError, at any point of the
     iteration, for a file that is unusable as a whole.
@@ -258,15 +258,15 @@ def file_records(
 def unparsed_records(
     path: Path, require: Require, options: FileOptions = AS_FOUND
 ) -> Iterator[Unparsed | Rejected]:
-    """Stream the records as file_records does, but leave lines of JSONL unparsed."""
+    """Stream the records of a file like file_records, but leave lines of JSONL unparsed."""
     with open_file(path, options) as file:
         yield from opened_records(file, require)
 
 
 def opened_records(file: InputFile, require: Require) -> Iterator[Unparsed | Rejected]:
-    """Stream the records of an opened file as unparsed_records does."""
+    """Stream the records of an opened file like unparsed_records."""
     if file.format is Format.PARQUET:
-        from jobs.intake.parquet import parquet_records  # loads Arrow
+        from jobs.intake.parquet import parquet_records  # imported here, because it loads Arrow
 
         yield from parquet_records(file, require)
     elif file.format is Format.JSONL:
@@ -278,7 +278,7 @@ def opened_records(file: InputFile, require: Require) -> Iterator[Unparsed | Rej
 
 
 def parsed(name: str, record: Unparsed) -> Fields | Rejected:
-    """Return the record's fields; `name` is that of the file."""
+    """Parse a record from `unparsed_records`. `name` is the name of the file."""
     number, value = record
     if isinstance(value, bytes):
         return _parse_line(name, number, value.decode("utf-8", "surrogateescape"))
@@ -298,7 +298,7 @@ def _unparsed_lines(file: InputFile) -> Iterator[Unparsed | Rejected]:
 
 
 def jsonl_records(path: Path, lines: Iterator[Line]) -> Iterator[Fields | Rejected]:
-    """Yield the records of these lines."""
+    """Yield the records in these lines of JSONL."""
     name = str(path)
     for line in lines:
         text = line.text.strip(" \t\r\n")
@@ -321,10 +321,10 @@ def _parse_object(record: Record, text: str) -> Fields | Rejected:
 
 
 def item_records(name: str, items: Items) -> Iterator[Fields | Rejected]:
-    """Stream the records of items in memory, numbered from 1; `name` is used instead of a file's.
+    """Stream items in memory as records, numbered from 1. `name` is used in place of a file's name.
 
-    Each item is written as a line of JSONL and read again, so that the rules of files apply to numbers,
-    depth, size and duplicate keys.
+    Each item is converted to a line of JSONL and parsed again, so that the same rules as for files apply to
+    numbers, depth, size and duplicate keys.
     """
     for number, item in enumerate(items, start=1):
         yield _item_record(Record(name, number, {}), item)
@@ -335,7 +335,7 @@ def _item_record(record: Record, item: object) -> Fields | Rejected:
         text = json.dumps(dict(item) if isinstance(item, Mapping) else item, ensure_ascii=False)
     except RecursionError:
         return record.reject("json_too_deep", f"nested deeper than {MAX_DEPTH} levels", "flatten the item")
-    except (TypeError, ValueError) as error:  # a type that JSON does not have, or an item within itself
+    except (TypeError, ValueError) as error:  # a type that JSON lacks, or an item that contains itself
         reason = f"cannot be written as JSON: {snippet(str(error)) or type(error).__name__}"
         advice = "use texts, numbers, booleans, None, and lists or mappings of them"
         return record.reject("json_invalid", reason, advice)
@@ -345,7 +345,7 @@ def _item_record(record: Record, item: object) -> Fields | Rejected:
 
 
 def csv_records(file: InputFile, lines: Iterable[Line], require: Require) -> Iterator[Fields | Rejected]:
-    """Yield the records of these lines, of which the first non-blank one names the columns."""
+    """Yield the records in these lines of CSV. The first line that is not blank names the columns."""
     header: list[str] | None = None
     num_records = 0
     name, dialect, has_numbers = str(file.path), file.dialect, bool(file.dialect.comma_numbers)
@@ -358,7 +358,7 @@ def csv_records(file: InputFile, lines: Iterable[Line], require: Require) -> Ite
         num_records += 1
         cells, width = row.cells, len(header)
         if len(cells) > width and not any(cell.strip() for cell in cells[width:]):
-            del cells[width:]  # spreadsheets end rows with the empty cells of columns that were deleted
+            del cells[width:]  # spreadsheets write empty cells for deleted columns at the end of rows
         if row.code or len(cells) != width:
             yield _reject_row(Record(name, row.line, {}), row, header)
         else:

@@ -1,6 +1,6 @@
-"""Values of records: JSON that every reader understands alike, and single values as text.
+"""Parses JSON that every reader understands in the same way, and converts single values to text.
 
-Each key and number has one meaning, and the depth is bounded.
+Duplicate keys, numbers that readers may interpret differently, and deep nesting are refused.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from jobs.errors import InputError
 from jobs.rejection import snippet
 
 MAX_DEPTH = 32
-"""Maximum depth of nesting. Payloads are flat, and in some parsers each level is a stack frame."""
+"""Maximum depth of nesting. Payloads are flat, and some parsers need a stack frame for each level."""
 
 MAX_INTEGER = 2**53 - 1
-"""Maximum absolute value of an integer. Beyond it JSON readers disagree (RFC 8259, section 6), and canonical
-JSON (RFC 8785) refuses."""
+"""Maximum absolute value of an integer. JSON readers disagree about larger ones (RFC 8259, section 6), and
+canonical JSON (RFC 8785) does not allow them."""
 
 _TOKEN = re.compile(
     r'(?P<string>"[^"\\]*+(?:\\.[^"\\]*+)*+")(?P<colon>\s*:)?|(?P<open>[\[{])|(?P<close>[\]}])'
@@ -28,7 +28,7 @@ _TOKEN = re.compile(
 
 
 class JsonRefusedError(InputError):
-    """The text is not JSON, or it is JSON that readers may understand differently."""
+    """The text is not JSON, or readers may interpret it differently."""
 
     code = "json_invalid"
 
@@ -39,7 +39,7 @@ class JsonRefusedError(InputError):
 
 
 class _RefusedNumberError(ValueError):
-    """Raised inside json.loads, which knows no position; the position is found afterwards."""
+    """A number is refused while json.loads is running. Its position is determined afterwards."""
 
 
 def parse(text: str) -> object:
@@ -50,7 +50,7 @@ def parse(text: str) -> object:
     >>> parse('{"a": [1, 2.5]}')
     {'a': [1, 2.5]}
     """
-    # The cheap count comes first: only a suspicious line is walked token by token.
+    # Counting brackets is cheap. The depth is determined only for texts with many brackets.
     if text.count("[") + text.count("{") > MAX_DEPTH:
         _check_depth(text)
     try:
@@ -85,7 +85,7 @@ def _finite_float(literal: str) -> float:
 
 
 def _exact_int(literal: str) -> int:
-    # The digits are counted first: int() of thousands of them is slow, and an error of its own.
+    # The digits are counted first, because int() is slow for thousands of digits, and raises another error.
     if len(literal) > 17 or abs(int(literal)) > MAX_INTEGER:
         raise _RefusedNumberError(
             f"the integer of {len(literal.lstrip('-'))} digits is larger than 2**53 - 1"
@@ -99,7 +99,7 @@ _DECODER = json.JSONDecoder(
     parse_float=_finite_float,
     parse_int=_exact_int,
 )
-"""The decoder, created once: json.loads would create one per call, which takes longer than a short line."""
+"""Decoder for all calls. json.loads would create one per call, which takes longer than a short line."""
 
 
 def _check_depth(text: str) -> None:
@@ -115,7 +115,7 @@ def _check_depth(text: str) -> None:
 
 
 def _position_of_number(text: str) -> int:
-    """Return the position, from 1, of the first number that is refused; the text before it is valid."""
+    """Return the position, from 1, of the first refused number. The text before it must be valid JSON."""
     for token in _TOKEN.finditer(text):
         literal = token["scalar"]
         if literal is None:
@@ -133,7 +133,7 @@ def _position_of_number(text: str) -> int:
 
 
 def _first_duplicate(text: str) -> tuple[str, int]:
-    """Return key and position, from 1, of the second of two equal keys of one object."""
+    """Return the first key that occurs twice in an object, and the position of its repetition, from 1."""
     seen: list[set[str]] = []
     for token in _TOKEN.finditer(text):
         if token["open"]:
@@ -149,7 +149,7 @@ def _first_duplicate(text: str) -> tuple[str, int]:
 
 
 def as_text(value: object) -> str | None:
-    """Return a single value as stripped text; empty for no value, None for a list or an object.
+    """Return a single value as stripped text. No value becomes "", and a list or an object becomes None.
 
     >>> as_text(17), as_text(17.0), as_text(" a "), as_text([1])
     ('17', '17', 'a', None)
