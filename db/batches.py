@@ -1,7 +1,7 @@
 """Accepts, cancels, expires and reopens batches.
 
 The open jobs of a cancelled or overdue batch are ended in transactions of limited size. Ending a million jobs
-in one statement would exceed the statement timeout and hold locks all that time.
+in one statement would exceed the statement timeout and hold locks for too long.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class RunUnderWayError(TransientError):
     code = "run_under_way"
 
     def __init__(self, batch_id: UUID, go_on: str = "") -> None:
-        """Create the error. `go_on` is a command that continues the batch, for messages."""
+        """Create the error. Its message contains `go_on`, the command that continues the batch, if given."""
         instead = f"; if no worker is processing it, continue it with `{go_on}`" if go_on else ""
         super().__init__(
             f"the schedule has an unfinished run, batch {batch_id}: see its progress with `pressroom status "
@@ -297,5 +297,5 @@ def expire_some(database: Engine, batch_id: UUID) -> int:
 
 
 def _jobs(batch_id: UUID, still: ColumnElement[bool]) -> ColumnElement[bool]:
-    """Return the condition that selects the batch's jobs, provided that the batch still meets `still`."""
+    """Return the condition that selects the batch's jobs if the batch still meets the condition `still`."""
     return (JobRow.batch_id == batch_id) & select(BatchRow.id).where(still).correlate(None).exists()

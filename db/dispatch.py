@@ -1,4 +1,4 @@
-"""Selects the queued jobs to send, and the sent messages to treat as lost."""
+"""Selects the queued jobs that the dispatcher sends to workers, and finds jobs whose message was lost."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class JobListener:
         try:
             for _ in self._listening().notifies(timeout=at_most_seconds, stop_after=1):
                 pass
-        except psycopg.Error as error:  # raised below SQLAlchemy, whose errors callers expect
+        except psycopg.Error as error:  # psycopg raises its own errors here, but callers expect SQLAlchemy's
             self.close()
             raise OperationalError("LISTEN", None, error) from error
 

@@ -1,4 +1,4 @@
-"""The record in Postgres of what jobs produced, against which exports from the store are checked."""
+"""Reads from Postgres what jobs produced, so that exports from the store can be checked against it."""
 
 from __future__ import annotations
 

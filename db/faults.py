@@ -24,7 +24,7 @@ intervention (a shutdown, a statement cancelled by its timeout), system errors, 
 server."""
 
 FULL_STATE = "53100"
-"""SQLSTATE of a full disk. It belongs to the class of insufficient resources, but it has a fault of its own,
+"""SQLSTATE of a full disk. It belongs to the class of insufficient resources, but is treated separately,
 because a person has to fix it."""
 
 AWAY_STATES = ("25006", "25P04")
@@ -32,8 +32,8 @@ AWAY_STATES = ("25006", "25P04")
 transaction that took too long."""
 
 CONFLICT_CLASSES = ("23", "40")
-"""SQLSTATE classes of violated integrity constraints, and of transactions that were rolled back:
-serialisation failures and deadlocks."""
+"""SQLSTATE classes of integrity constraint violations, and of transaction rollbacks (serialisation failures
+and deadlocks)."""
 
 CONFLICT_STATES = ("55P03",)
 """SQLSTATE of a lock that was not available."""
@@ -54,7 +54,7 @@ class DatabaseFault(StrEnum):
 
     @property
     def is_outage(self) -> bool:
-        """Whether the same statement may succeed later, with the same rights."""
+        """Whether the same statement may succeed later, with the same privileges."""
         return self in (DatabaseFault.AWAY, DatabaseFault.FULL)
 
 
@@ -159,7 +159,7 @@ _REFUSALS = (
         "correct PRESSROOM_DB_URL",
     ),
 )
-"""Refusals, recognised by libpq's messages, because it gives no SQLSTATE if the connection fails."""
+"""Known refusals. They are recognised by libpq's messages, because a failed connection has no SQLSTATE."""
 
 
 def named(error: BaseException) -> PressroomError | None:
@@ -202,7 +202,7 @@ def named(error: BaseException) -> PressroomError | None:
 
 @contextmanager
 def errors_named() -> Iterator[None]:
-    """Translate errors of the block with `named`, to DatabaseRefusedError or DatabaseAwayError."""
+    """Replace database errors in the block by the DatabaseRefusedError or DatabaseAwayError from `named`."""
     try:
         yield
     except Exception as error:

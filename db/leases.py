@@ -43,7 +43,7 @@ def claim(
     celery_task_id: str,
     lease_seconds: float,
 ) -> list[ClaimedJob]:
-    """Claim the jobs that are queued and due, in one statement, and skip the others.
+    """Claim those of the jobs that are queued and due, in one statement; return the claimed jobs.
 
     `alone` means that the worker has nothing else in flight and takes nothing else until these jobs have
     ended. Without it, jobs that became suspects after the message was sent are skipped too.

@@ -174,7 +174,8 @@ def _exclusive(database: Engine) -> Iterator[Connection]:
 def _others_set_aside(connection: Connection, config: Config) -> Iterator[None]:
     """Hide revisions of kinds that are not installed here from Alembic during the block.
 
-    Raises SchemaUnknownError for an unknown revision that should be known, and for an edited migration.
+    Raises SchemaUnknownError for an unknown revision of the core or of an installed kind, for a database with
+    unknown revisions only, and for an edited migration.
     """
     script = ScriptDirectory.from_config(config)
     known = {revision.revision for revision in script.walk_revisions()}

@@ -1,4 +1,4 @@
-"""Group commit: the outcomes of many jobs, written in one transaction, each under its fence.
+"""Group commit: writes the outcomes of many jobs in one transaction, each only if its fence is still valid.
 
 Records for a kind's own tables are written in the same transaction, by the writer that the kind names.
 """

@@ -179,7 +179,7 @@ def _requeue(
 
 
 def _quarantine(connection: Connection, convicted: Sequence[_Lost]) -> None:
-    """Fail the jobs of which the evidence shows that they ended their workers."""
+    """Fail the jobs that have ended their workers, according to the evidence."""
     if not convicted:
         return
     connection.execute(

@@ -32,14 +32,14 @@ from jobs.schedule import CatchUp, Cron, CronError, RunOutcome, settle
 logger = logging.getLogger(__name__)
 
 SESSION_NAME = "pressroom-beat"
-"""Application name of the connections of beat, as Postgres shows it."""
+"""Application name of the connections of the scheduler, beat, as Postgres shows it."""
 
 MAX_DUE = 1_000
 """Maximum number of due times that one transaction settles. The next transaction continues after them."""
 
 MAX_SKIPPED_ROWS = 100
-"""Maximum number of due times skipped at once that get a row each; if there are more, they share one row. A
-schedule that missed every minute of a year would otherwise get half a million rows."""
+"""Maximum number of skipped due times that get a row each. If more are skipped at once, they share one row,
+because a schedule that misses every minute of a year would otherwise get half a million rows."""
 
 
 class ScheduleNotFoundError(PermanentError):
@@ -75,7 +75,7 @@ class Timing:
 
     @property
     def next_due_at(self) -> datetime | None:
-        """The next automatic start; None while the schedule is paused."""
+        """Instant of the next automatic start; None while the schedule is paused."""
         if self.paused_at is not None:
             return None
         return next(self.cron.due(after=max(self.seen_until, datetime.now(UTC))), None)
@@ -260,9 +260,9 @@ def list_runs(database: Engine, schedule_id: UUID, *, limit: int = 20) -> list[S
 def settle_due(database: Engine, schedule_id: UUID, start: Start) -> bool:
     """Settle due times that have passed; return whether more may be due immediately.
 
-    The database's clock decides. A lock on the schedule's row keeps two beat processes from settling the same
-    due time: the second one finds `seen_until` advanced. Raises DBAPIError or TransientError; in that case
-    nothing is settled, and the next call tries again.
+    Due times are compared with the database's clock. A lock on the schedule's row keeps two beat processes
+    from settling the same due time: the second one finds `seen_until` advanced. Raises DBAPIError or
+    TransientError; in that case nothing is settled, and the next call tries again.
     """
     with database.begin() as connection:
         schedule = _lock_unpaused(connection, schedule_id)

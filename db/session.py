@@ -66,7 +66,7 @@ class DatabaseUrlError(ConfigurationError):
 def connection_parameters(url: str, *, variable: str = "PRESSROOM_DB_URL") -> dict[str, str]:
     """Return the connection parameters in the URL, as libpq parses it, so that all clients agree on them.
 
-    `variable` is the source of the URL that messages name; they never quote the URL. Raises DatabaseUrlError.
+    Messages name `variable` as the source of the URL, but never quote the URL. Raises DatabaseUrlError.
 
     >>> connection_parameters("postgres://app:p%40ss@[::1]/news?sslmode=verify-full")["sslmode"]
     'verify-full'
@@ -125,7 +125,7 @@ def open_database(url: str, *, pool_size: int = 5, application_name: str = "pres
     """
     parameters = connection_parameters(url)
     engine = create_engine(
-        URL.create("postgresql+psycopg", database=parameters.get("dbname")),  # all that its repr shows
+        URL.create("postgresql+psycopg", database=parameters.get("dbname")),  # repr() shows only this
         pool_size=pool_size,
         max_overflow=pool_size,
         pool_pre_ping=True,  # a restarted server leaves dead connections in the pool

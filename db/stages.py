@@ -53,7 +53,7 @@ class _JobUnmadeError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
-    """One job to be queued."""
+    """A job to be queued."""
 
     custom_id: str
     payload: Mapping[str, object]
@@ -62,7 +62,7 @@ class NewJob:
 
 @dataclass(frozen=True, slots=True)
 class ClosedStage:
-    """A stage whose last job has closed, and the name of the stage to be planned next."""
+    """A stage whose jobs are all final, with the name of the stage to be planned next."""
 
     database: Engine
     batch_id: UUID
@@ -112,7 +112,7 @@ def open_stage(connection: Connection, batch_id: UUID, number: int, jobs: Iterab
                 )
     except _JobUnmadeError as error:
         unmade = error.cause
-    except psycopg.OperationalError as error:  # raised below SQLAlchemy, whose errors callers expect
+    except psycopg.OperationalError as error:  # callers expect SQLAlchemy's errors
         raise OperationalError("COPY jobs", None, error) from error
     except psycopg.errors.UniqueViolation as error:
         found = _DUPLICATE.search(error.diag.message_detail or "")

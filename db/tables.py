@@ -78,7 +78,7 @@ class ScheduleRow(Base):
     tenant: Mapped[str]
     name: Mapped[str]
     model: Mapped[str]
-    """Empty for a kind that uses no model."""
+    """Name of the model; empty for a kind that uses none."""
     settings: Mapped[Json]
     """Settings of the kind, without those that are added for each run."""
     input: Mapped[Json | None]
@@ -161,7 +161,7 @@ class BatchRow(Base):
     last_commit_at: Mapped[datetime | None]
     """Instant at which a worker last committed a result. Cancellations do not count."""
     num_plan_failures: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
-    """Consecutive failures to plan the next stage."""
+    """Number of consecutive failures to plan the next stage."""
     plan_retry_at: Mapped[datetime | None]
     plan_error: Mapped[str | None]
     finished_at: Mapped[datetime | None]
@@ -212,7 +212,7 @@ class JobRow(Base):
     position: Mapped[int]
     custom_id: Mapped[str]
     prefix_group: Mapped[str]
-    """Jobs with the same prefix group have prompts that begin alike, so they are sent together."""
+    """Key that the job shares with others whose prompts begin alike. These jobs are sent together."""
     payload: Mapped[Json]
     status: Mapped[JobStatus] = mapped_column(text_enum(JobStatus, "status"))
     attempt: Mapped[int] = mapped_column(server_default=text("0"))
@@ -228,7 +228,7 @@ class JobRow(Base):
     """Losses up to this attempt no longer count, because a later attempt ended without a loss, or a user
     requested a retry."""
     available_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    """The job is not sent before this instant, which is the end of its retry backoff."""
+    """Instant before which the job is not sent: the end of its retry delay."""
     sent_at: Mapped[datetime | None]
     """Instant at which a message that names the job was last sent; None while there is no such message."""
     worker_id: Mapped[str | None]
@@ -339,7 +339,7 @@ class CandidateRow(Base):
 
 
 class WorkerRow(Base):
-    """A worker process. The dispatcher sizes its messages by the number of live workers."""
+    """A worker process. The dispatcher puts fewer jobs into each message if more workers are alive."""
 
     __tablename__ = "workers"
 

@@ -123,7 +123,8 @@ class NewStage:
 
     name: str
     profile: str
-    """Name of the queue. A worker of this profile has loaded the models that the stage's jobs use."""
+    """Name of the stage's queue and of the workers that consume it, which have loaded the models of its
+    jobs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

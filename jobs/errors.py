@@ -76,7 +76,7 @@ class EngineError(TransientError):
 
 
 class EngineLostError(EngineError):
-    """The engine was closed or lost its device during the request. The job gets no failure for it."""
+    """The engine was closed or lost its device during the request. The attempt does not count as failed."""
 
     code = "engine_lost"
 

@@ -50,7 +50,7 @@ class Sampling:
     """Seed of the request's own random generator, so that the same request draws the same tokens in any
     batch."""
     stop: tuple[str, ...] = ()
-    """Strings that end generation. The string itself is not part of the text."""
+    """Strings that end generation. The text does not include the string that ended it."""
     ignore_end_of_text: bool = False
     """Whether to continue after the end-of-text token, up to max_new_tokens; for benchmarks."""
 
@@ -61,7 +61,7 @@ class FinishReason(StrEnum):
     STOP = "stop"
     """The model ended the text, or generated a stop string."""
     LENGTH = "length"
-    """max_new_tokens was reached."""
+    """The text reached max_new_tokens."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """Parses dates and times, in the forms that files and feeds use, into instants in UTC.
 
 All dates from outside are parsed here. The parser must understand all of a text, otherwise it returns None.
-It never guesses an hour, and never returns the current time for missing parts."""
+It never guesses an hour, and never returns the current time for missing parts.
+"""
 
 from __future__ import annotations
 
@@ -138,7 +139,7 @@ column or from the user."""
 _SPACES = re.compile(r"[\s\u00a0\u2009\u202f]+")
 _MINUS = str.maketrans({"\u2212": "-", "\u2010": "-", "\u2011": "-"})
 _MAX_OFFSET = timedelta(hours=14)
-"""Maximum UTC offset, which is the largest one in use."""
+"""Maximum UTC offset. No place on Earth has a larger one."""
 _PIVOT = 50
 """Two-digit years below this mean 2000 to 2049, the others 1950 to 1999 (RFC 5322, section 4.3)."""
 
@@ -206,7 +207,7 @@ def unreadable(value: object) -> tuple[str, str]:
 
 
 def possible_orders(text: str) -> frozenset[DateOrder]:
-    """Return the orders of day and month for which a numeric date is valid. Other texts have none.
+    """Return the orders of day and month for which a numeric date is valid; none for other texts.
 
     >>> sorted(possible_orders("13/1/2010 8:26")), len(possible_orders("12/1/2010")), possible_orders("2010")
     ([<DateOrder.DAY_FIRST: 'day-first'>], 2, frozenset())

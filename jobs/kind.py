@@ -134,7 +134,8 @@ class PlanContext(Protocol):
         """Stream the custom_id and output of each succeeded job of a stage, in order.
 
         The stage is the last one that closed, unless `stage` names another. Yields nothing if the batch has
-        no such stage. Raises PermanentError (`output_unfit`) for an output that is not of this type."""
+        no such stage. Raises PermanentError (`output_unfit`) for an output that is not of this type.
+        """
         ...
 
     @property
@@ -287,7 +288,8 @@ class Kind(ABC, Generic[PayloadT]):
         """Return the names of all models that the stage's jobs may use, given the batch's model and settings.
 
         The models determine the profile, which names the queue. A stage without models runs on workers
-        without an engine."""
+        without an engine.
+        """
         return (model,) if model else ()
 
     def first_request(

@@ -18,8 +18,7 @@ FAULT_SIGNALS = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal
 """Signals that a process causes by its own instructions."""
 
 MIN_CRASHES = 2
-"""Number of crashes while it ran alone after which a job fails. A single one may be a fault of the
-machine."""
+"""Number of crashes after which a job that ran alone fails. A single one may be a fault of the machine."""
 
 SUSPICIOUS_LOSSES = 2
 """Number of unexplained losses after which a job runs apart from others. A single one is usually a reboot."""
@@ -100,8 +99,7 @@ class Evidence(Ending):
     """The known facts about a lost attempt."""
 
     alone: bool = False
-    """Whether the dispatcher arranged that the worker ran nothing but this job, from its claim to its
-    loss."""
+    """Whether the worker ran only this job from its claim to its loss, as arranged by the dispatcher."""
     num_in_flight: int = 1
     """Number of jobs that were lost with the worker, including this one."""
     in_flight: tuple[UUID, ...] = ()

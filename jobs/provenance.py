@@ -1,4 +1,4 @@
-"""The statement of how an artifact was made: an in-toto Statement v1 in canonical JSON (RFC 8785).
+"""Provenance statements about artifacts: in-toto Statements v1 in canonical JSON (RFC 8785).
 
 Keys are in lowerCamelCase, as in in-toto and SLSA. Integers are below 2^53, decimals are strings, and times
 are in UTC. The bytes are stored unchanged and never serialised again, so that anyone can sign them and check
@@ -186,7 +186,7 @@ class CodeFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provenance:
-    """The content of a statement; `canonical_bytes` is its only serialisation."""
+    """The content of a statement. `canonical_bytes` is the only way to serialise it."""
 
     subjects: tuple[Subject, ...]
     job: JobFacts
@@ -441,7 +441,7 @@ def row_bytes(token_ids: Sequence[int], type_ids: Sequence[int]) -> bytes:
 
 
 def vector_bytes(vector: Sequence[float]) -> bytes:
-    """Encode an encoder's answer as 64-bit little-endian integers: the number of values, then millionths.
+    """Encode an encoder's answer as 64-bit little-endian integers: number of values, values in millionths.
 
     >>> vector_bytes([0.25, 0.75]) == vector_bytes([0.2500001, 0.7499999])
     True

@@ -118,7 +118,7 @@ def load_kinds() -> dict[str, Kind[Any]]:
 
 
 def warm_kinds() -> None:
-    """Call `Kind.warm` of every kind, so that their jobs need not wait.
+    """Call `Kind.warm` of every kind, so that jobs need not wait for what it loads.
 
     An error is only logged, because the jobs of that kind will report it.
     """

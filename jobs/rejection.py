@@ -191,7 +191,7 @@ class InputDroppedError(InputError):
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """Numbers of the records of an input that could not be used."""
+    """How many records of an input could not be used, and why."""
 
     name: str
     """Name of the file, as given by the caller."""
@@ -238,7 +238,7 @@ class DroppedTally:
         return self._by_code.total()
 
     def dropped(self, num_used: int) -> Dropped:
-        """Return the numbers of dropped records, given how many records were used."""
+        """Return a summary of the dropped records, given how many records were used."""
         most = self._by_code.most_common(1)
         example = str(self._firsts[most[0][0]]) if most else ""
         return Dropped(self._name, num_used + self.num_rejected, dict(self._by_code), example)

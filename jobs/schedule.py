@@ -60,7 +60,7 @@ class Cron:
         latest = after
         for local in CronSim(self.expression, after.astimezone(ZoneInfo(self.time_zone))):
             due_at = local.astimezone(UTC)
-            if due_at > latest:  # of a local time that occurs twice, the library yields the first one again
+            if due_at > latest:  # for a local time that occurs twice, the library repeats the first instant
                 latest = due_at
                 yield due_at
 

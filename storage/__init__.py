@@ -19,15 +19,15 @@ def open_store(
 ) -> Store:
     """Open the store that the URL names: `http(s)://key:secret@host/bucket`, `file:/folder` or `memory:`.
 
-    `variable` is the source of the URL that messages name. With `addresses`, connections go only to the
-    addresses that this function returns for a host and port. With `makes_bucket`, a missing bucket is
-    created. Raises ConfigurationError for an invalid URL, StoreUnavailableError if the S3 server does not
-    answer, and StoreRefusedError for errors that waiting does not resolve. The URL contains a secret, so no
-    message quotes it.
+    Messages name `variable` as the source of the URL, but never quote the URL, because it contains a secret.
+    With `addresses`, connections go only to the addresses that this function returns for a host and port.
+    With `makes_bucket`, a missing bucket is created. Raises ConfigurationError for an invalid URL,
+    StoreUnavailableError if the S3 server does not answer, and StoreRefusedError for errors that waiting does
+    not resolve.
     """
     scheme = url.partition(":")[0].lower()
     if scheme in ("http", "https"):
-        from storage.s3 import S3Settings, S3Store  # boto3 costs 0.3 s to import
+        from storage.s3 import S3Settings, S3Store  # imported here, because boto3 takes 0.3 s to import
 
         settings = S3Settings.from_url(url, variable=variable)
         return S3Store(settings, addresses=addresses, makes_bucket=makes_bucket)

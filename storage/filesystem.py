@@ -21,7 +21,7 @@ mistaken for an object."""
 
 
 class FilesystemStore:
-    """Holds each object as a file under `root`; implements storage.store.Store."""
+    """A storage.store.Store that keeps each object as a file under the folder `root`."""
 
     def __init__(self, root: Path) -> None:
         self._root = root.absolute()
@@ -98,7 +98,7 @@ class FilesystemStore:
 
 
 def _make_folder(folder: Path) -> None:
-    """Create the folder and its parents, and flush each into its parent folder."""
+    """Create the folder and its missing parents durably, by flushing the parent of each new folder."""
     if folder.is_dir():
         return
     _make_folder(folder.parent)
@@ -107,7 +107,7 @@ def _make_folder(folder: Path) -> None:
 
 
 def _write_durably(path: Path, body: bytes) -> None:
-    """Write a new file next to the path, flush it, and rename it to the path atomically."""
+    """Write the file durably and atomically: write a temporary file, flush it, and rename it to the path."""
     temporary = path.parent / f"{_TEMPORARY_PREFIX}{secrets.token_hex(8)}"
     try:
         with temporary.open("xb") as file:
@@ -123,7 +123,7 @@ def _write_durably(path: Path, body: bytes) -> None:
 
 
 def _flush_folder(folder: Path) -> None:
-    """Flush a folder, which makes new and renamed entries in it durable (fsync(2), NOTES)."""
+    """Flush a folder, so that new and renamed entries in it are durable (fsync(2), NOTES)."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

@@ -18,7 +18,7 @@ class StoredObject:
 
 
 class MemoryStore:
-    """Holds objects until the process ends; implements storage.store.Store."""
+    """A storage.store.Store that keeps objects in memory until the process ends."""
 
     def __init__(self) -> None:
         self._objects: dict[str, StoredObject] = {}

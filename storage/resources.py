@@ -1,4 +1,4 @@
-"""Resources: inputs that the jobs of a batch share, stored once under their content's digest."""
+"""Resources: inputs that the jobs of a batch share. Each is stored once, under the digest of its content."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ corrects that."""
 
 
 class ResourceMissingError(PermanentError):
-    """A job's shared input is not in the store, or has been altered."""
+    """A resource of a job is not in the store, or it has been altered."""
 
     code = "resource_missing"
 

@@ -74,14 +74,14 @@ MAX_TRIES = 5
 """Attempts per call. With waits of up to 0.2, 0.4, 0.8 and 1.6 s between them, a server may restart for up to
 a few seconds. The publisher waits out a longer outage."""
 FIRST_CONTACT_SECONDS = 8
-"""Until the first success, no attempt starts after this time, so that a wrong address is reported within
-seconds."""
+"""Time after which no further attempt starts if no call has succeeded yet, so that a wrong address is
+reported within seconds."""
 MAX_CONNECTIONS = 64
 """Size of the connection pool: at least the number of threads of a worker that upload at once. A smaller pool
 drops and reopens connections."""
 
 _MD5 = re.compile(r'"([0-9a-f]{32})"')
-"""An entity tag that is the MD5 of an object. Tags of multipart uploads look different."""
+"""Matches an entity tag that is the MD5 of an object. Tags of multipart uploads have another form."""
 
 
 class TruncatedBodyError(Exception):
@@ -89,7 +89,7 @@ class TruncatedBodyError(Exception):
 
 
 class S3Store:
-    """Holds each object under its key in one bucket; implements storage.store.Store.
+    """A storage.store.Store that keeps each object under its key in one bucket.
 
     Only s3:GetObject and s3:PutObject are required. Without s3:ListBucket, a missing object looks like a
     forbidden one. The media type is sent with each object, but the one in Postgres is authoritative, because
@@ -308,13 +308,13 @@ def _client(settings: S3Settings, addresses: Addresses | None) -> S3Client:
         config=Config(
             signature_version="s3v4",
             s3={"addressing_style": settings.addressing_style},
-            # Newer checksum headers are not understood by every S3-compatible server.
+            # Not every S3-compatible server understands the newer checksum headers.
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
             max_pool_connections=MAX_CONNECTIONS,
             connect_timeout=CONNECT_TIMEOUT_SECONDS,
             read_timeout=READ_TIMEOUT_SECONDS,
-            retries={"total_max_attempts": 1, "mode": "standard"},  # one retry policy, ours
+            retries={"total_max_attempts": 1, "mode": "standard"},  # S3Store._try makes all retries
             # With HTTP_PROXY but no NO_PROXY, requests to this machine would go through the proxy.
             proxies={} if is_direct else None,
         ),
@@ -345,7 +345,7 @@ def _session(settings: S3Settings) -> boto3.session.Session:
 
 
 class _GuardedConnection(AWSHTTPConnection):
-    """Connects to the allowed addresses of its host, one after another; TLS still uses the host's name."""
+    """A connection that tries the allowed addresses of its host in order. TLS still uses the host's name."""
 
     addresses: Addresses
 

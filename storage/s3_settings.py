@@ -46,7 +46,7 @@ class S3Settings:
     addressing_style: AddressingStyle = "path"
     """Whether the bucket is in the path or is the first part of the host name."""
     variable: str = "PRESSROOM_S3_URL"
-    """Source of the URL that messages name."""
+    """Source of the URL, which messages name in place of the URL itself."""
 
     @classmethod
     def from_url(cls, url: str, *, variable: str = "PRESSROOM_S3_URL") -> S3Settings:

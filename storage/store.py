@@ -97,7 +97,7 @@ class Store(Protocol):
         ...
 
     def exists(self, key: str) -> bool:
-        """Return whether the key has an object. False also means that the store does not reveal it."""
+        """Return whether an object is stored under the key. False if the store does not reveal it."""
         ...
 
     def keys(self, prefix: str = "") -> Iterator[str]:

@@ -133,7 +133,7 @@ class CsvRecord:
 
 
 class _RecordTooLargeError(Exception):
-    """The current record exceeds MAX_LINE_BYTES."""
+    """The current CSV record exceeds MAX_LINE_BYTES."""
 
 
 class _LineQueue:

@@ -39,7 +39,7 @@ class JsonRefusedError(InputError):
 
 
 class _RefusedNumberError(ValueError):
-    """A number is refused while json.loads is running. Its position is determined afterwards."""
+    """A number that is refused while json.loads runs. Its position is determined afterwards."""
 
 
 def parse(text: str) -> object:

@@ -20,7 +20,7 @@ _REPLACEMENT = "\ufffd"
 
 
 def unescape(text: str) -> str:
-    """Unescape as html.unescape does, but without its ValueError for a number of more than 4,300 digits.
+    """Unescape like html.unescape, but without its ValueError for a number of more than 4,300 digits.
 
     >>> unescape("&amp;&#0000000065;&#x41;"), unescape("a&#" + "9" * 5000 + ";b")
     ('&AA', 'a\ufffdb')
@@ -76,7 +76,8 @@ _LESS_THAN = re.compile(r"<(?![A-Za-z/!?])")
 _INVISIBLE = re.compile(
     "[\x01-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\xad\u061c\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]"
 )
-"""Control and format characters, which may hide a name ("Ac\u00adme") or change the writing direction."""
+"""Matches control and format characters, which may hide a name ("Ac\u00adme") or change the writing
+direction."""
 
 _PARAGRAPHS = re.compile(r"(?<!\s)\s*\n\s*\n\s*|[\u2029]")
 _SPACE = re.compile(r"\s+")
@@ -130,7 +131,7 @@ MAX_POST_CHARACTERS = 20_000
 
 _LINK = re.compile(r"(?:https?://|www\.)\S+", re.IGNORECASE)
 _PLACEHOLDER = re.compile(r"\b(?:AT_USER|URL)\b|<(?:user|url)>")
-"""Placeholders for names and links in public data sets."""
+"""Matches placeholders for names and links in public data sets."""
 _HANDLE = re.compile(r"(?<![\w.])[@#](?=\w)")
 _CASHTAG = re.compile(r"(?<![\w$])\$(?=[A-Za-z]{1,6}(?:\.[A-Za-z]{1,2})?\b)")
 _ELLIPSIS = re.compile(r"…|\.{2,}")

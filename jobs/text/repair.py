@@ -1,4 +1,4 @@
-"""Repairs the output of a model: chat noise, markup, repeated sentences, a cut-off ending.
+"""Repairs the output of a model: removes chat noise, markup, repeated sentences and an incomplete ending.
 
 These are pure functions. They report what they changed, because readers of the text should know.
 """
@@ -220,7 +220,7 @@ def _without_stray_quotes(block: str) -> str:
 
 
 def _mend_ending(blocks: list[str]) -> tuple[list[str], str | None]:
-    """Remove the last sentence if it is incomplete, even if nothing remains; return the blocks and it."""
+    """Remove an incomplete last sentence, even if nothing remains; return the blocks and that sentence."""
     if not blocks or blocks[-1].startswith("#") or is_complete(blocks[-1]):
         return blocks, None
     *head, last = blocks
@@ -265,9 +265,9 @@ class _Earlier:
         return any(_is_over(len(key & other), len(key), len(other)) for other in others)
 
     def _that_may_resemble(self, word: str, size: int, num_rarer: int) -> Iterator[frozenset[str]]:
-        """Yield the sets that may resemble one of this size if `word` is the rarest word in both.
+        """Yield the sets with this word that may resemble a set of `size` words.
 
-        The latter set has `num_rarer` words that are rarer.
+        The word must be the rarest one that both contain. The set has `num_rarer` rarer words.
         """
         for (other_size, other_rarer), keys in self._places.get(word, {}).items():
             if _is_over(min(size - num_rarer, other_size - other_rarer), size, other_size):
