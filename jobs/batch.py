@@ -123,8 +123,7 @@ class NewStage:
 
     name: str
     profile: str
-    """Name of the stage's queue and of the workers that consume it, which have loaded the models of its
-    jobs."""
+    """Profile of the workers that have loaded the stage's models. Their queue has the same name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

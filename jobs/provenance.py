@@ -104,7 +104,7 @@ class EncoderFacts:
     max_tokens: int
     classifier_sha256: str | None
     """Digest of the file that assigns outputs to classes and contains the temperature fitted in training;
-    None for embeddings."""
+    None if the model is not a classifier."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

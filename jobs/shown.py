@@ -66,7 +66,7 @@ def json_text(
     is_compact: bool = False,
     default: Callable[[object], object] = str,
 ) -> str:
-    r"""Return a value as JSON without unprintable characters, on one line unless `indent` is given.
+    r"""Return a value as JSON with only unprintable characters escaped, on one line unless indented.
 
     >>> json_text({"title": "a\u0080b\u2028"})
     '{"title": "a\\u0080b\\u2028"}'
