@@ -9,7 +9,7 @@ NEEDS_TEXT := About 700 MB of packages (several GB where pip takes a CUDA build 
 
 .DEFAULT_GOAL := help
 .PHONY: help setup lock model sentiment-models recommendation-models demo demo-sentiment demo-recommendations check test \
-	bench bench-sentiment bench-recommendations clean
+	bench bench-sentiment bench-recommendations bench-orchestration clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -73,6 +73,9 @@ bench-recommendations: recommendation-models ## ranking on public data and at sc
 	$(BIN)/python -m benchmarks.ranking --recbole build/recbole/recbole-1.2.1-py3-none-any.whl
 	$(BIN)/python -m benchmarks.text_facts
 	$(BIN)/python -m benchmarks.refresh
+
+bench-orchestration: model ## jobs a second without a model, intake and cancelling of a million lines, plain Celery
+	$(BIN)/python -m benchmarks.orchestration
 
 clean: ## remove the virtual environment and build leftovers; models and data stay
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
