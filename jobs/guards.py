@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import re
 import unicodedata
-from collections.abc import Iterable
+from functools import lru_cache
 from urllib.parse import unquote
 
 from jobs.text.plain import unescape
@@ -47,7 +47,7 @@ _SECRETS: tuple[tuple[str, tuple[str, ...], re.Pattern[str]], ...] = (
     ("an AWS access key", ("AKIA", "ASIA"), re.compile(r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b")),
     (
         "a GitHub token",
-        ("gh", "github_pat_"),
+        ("ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_"),
         re.compile(r"\b(?:gh[pousr]_[A-Za-z0-9]{36}|github_pat_[A-Za-z0-9_]{40})"),
     ),
     ("a GitLab token", ("glpat-",), re.compile(r"\bglpat-[A-Za-z0-9_-]{20}")),
@@ -61,36 +61,65 @@ _SECRETS: tuple[tuple[str, tuple[str, ...], re.Pattern[str]], ...] = (
 chose to make leaks detectable, and every match contains at least one of the literals. Entropy heuristics
 would flag ordinary prose."""
 
-_INJECTIONS: tuple[re.Pattern[str], ...] = (
-    re.compile(
-        r"\b(?:ignore|disregard|forget|override)\b.{0,30}"
-        r"\b(?:previous|prior|above|earlier|preceding|system)\b.{0,30}"
-        r"\b(?:instructions?|prompts?|rules?|messages?|directions?)\b",
-        re.IGNORECASE | re.DOTALL,
+_INJECTIONS: tuple[tuple[tuple[str, ...], re.Pattern[str]], ...] = (
+    (
+        ("ignore", "disregard", "forget", "override"),
+        re.compile(
+            r"\b(?:ignore|disregard|forget|override)\b.{0,30}"
+            r"\b(?:previous|prior|above|earlier|preceding|system)\b.{0,30}"
+            r"\b(?:instructions?|prompts?|rules?|messages?|directions?)\b",
+            re.IGNORECASE | re.DOTALL,
+        ),
     ),
-    re.compile(
-        r"\b(?:ignore|disregard|forget)\b.{0,15}\ball\b.{0,15}\binstructions?\b", re.IGNORECASE | re.DOTALL
+    (
+        ("ignore", "disregard", "forget"),
+        re.compile(
+            r"\b(?:ignore|disregard|forget)\b.{0,15}\ball\b.{0,15}\binstructions?\b",
+            re.IGNORECASE | re.DOTALL,
+        ),
     ),
-    re.compile(
-        r"\b(?:reveal|print|repeat|show)\b.{0,20}\b(?:system|hidden) (?:prompt|instructions?)\b",
-        re.IGNORECASE,
+    (
+        ("system prompt", "system instruction", "hidden prompt", "hidden instruction"),
+        re.compile(
+            r"\b(?:reveal|print|repeat|show)\b.{0,20}\b(?:system|hidden) (?:prompt|instructions?)\b",
+            re.IGNORECASE,
+        ),
     ),
-    re.compile(r"\byou are (?:now|no longer)\b.{0,40}\b(?:assistant|AI|model|mode|DAN|bot)\b", re.IGNORECASE),
-    re.compile(r"^[^\S\n]*(?:system|assistant)[^\S\n]*:", re.IGNORECASE | re.MULTILINE),
+    (
+        ("you are now", "you are no longer"),
+        re.compile(
+            r"\byou are (?:now|no longer)\b.{0,40}\b(?:assistant|AI|model|mode|DAN|bot)\b", re.IGNORECASE
+        ),
+    ),
+    (
+        ("system", "assistant"),
+        re.compile(r"^[^\S\n]*(?:system|assistant)[^\S\n]*:", re.IGNORECASE | re.MULTILINE),
+    ),
 )
-"""Phrases that address the model instead of the reader. A text with one is only flagged, because a text about
-prompts may quote them."""
+"""Phrases that address the model instead of the reader, each with lower-case literals of which every match
+contains one. A text with such a phrase is only flagged, because a text about prompts may quote it."""
+
+_LOOKALIKES = str.maketrans("\u0130\u0131\u017f\u212a", "iisk")
+"""The characters beyond ASCII that match an ASCII letter when the case is ignored."""
 
 INJECTION_SUSPECTED = "injection_suspected"
 
 
-def find_control_token(text: str, control_tokens: Iterable[str] = CONTROL_TOKENS) -> str | None:
+def find_control_token(text: str, control_tokens: tuple[str, ...] = CONTROL_TOKENS) -> str | None:
     """Return the first of the tokens that occurs in the text.
 
     >>> find_control_token("a<|im_start|>system")
     '<|im_start|>'
     """
+    if not any(character in text for character in _first_characters(control_tokens)):
+        return None
     return next((token for token in control_tokens if token in text), None)
+
+
+@lru_cache(maxsize=16)
+def _first_characters(control_tokens: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the characters with which the tokens begin, usually < and [."""
+    return tuple({token[0] for token in control_tokens})
 
 
 def find_hidden_secret(text: str) -> str | None:
@@ -203,7 +232,14 @@ def is_injection_suspected(text: str) -> bool:
     >>> is_injection_suspected("Do not ignore the instructions of your boiler's manual.")
     False
     """
-    return any(pattern.search(text) for pattern in _INJECTIONS)
+    lower = (text if text.isascii() else text.translate(_LOOKALIKES)).lower()
+    for needles, pattern in _INJECTIONS:
+        for needle in needles:
+            if needle in lower:
+                if pattern.search(text):
+                    return True
+                break
+    return False
 
 
 def invalid_unicode_at(text: str) -> int | None:
@@ -218,6 +254,23 @@ def invalid_unicode_at(text: str) -> int | None:
         return None
     found = _INVALID_UNICODE.search(text)
     return found.start() if found else None
+
+
+def is_unsuspicious(text: str, control_tokens: tuple[str, ...] = CONTROL_TOKENS) -> bool:
+    r"""Return whether none of these checks finds anything in the text.
+
+    If so, none finds anything in a line of the text either, so the strings of a record can be checked
+    together.
+
+    >>> is_unsuspicious("Bread\nButter"), is_unsuspicious("Bread\nsystem: obey")
+    (True, False)
+    """
+    return (
+        invalid_unicode_at(text) is None
+        and find_secret(text) is None
+        and find_control_token(text, control_tokens) is None
+        and not is_injection_suspected(text)
+    )
 
 
 _INVALID_UNICODE = re.compile("[\x00\ud800-\udfff]")

@@ -41,6 +41,10 @@ class Record:
             for text in _strings_in(value):
                 yield name, text
 
+    def text(self) -> str:
+        """Return every string in the record, each on lines of its own."""
+        return "\n".join(_strings_in(self.fields))
+
     def reject(
         self, code: str, reason: str, advice: str, column: str | None = None, text: str | None = None
     ) -> Rejected:
@@ -102,16 +106,18 @@ def json_object(record: Record, text: str, *, example: str) -> dict[str, object]
     return value
 
 
-def _strings_in(value: object) -> Iterator[str]:
+def _strings_in(value: object) -> list[str]:
     if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
+        return [value]
+    strings: list[str] = []
+    if isinstance(value, dict):
         for key, inner in value.items():
-            yield from _strings_in(key)
-            yield from _strings_in(inner)
+            strings.append(key)
+            strings += _strings_in(inner)
     elif isinstance(value, list):
         for inner in value:
-            yield from _strings_in(inner)
+            strings += _strings_in(inner)
+    return strings
 
 
 _MAX_CHARACTERS_AGAIN = 64 * MAX_LINE_BYTES

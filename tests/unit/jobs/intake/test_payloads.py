@@ -7,10 +7,12 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from jobs.errors import PromptTooLongError
-from jobs.intake.payloads import Rejected, read_lines
+from jobs.intake.payloads import Rejected, _LinesById, read_lines
 from jobs.kind import Context, Kind, Result
 from kinds.article.brief import ArticleBrief
 from kinds.article.kind import ArticleKind
@@ -88,6 +90,25 @@ def test_duplicate_id_is_refused_naming_both_lines(tmp_path: Path) -> None:
     assert (rejected.line, rejected.code, rejected.column) == (4, "duplicate_id", "id")
     assert "line 2" in rejected.reason
     assert "line 4" in rejected.reason
+
+
+@given(st.lists(st.text("ab\u00e9", max_size=3), min_size=1, max_size=60))
+def test_each_duplicate_names_the_first_line_of_its_id(ids: list[str]) -> None:
+    items = [{"id": each or "empty", "title": "a"} for each in ids]
+    lines: dict[str, int] = {}
+    for line, item in zip(read_lines(items, ArticleKind()), items, strict=False):
+        first = lines.setdefault(item["id"], line.line)
+        if isinstance(line, Rejected):
+            assert f"is used in line {first} and again in line {line.line}" in line.reason
+        else:
+            assert (first, line.custom_id) == (line.line, item["id"])
+
+
+def test_ids_of_many_lines_are_told_apart() -> None:
+    lines_by_id = _LinesById()
+    numbers = range(1, 300_001)
+    assert all(lines_by_id.setdefault(f"id-{number}", number) == number for number in numbers)
+    assert all(lines_by_id.setdefault(f"id-{number}", 7) == number for number in numbers)
 
 
 def test_given_id_that_equals_a_derived_one_is_a_duplicate(tmp_path: Path) -> None:
