@@ -25,7 +25,6 @@ from jobs.templates import (
     fault_of,
 )
 
-_WHITE_SPACE = re.compile(r"\s+")
 _FILTERS = ("capitalize", "default", "first", "join", "last", "length", "list", "lower", "trim", "upper")
 """Jinja2's filters that templates may use: those that are useful in a prompt."""
 
@@ -87,8 +86,10 @@ class PromptTemplate:
 
     identity: Template
     """Name and version of the template and the digest of its source, for provenance."""
-    _blocks: Mapping[str, Callable[[Context], object]] = field(repr=False)
-    _template: jinja2.Template = field(repr=False)
+    _blocks: Mapping[str, Callable[[Context], object]] = field(repr=False, compare=False)
+    _template: jinja2.Template = field(repr=False, compare=False)
+    _constants: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
+    """Texts of the blocks that were rendered without variables, which are always the same."""
 
     @classmethod
     def compile(cls, name: str, version: str, source: str) -> PromptTemplate:
@@ -107,19 +108,24 @@ class PromptTemplate:
 
     def render(self, block: str, variables: Mapping[str, object]) -> str:
         """Return the text of a block, stripped. Raises TemplateError or TemplateUnsafeError."""
+        if not variables and block in self._constants:
+            return self._constants[block]
         name = self.identity.name
         if block not in self._blocks:
             raise TemplateError(f"template {name} has no block {block!r}: add {{% block {block} %}}")
         try:
             with bounded(variables):
-                context = self._template.new_context(dict(variables))
-                return "".join(self._blocks[block](context)).strip()  # type: ignore[arg-type]
+                context = self._template.new_context(dict(variables), shared=True)  # there are no globals
+                text = "".join(self._blocks[block](context)).strip()  # type: ignore[arg-type]
         except Exception as error:
             kind = _error_class(error)
             sentence = f"template {name}, block {block}, {fault_of(error)}"
             if kind is TemplateError:
                 sentence += f"; the available variables are {', '.join(sorted(variables)) or 'none'}"
             raise kind(sentence) from error
+        if not variables:
+            self._constants[block] = text
+        return text
 
 
 def _error_class(error: Exception) -> type[TemplateError]:
@@ -157,5 +163,5 @@ def as_data(text: str) -> str:
     """
     if not isinstance(text, str):
         raise TypeError(f"the filter `data` requires a text, not {type(text).__name__}: {text}")
-    line = _WHITE_SPACE.sub(" ", text.replace('"', "'")).strip()
+    line = " ".join(text.replace('"', "'").split())
     return f'"{line}"' if is_injection_suspected(text) else line

@@ -15,7 +15,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import wraps
 from math import isinf
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 import jinja2
 from jinja2 import nodes, pass_eval_context
@@ -73,18 +73,33 @@ class _Budget:
     limit: int
     left: int
     depth: int = 0
+    variables: Mapping[str, object] | None = None
+    """Variables whose allowance is not yet part of the budget."""
 
     def charge(self, units: int) -> None:
         """Subtract the units from the budget. Raises TemplateTooLargeError if the budget is used up."""
         self.left -= units
         if self.left < 0:
-            self.end()
+            self.check()
 
-    def end(self) -> NoReturn:
-        """Raise TemplateTooLargeError, which ends the rendering."""
-        raise TemplateTooLargeError(
-            f"it writes too much or takes too many steps: more than {self.limit:,} characters and steps"
-        )
+    def check(self) -> None:
+        """Raise TemplateTooLargeError if the budget is exceeded, with the allowance for the variables."""
+        if not self.affords(0):
+            raise TemplateTooLargeError(
+                f"it writes too much or takes too many steps: more than {self.limit:,} characters and steps"
+            )
+
+    def affords(self, units: int) -> bool:
+        """Return whether that many units are left.
+
+        The variables are counted when the base does not suffice, which few renderings reach.
+        """
+        if units > self.left and self.variables is not None:
+            variables, self.variables = self.variables, None
+            allowance = WORK_PER_CHARACTER * _weight(variables, _Budget(_UNLIMITED, _UNLIMITED))
+            self.limit += allowance
+            self.left += allowance
+        return units <= self.left
 
     @contextmanager
     def deeper(self) -> Iterator[None]:
@@ -100,6 +115,8 @@ class _Budget:
             self.depth -= 1
 
 
+_UNLIMITED = 2**62
+
 _budget: ContextVar[_Budget] = ContextVar("budget")
 
 
@@ -109,11 +126,7 @@ def bounded(variables: Mapping[str, object] | None = None) -> Iterator[None]:
 
     Compilation needs one too, because it evaluates constants.
     """
-    limit = BASE_WORK
-    if variables:
-        unlimited = _Budget(2**62, 2**62)
-        limit += WORK_PER_CHARACTER * _weight(variables, unlimited)
-    token = _budget.set(_Budget(limit, limit))
+    token = _budget.set(_Budget(BASE_WORK, BASE_WORK, variables=variables or None))
     try:
         yield
     finally:
@@ -157,10 +170,10 @@ def _weight(value: object, budget: _Budget, depth: int = 0) -> int:
 
     Counting stops as soon as the result exceeds the rest of the budget.
     """
-    if isinstance(value, str):
+    if isinstance(value, str | bytes):
         return len(value) + 1
-    if isinstance(value, bytes):
-        return len(value) + 1
+    if value is None or isinstance(value, int | float):
+        return 1
     if isinstance(value, Namespace):
         value = object.__getattribute__(value, "_Namespace__attrs")
     elif isinstance(value, range):
@@ -168,10 +181,10 @@ def _weight(value: object, budget: _Budget, depth: int = 0) -> int:
     elif isinstance(value, Cycler):
         value = value.items
     parts: Iterable[object]
-    if isinstance(value, Mapping):
+    if isinstance(value, _COLLECTIONS):
+        parts = value
+    elif isinstance(value, Mapping):
         parts = (part for pair in value.items() for part in pair)
-    elif isinstance(value, list | tuple | set | frozenset) or _is_view(value):
-        parts = value  # type: ignore[assignment]
     else:
         return 1
     if depth >= MAX_DEPTH:
@@ -179,20 +192,20 @@ def _weight(value: object, budget: _Budget, depth: int = 0) -> int:
     total = 1
     for part in parts:
         total += _weight(part, budget, depth + 1)
-        if total > budget.left:
+        if total > budget.left and not budget.affords(total):
             break
     return total
 
 
-def _is_view(value: object) -> bool:
-    return isinstance(value, type({}.keys()) | type({}.values()) | type({}.items()))
+_COLLECTIONS: tuple[type[Iterable[object]], ...] = (
+    *(list, tuple, set, frozenset),
+    *(type({}.keys()), type({}.values()), type({}.items())),
+)
 
 
 def _charged(value: ResultT) -> ResultT:
     budget = _budget.get()
-    budget.left -= len(value) if isinstance(value, str) else _weight(value, budget)
-    if budget.left < 0:
-        budget.end()
+    budget.charge(len(value) if isinstance(value, str) else _weight(value, budget))
     return value
 
 

@@ -8,7 +8,7 @@ of less than about 120 characters.
 from __future__ import annotations
 
 import re
-from functools import cache
+from functools import cache, lru_cache
 from threading import Lock
 
 from lingua import IsoCode639_1, Language, LanguageDetector, LanguageDetectorBuilder
@@ -46,6 +46,7 @@ def normal_tag(tag: str) -> str:
     return f"{match['language'].lower()}{script.title()}{region.upper()}{match['variants'].lower()}"
 
 
+@lru_cache(maxsize=1_000)
 def language_name(tag: str) -> str:
     """Return the English name of a tag's language, or the tag itself if lingua does not know the language.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Annotated, Self
 
 from pydantic import (
@@ -106,17 +107,33 @@ class ArticleSettings(BaseModel):
     @model_validator(mode="after")
     def _renders(self) -> Self:
         """Render every block once, so that an unusable template is refused together with the batch."""
-        template = self.load()
-        template.render("system", {})
-        for block, turn in (("first", 0), ("next", 1)):
-            template.render(block, template_variables(_SAMPLE, turn=turn, point="a point"))
+        _check_template(self.template, self.template_version, self.template_source)
         return self
 
     def load(self) -> PromptTemplate:
         """Return the template to render. Raises TemplateError."""
-        if self.template_source is not None:
-            return PromptTemplate.compile(self.template, self.template_version, self.template_source)
-        return load_template(__package__, self.template, self.template_version)
+        return _load(self.template, self.template_version, self.template_source)
+
+
+_MAX_TEMPLATES = 16
+"""Number of templates that a process remembers, because each job and each line validates its settings again,
+and compiling and trying a template takes as long as twenty lines."""
+
+
+@lru_cache(maxsize=_MAX_TEMPLATES)
+def _load(name: str, version: str, source: str | None) -> PromptTemplate:
+    if source is not None:
+        return PromptTemplate.compile(name, version, source)
+    return load_template(__package__, name, version)
+
+
+@lru_cache(maxsize=_MAX_TEMPLATES)
+def _check_template(name: str, version: str, source: str | None) -> None:
+    """Raise TemplateError for a template of which a block cannot be rendered."""
+    template = _load(name, version, source)
+    template.render("system", {})
+    for block, turn in (("first", 0), ("next", 1)):
+        template.render(block, template_variables(_SAMPLE, turn=turn, point="a point"))
 
 
 def template_variables(brief: ArticleBrief, *, turn: int, point: str | None) -> dict[str, object]:

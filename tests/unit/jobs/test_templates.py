@@ -161,6 +161,28 @@ def test_work_may_grow_with_what_a_template_is_given() -> None:
     assert render("{{ text | trim | upper }}{{ text }}", text) == text.strip().upper() + text
 
 
+@pytest.mark.parametrize(
+    ("step", "number"), [("{{ text }}", 13), ("{{ text | upper }}", 12), ("{{ [text, text] | length }}", 8)]
+)
+def test_work_that_grows_faster_than_what_a_template_is_given_ends_at_the_bound(
+    step: str, number: int
+) -> None:
+    text = "word " * 20_000
+    source = f"{{% for i in range(N) %}}{step}{{% endfor %}}"
+    render(source.replace("N", str(number)), text)  # more than the base allows
+    with pytest.raises(TemplateTooLargeError, match=f"more than {1_000_000 + 32 * (len(text) + 7):,} "):
+        render(source.replace("N", "60"), text)
+
+
+def test_a_block_without_variables_is_rendered_once() -> None:
+    template = PromptTemplate.compile("own", "1", article_template("{{ topic }}"))
+    assert template.render("system", {}) is template.render("system", {})
+    assert template.render("first", {"topic": "a"}) == "a"
+    assert template.render("first", {"topic": "b"}) == "b"
+    with pytest.raises(TemplateError):
+        template.render("first", {})
+
+
 def test_templates_as_models_have_them_render_as_before() -> None:
     source = """\
 {%- if messages[0]['role'] == 'system' -%}{%- set head = messages[0].content | trim -%}
