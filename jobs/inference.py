@@ -55,6 +55,26 @@ class Sampling:
     """Whether to continue after the end-of-text token, up to max_new_tokens; for benchmarks."""
 
 
+@dataclass(frozen=True, slots=True)
+class RequestSize:
+    """An upper bound of the size of a request."""
+
+    roles: tuple[Role, ...]
+    """Roles of the turns of its prompt."""
+    num_bytes: int
+    """Maximum size of their contents together, in bytes of UTF-8. A token has at least one byte."""
+    max_new_tokens: int
+
+    @classmethod
+    def of(cls, prompt: Prompt, sampling: Sampling) -> RequestSize:
+        """Return the size of a request that is known."""
+        return cls(
+            tuple(message.role for message in prompt.messages),
+            sum(len(message.content.encode()) for message in prompt.messages),
+            sampling.max_new_tokens,
+        )
+
+
 class FinishReason(StrEnum):
     """Why generation ended."""
 

@@ -9,7 +9,7 @@ from typing import ClassVar, Generic, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-from jobs.inference import Inference, Prompt, Sampling
+from jobs.inference import Inference, Prompt, RequestSize, Sampling
 
 PayloadT = TypeVar("PayloadT", bound=BaseModel)
 ResourceT = TypeVar("ResourceT")
@@ -300,6 +300,17 @@ class Kind(ABC, Generic[PayloadT]):
         """Return the first model call of a job, or None if it is not known in advance.
 
         At intake, its length is compared with the model's context length.
+        """
+        return None
+
+    def first_request_size(
+        self,
+        payload: PayloadT,  # noqa: ARG002
+        settings: BaseModel,  # noqa: ARG002
+    ) -> RequestSize | None:
+        """Return an upper bound of the size of `first_request` if it is quicker to compute than the request.
+
+        Intake does not make the first request of a job whose bound fits into the model's context.
         """
         return None
 

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from jobs.errors import PromptTooLongError
+from jobs.inference import RequestSize, Role
 from jobs.kind import Kind
 from workers.models.manifest import ModelNotInstalledError, check_engine, model_folder, read_manifest
 from workers.settings import Settings
@@ -33,26 +34,29 @@ class PromptCheck:
         self.control_tokens = self._tokenizer.control_tokens
         """Tokens with which a text could end its chat turn and begin another."""
 
-    def _count_frame_tokens(self, roles: tuple[str, ...]) -> int:
+    def _count_frame_tokens(self, roles: tuple[Role, ...]) -> int:
         """Return the number of tokens that the chat template puts around the contents."""
         return len(self._tokenizer.encode_chat(tuple((role, "") for role in roles)))
 
     def __call__(self, payload: Any) -> None:
         """Raise PromptTooLongError with both lengths if the payload cannot fit."""
+        # Nearly every prompt is accepted without being rendered, or at least without being tokenised.
+        size = self._kind.first_request_size(payload, self._kind_settings)
+        if size is not None and self._fits(size):
+            return
         request = self._kind.first_request(payload, self._kind_settings)
-        if request is None:
+        if request is None or self._fits(RequestSize.of(*request)):
             return
         prompt, sampling = request
         messages = tuple((message.role, message.content) for message in prompt.messages)
-        # A byte-level token has at least one byte, so this is an upper bound: nearly every prompt is accepted
-        # without being tokenised.
-        at_most = self._frame_tokens(tuple(role for role, _ in messages))
-        at_most += sum(len(content.encode()) for _, content in messages)
-        if at_most + sampling.max_new_tokens <= self._max_context_tokens:
-            return
         num_tokens = len(self._tokenizer.encode_chat(messages))
         if num_tokens + sampling.max_new_tokens > self._max_context_tokens:
             raise PromptTooLongError(num_tokens, sampling.max_new_tokens, self._max_context_tokens)
+
+    def _fits(self, size: RequestSize) -> bool:
+        """Return whether a request of this size fits even if each of its bytes is a token."""
+        at_most = self._frame_tokens(size.roles) + size.num_bytes + size.max_new_tokens
+        return at_most <= self._max_context_tokens
 
 
 def prompt_check(

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cache
 from itertools import pairwise
 
-from jobs.inference import Completion, FinishReason, Message, Prompt, Sampling
+from jobs.inference import Completion, FinishReason, Message, Prompt, RequestSize, Sampling
 from jobs.prompt_template import PromptTemplate
+from jobs.text.language import language_name
 from jobs.text.prose import names_any, words
 from jobs.text.repair import Piece, as_markdown, clean, without_repeats
 from kinds.article.brief import ArticleBrief, ArticleSettings, template_variables
@@ -133,6 +135,37 @@ class Draft:
         point = self._points[turn] if turn < len(self._points) else None
         variables = template_variables(self._brief, turn=turn, point=point)
         return self.template.render("next" if self._exchanges else "first", variables)
+
+
+_COMPLETE = ArticleBrief(
+    topic="a", keywords=("k",), audience="b", tone="c", language="fr", outline="d", facts="e"
+)
+"""A brief for which the template writes all of its own words."""
+
+_JOINT_BYTES = 5
+"""Maximum bytes between two keywords or points of a prompt, which are those of " and "."""
+
+_QUOTES_BYTES = 12
+"""Bytes of the quotation marks around six values that seem to give instructions."""
+
+
+@cache
+def _literal_bytes(template: PromptTemplate) -> int:
+    """Return the maximum bytes of the template's own words in the first request."""
+    prompt = Draft(_COMPLETE, template).next_prompt()
+    return sum(len(message.content.encode()) for message in prompt.messages)
+
+
+def first_request_size(brief: ArticleBrief, template: PromptTemplate) -> RequestSize:
+    """Return an upper bound of the first request's size, without rendering it.
+
+    The template is one of Pressroom's own, which writes each value of a brief at most once.
+    """
+    outline = brief.outline or ""
+    num_parts = len(brief.keywords) + outline.count(";") + outline.count("\n") + 1
+    given = sum(len(text.encode()) for text in (*brief.texts(), language_name(brief.language)))
+    num_bytes = _literal_bytes(template) + given + _JOINT_BYTES * num_parts + _QUOTES_BYTES
+    return RequestSize(("system", "user"), num_bytes, MAX_PARAGRAPH_TOKENS)
 
 
 def _spread(points: Sequence[str], num_paragraphs: int) -> list[str]:

@@ -9,13 +9,13 @@ from pydantic import BaseModel
 
 from jobs.errors import PermanentError
 from jobs.guards import INJECTION_SUSPECTED, is_injection_suspected
-from jobs.inference import Prompt, Sampling
+from jobs.inference import Prompt, RequestSize, Sampling
 from jobs.kind import Artifact, Context, Kind, Result, Stage
 from jobs.shown import inline_markdown, json_text
 from jobs.text.language import detect_language
 from jobs.text.prose import MAX_REPETITION, is_within_length, relative_length_error, seq_rep_n, words
 from kinds.article.brief import ArticleBrief, ArticleSettings
-from kinds.article.draft import Draft
+from kinds.article.draft import Draft, first_request_size
 from workers.settings import DEFAULT_MODEL
 
 HTML_SANITISED = "html_sanitised"
@@ -44,6 +44,11 @@ class ArticleKind(Kind[ArticleBrief]):
         own = ArticleSettings.model_validate(settings, from_attributes=True)
         draft = Draft(payload, own.load())
         return draft.next_prompt(), draft.next_sampling(own, seed=0)
+
+    def first_request_size(self, payload: ArticleBrief, settings: BaseModel) -> RequestSize | None:
+        """Return an upper bound of its size, unless the batch has a template of its own."""
+        own = ArticleSettings.model_validate(settings, from_attributes=True)
+        return None if own.template_source is not None else first_request_size(payload, own.load())
 
     def run(self, payload: ArticleBrief, context: Context) -> Result:
         """Request paragraphs until the requested length is reached.

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
 from jobs.errors import PromptTooLongError
+from jobs.inference import Prompt, RequestSize, Sampling
 from tests.plugins.kinds import TrialKind, TrialPayload, TrialSettings
 from tests.tiny_model import write_tiny_model
 from workers.models.install import add_model
@@ -53,6 +55,27 @@ def test_a_prompt_one_token_too_long_is_refused_with_both_lengths(settings: Sett
     num_tokens = num_words + NUM_FRAME_TOKENS
     with pytest.raises(PromptTooLongError, match=rf"{num_tokens} tokens .* {MAX_NEW_TOKENS} new .* 64"):
         check(text_of(num_words))
+
+
+class BoundedKind(TrialKind):
+    """A trial kind that knows how long its prompts are, and says so."""
+
+    def first_request(self, payload: TrialPayload, settings: BaseModel) -> tuple[Prompt, Sampling]:
+        if payload.text == "unread":
+            raise AssertionError("the prompt was made although its bound fits")
+        return super().first_request(payload, settings)
+
+    def first_request_size(self, payload: TrialPayload, settings: BaseModel) -> RequestSize:
+        return RequestSize(("user",), 2 * len(payload.text), MAX_NEW_TOKENS)
+
+
+def test_a_prompt_is_made_only_where_its_bound_does_not_fit(settings: Settings) -> None:
+    check = prompt_check(BoundedKind(), TrialSettings(), "tiny", settings)
+    assert check is not None
+    check(TrialPayload(text="unread"))
+    check(text_of(51))
+    with pytest.raises(PromptTooLongError):
+        check(text_of(52))
 
 
 def test_the_frame_of_the_template_counts_for_a_short_prompt(settings: Settings) -> None:
