@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from uuid import UUID
 
 import psycopg
-from psycopg.types.json import Jsonb
+from pydantic_core import to_json
 from sqlalchemy import Connection, Engine, Text, case, cast, func, select, text, update
 from sqlalchemy.exc import OperationalError
 
 from db.tables import BatchRow, JobRow, StageRow, job_is
 from jobs.batch import BatchStatus
 from jobs.errors import InputError
-from jobs.job import JobStatus, job_id
+from jobs.job import JobStatus, job_ids
 from jobs.outputs import OutputT, parse_output
 
 PLAN_RETRY_SECONDS = 2.0
@@ -28,6 +30,14 @@ error that lasts longer is a fault."""
 JOBS_QUEUED = "pressroom_jobs_queued"
 """Postgres channel that notifies the dispatcher of new jobs. If a notification is lost, the dispatcher finds
 the job a little later by polling."""
+
+_COPY_JOBS = "COPY jobs (id, position, custom_id, prefix_group, payload, batch_id, stage, status) FROM STDIN"
+
+_BLOCK_CHARACTERS = 2**18
+"""Size of the rows that are sent to Postgres together, so that threads change over a few times a second."""
+
+_COPY_ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
+"""What COPY reads for the characters that separate its columns and rows."""
 
 STREAM_ROWS = 500
 """Number of rows that a streamed query keeps in memory at a time."""
@@ -82,34 +92,55 @@ def _without_words(jobs: Iterable[NewJob]) -> Iterator[NewJob]:
         raise _JobUnmadeError(error) from error
 
 
+def _copy_blocks(batch_id: UUID, number: int, jobs: Iterable[NewJob]) -> Iterator[tuple[int, str]]:
+    """Yield the rows of a stage's jobs in blocks of text for COPY, each with the number of its rows."""
+    constants = f"{batch_id.hex}\t{number}\t{JobStatus.QUEUED.value}\n"
+    rows: list[str] = []
+    num_characters = 0
+    for position, (digits, job) in enumerate(zip(job_ids(batch_id, number), jobs, strict=False)):
+        custom_id, prefix_group = _escaped(job.custom_id), _escaped(job.prefix_group)
+        payload = _json_text(job.payload).replace("\\", r"\\")
+        rows.append(f"{digits}\t{position}\t{custom_id}\t{prefix_group}\t{payload}\t{constants}")
+        num_characters += len(payload)
+        if num_characters >= _BLOCK_CHARACTERS:
+            yield len(rows), "".join(rows)
+            rows, num_characters = [], 0
+    if rows:
+        yield len(rows), "".join(rows)
+
+
+def _escaped(text: str) -> str:
+    return text if text.isalnum() else text.translate(_COPY_ESCAPES)
+
+
+def _json_text(payload: Mapping[str, object]) -> str:
+    try:
+        return to_json(dict(payload), inf_nan_mode="constants").decode()
+    except ValueError:  # for half of a surrogate pair, which Postgres refuses by name
+        return json.dumps(dict(payload))
+
+
 Planner = Callable[[ClosedStage], Iterable[NewJob]]
 
 
 def open_stage(connection: Connection, batch_id: UUID, number: int, jobs: Iterable[NewJob]) -> None:
-    num_jobs = 0
-    columns = "id, batch_id, stage, position, custom_id, prefix_group, payload, status"
     raw = connection.connection.driver_connection
     if raw is None:
         raise RuntimeError("the connection was closed while a stage was being opened")
     # A COPY is a single statement that lasts until the last job is created: hours for millions of lines.
     connection.execute(text("SET LOCAL statement_timeout = 0"))
+    num_jobs = 0
     unmade: Exception | None = None
     try:
-        with raw.cursor().copy(f"COPY jobs ({columns}) FROM STDIN") as copy:
-            for position, job in enumerate(_without_words(jobs)):
-                num_jobs += 1
-                copy.write_row(
-                    (
-                        job_id(batch_id, number, position),
-                        batch_id,
-                        number,
-                        position,
-                        job.custom_id,
-                        job.prefix_group,
-                        Jsonb(dict(job.payload)),
-                        JobStatus.QUEUED.value,
-                    )
-                )
+        with raw.cursor().copy(_COPY_JOBS) as copy, ThreadPoolExecutor(max_workers=1) as sender:
+            sending: Future[None] | None = None
+            for num_rows, block in _copy_blocks(batch_id, number, _without_words(jobs)):
+                num_jobs += num_rows
+                if sending is not None:
+                    sending.result()
+                sending = sender.submit(copy.write, block)  # while the next block is made
+            if sending is not None:
+                sending.result()
     except _JobUnmadeError as error:
         unmade = error.cause
     except psycopg.OperationalError as error:  # callers expect SQLAlchemy's errors

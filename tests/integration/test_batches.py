@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -32,7 +33,7 @@ from db.stages import (
 )
 from db.tables import BatchRow, JobRow, StageRow
 from jobs.batch import BatchStatus, NewBatch, NewStage
-from jobs.job import AttemptOutcome, JobStatus
+from jobs.job import AttemptOutcome, JobStatus, job_id
 from tests.factories import (
     accept,
     attempt_outcomes,
@@ -105,11 +106,39 @@ def test_nothing_is_accepted_when_the_iterator_raises(database: Engine) -> None:
     accept(database, 1)  # the connection is good for the next one
 
 
+def test_nothing_is_accepted_when_the_user_interrupts_while_rows_are_being_sent(database: Engine) -> None:
+    def jobs() -> Iterator[NewJob]:
+        for number in range(5_000):  # several blocks of rows
+            yield NewJob(f"line-{number}", {"text": "x" * 1_000})
+        signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        accept(database, jobs())
+    assert num_batches(database) == 0
+    accept(database, 1)
+
+
+def test_rows_of_several_blocks_keep_their_order_and_their_ids(database: Engine) -> None:
+    jobs = [NewJob(f"line-{number}", {"text": "x" * (number % 3_000)}) for number in range(2_000)]
+    batch_id = accept(database, jobs)
+    with database.connect() as connection:
+        rows = connection.execute(
+            select(JobRow.id, JobRow.custom_id, JobRow.payload)
+            .where(JobRow.batch_id == batch_id)
+            .order_by(JobRow.position)
+        ).all()
+    assert [(row.custom_id, row.payload) for row in rows] == [(job.custom_id, job.payload) for job in jobs]
+    assert [row.id for row in rows] == [job_id(batch_id, 0, position) for position in range(2_000)]
+    assert batch_status(database, batch_id).counts.total == 2_000
+
+
 @pytest.mark.parametrize(
     "jobs",
     [
         [NewJob("twice", {}), NewJob("twice", {})],
         [NewJob("nul", {"text": "\0"})],
+        [NewJob("surrogate", {"text": "\ud800"})],
+        [NewJob("no number", {"text": float("nan")})],
         [NewJob("id with nul \0", {})],
     ],
 )
