@@ -44,6 +44,7 @@ def job_evidence(database: Engine, job_ids: Collection[UUID]) -> dict[UUID, JobE
             StatementRow.body,
             StatementRow.sha256,
             StatementRow.object_key,
+            StatementRow.byte_offset,
         )
         .join(BatchRow, BatchRow.id == JobRow.batch_id)
         .outerjoin(StatementRow, StatementRow.job_id == JobRow.id)
@@ -63,6 +64,7 @@ def job_evidence(database: Engine, job_ids: Collection[UUID]) -> dict[UUID, JobE
                 StoredArtifact(
                     name=artifact.name,
                     object_key=artifact.object_key,
+                    byte_offset=artifact.byte_offset,
                     sha256=artifact.sha256,
                     num_bytes=artifact.num_bytes,
                     media_type=artifact.media_type,
@@ -79,7 +81,9 @@ def job_evidence(database: Engine, job_ids: Collection[UUID]) -> dict[UUID, JobE
             artifacts=tuple(made[row.id]),
             statement=None
             if row.body is None
-            else StoredStatement(body=row.body, sha256=row.sha256, object_key=row.object_key),
+            else StoredStatement(
+                body=row.body, sha256=row.sha256, object_key=row.object_key, byte_offset=row.byte_offset
+            ),
         )
         for row in rows
     }
@@ -89,6 +93,7 @@ _ARTIFACT = (
     ArtifactRow.job_id,
     ArtifactRow.name,
     ArtifactRow.object_key,
+    ArtifactRow.byte_offset,
     ArtifactRow.sha256,
     ArtifactRow.num_bytes,
     ArtifactRow.media_type,

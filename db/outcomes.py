@@ -30,6 +30,8 @@ class StoredArtifact:
 
     name: str
     object_key: str
+    byte_offset: int | None = None
+    """Offset in the object, if that is a pack; None for an object of its own."""
     sha256: str
     num_bytes: int
     media_type: str
@@ -42,6 +44,8 @@ class StoredStatement:
     body: bytes
     sha256: str
     object_key: str
+    byte_offset: int | None = None
+    """Offset in the object, if that is a pack; None for an object of its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +144,7 @@ def _write_successes(connection: Connection, successes: Sequence[Success]) -> No
                 "number": number,
                 "name": artifact.name,
                 "object_key": artifact.object_key,
+                "byte_offset": artifact.byte_offset,
                 "sha256": artifact.sha256,
                 "num_bytes": artifact.num_bytes,
                 "media_type": artifact.media_type,
@@ -156,6 +161,7 @@ def _write_successes(connection: Connection, successes: Sequence[Success]) -> No
                 "body": success.statement.body,
                 "sha256": success.statement.sha256,
                 "object_key": success.statement.object_key,
+                "byte_offset": success.statement.byte_offset,
             }
             for success in successes
         ],

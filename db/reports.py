@@ -55,6 +55,9 @@ class JobResult:
     usage: Usage
     artifact_name: str | None
     object_key: str | None
+    byte_offset: int | None
+    """Offset in the object, if that is a pack."""
+    num_bytes: int | None
     sha256: str | None
     media_type: str | None
     statement: bytes | None = None
@@ -300,6 +303,8 @@ def _results() -> Select[*tuple[Any, ...]]:
         JobRow.new_tokens,
         ArtifactRow.name.label("artifact_name"),
         ArtifactRow.object_key,
+        ArtifactRow.byte_offset,
+        ArtifactRow.num_bytes,
         ArtifactRow.sha256,
         ArtifactRow.media_type,
         JobRow.parked_at,
@@ -322,6 +327,8 @@ def _result(row: RowMapping) -> JobResult:
         usage=Usage(row["prompt_tokens"], row["cached_tokens"], row["new_tokens"]),
         artifact_name=row["artifact_name"],
         object_key=row["object_key"],
+        byte_offset=row["byte_offset"],
+        num_bytes=row["num_bytes"],
         sha256=row["sha256"],
         media_type=row["media_type"],
         parked_at=row["parked_at"],

@@ -288,7 +288,9 @@ class ArtifactRow(Base):
     job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
     name: Mapped[str] = mapped_column(primary_key=True)
     number: Mapped[int] = mapped_column(SmallInteger)
-    object_key: Mapped[str]
+    object_key: Mapped[str] = mapped_column(index=True)
+    byte_offset: Mapped[int | None] = mapped_column(BigInteger)
+    """Offset in the object, if that is a pack; empty for an object of its own."""
     sha256: Mapped[str]
     num_bytes: Mapped[int] = mapped_column(BigInteger)
     media_type: Mapped[str]
@@ -302,7 +304,9 @@ class StatementRow(Base):
     job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
     body: Mapped[bytes]
     sha256: Mapped[str]
-    object_key: Mapped[str]
+    object_key: Mapped[str] = mapped_column(index=True)
+    byte_offset: Mapped[int | None] = mapped_column(BigInteger)
+    """Offset in the object, if that is a pack; empty for an object of its own."""
 
 
 class ModelRow(Base):

@@ -44,6 +44,9 @@ class Artifact:
     """File name, unique among the job's artifacts, with the format's extension, such as "report.md"."""
     media_type: str
     body: bytes
+    is_resource: bool = False
+    """Whether later jobs read it by its digest, through `Context.resources`. It is then an object of its own,
+    whose key is its digest, rather than a part of a pack with other small artifacts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

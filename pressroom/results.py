@@ -12,7 +12,8 @@ import itertools
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 from uuid import UUID
@@ -20,13 +21,13 @@ from uuid import UUID
 from sqlalchemy import Engine
 
 from db.evidence import JobEvidence, job_evidence
-from db.outcomes import StoredArtifact
+from db.outcomes import StoredArtifact, StoredStatement
 from db.reports import JobResult, stream_results
 from jobs.errors import PermanentError
 from jobs.job import JobStatus
 from jobs.provenance import StatementAlteredError, check_statement, payload_digest, sha256_hex
 from pressroom.summary import Altered
-from storage.resources import artifact_key
+from storage.packs import Place, Read, begin_reads
 from storage.store import ObjectNotFoundError, Store, StoreRefusedError
 from workers.publisher import statement_key
 
@@ -105,36 +106,28 @@ class ResultReader:
         The next page is fetched while the caller works on the current one. Raises StoreError, and without
         `on_altered` also ArtifactAlteredError or StatementAlteredError.
         """
-        pool = ThreadPoolExecutor(FETCH_THREADS, thread_name_prefix="fetch")
-        try:
+        with _fetch_pool() as pool:
             ahead = self._begin(pool, itertools.islice(jobs, page_jobs))
             while ahead:
                 page, ahead = ahead, self._begin(pool, itertools.islice(jobs, page_jobs))
-                for job, evidence, fetched in page:
-                    bodies = fetched.result()
-                    if isinstance(bodies, PermanentError):
-                        self._leave_out(job, bodies)
-                    elif evidence is not None:
-                        yield Result(job=job, evidence=evidence, bodies=bodies)
-        finally:
-            pool.shutdown(cancel_futures=True)
+                for job, evidence, reads in page:
+                    try:
+                        bodies = _check(evidence, reads, self.store)
+                    except (ArtifactAlteredError, StatementAlteredError) as error:
+                        self._leave_out(job, error)
+                    else:
+                        if evidence is not None:
+                            yield Result(job=job, evidence=evidence, bodies=bodies)
 
     def _begin(
         self, pool: ThreadPoolExecutor, jobs: Iterator[JobT]
-    ) -> list[tuple[JobT, JobEvidence | None, Future[list[bytes] | PermanentError]]]:
+    ) -> list[tuple[JobT, JobEvidence | None, Sequence[Read]]]:
+        """Begin to fetch a page. Parts of a pack that are neighbours are read by one request."""
         page = list(jobs)
-        evidence = job_evidence(self.database, [job.job_id for job in page]) if page else {}
-        return [
-            (job, evidence.get(job.job_id), pool.submit(self._fetch, evidence.get(job.job_id)))
-            for job in page
-        ]
-
-    def _fetch(self, evidence: JobEvidence | None) -> list[bytes] | PermanentError:
-        try:
-            checked = check_evidence(self.store, evidence)
-            return [fetch_artifact(self.store, artifact) for artifact in checked.artifacts]
-        except (ArtifactAlteredError, StatementAlteredError) as error:
-            return error
+        found = job_evidence(self.database, [job.job_id for job in page]) if page else {}
+        every = [found.get(job.job_id) for job in page]
+        reads = _begin_reads(self.store, pool, every)
+        return list(zip(page, every, reads, strict=True))
 
     def check_digest(self, job_id: UUID, sha256: str, what: str) -> None:
         """Raise StatementAlteredError unless a job's checked statement names the digest in a row of a kind.
@@ -148,7 +141,7 @@ class ResultReader:
                 "The job that produced a row was deleted, and so was its statement.",
                 extra={"job_id": str(job_id)},
             )
-        elif sha256 not in _digests(check_evidence(self.store, evidence)):
+        elif sha256 not in _digests(check_statement_copy(self.store, evidence)):
             raise StatementAlteredError(
                 f"the digest in the row of {what} differs from the one in the statement of job {job_id}, "
                 "which produced the row"
@@ -160,22 +153,35 @@ class ResultReader:
         A job whose statement does not name the digest is reported to `on_altered`; without `on_altered`, an
         error is raised.
         """
-        evidence = job_evidence(self.database, set(job_ids))
-        with ThreadPoolExecutor(FETCH_THREADS, thread_name_prefix="fetch") as pool:
-            faults = list(pool.map(self._fault, map(evidence.get, job_ids), digests))
+        found = job_evidence(self.database, set(job_ids))
+        every = [found.get(job_id) for job_id in job_ids]
+        with _fetch_pool() as pool:
+            reads = _begin_reads(self.store, pool, every, with_artifacts=False)
+            faults = [
+                self._fault(evidence, copy, sha256)
+                for evidence, copy, sha256 in zip(every, reads, digests, strict=True)
+            ]
+        num_gone = sum(evidence is None for evidence in every)
+        if num_gone:
+            logger.warning(
+                "The jobs that produced some texts were deleted, and so were their statements.",
+                extra={"num_texts": num_gone},
+            )
         for job_id, fault in zip(job_ids, faults, strict=True):
             if fault is not None:
-                self._leave_out(evidence.get(job_id) or _GoneJob(job_id), fault)
+                self._leave_out(found.get(job_id) or _GoneJob(job_id), fault)
         return [fault is None for fault in faults]
 
-    def _fault(self, evidence: JobEvidence | None, sha256: str) -> PermanentError | None:
+    def _fault(
+        self, evidence: JobEvidence | None, reads: Sequence[Read], sha256: str
+    ) -> PermanentError | None:
+        if evidence is None:  # its batch was deleted, so there is nothing to check it against
+            return None
         try:
-            if evidence is None:  # the batch was deleted, but the artifact is still in the store
-                is_named = sha256_hex(_get(self.store, artifact_key(sha256))) == sha256
-            else:
-                is_named = sha256 in _digests(check_evidence(self.store, evidence))
+            _check(evidence, reads, self.store)
         except (ArtifactAlteredError, StatementAlteredError) as error:
             return error
+        is_named = sha256 in _digests(evidence)
         return None if is_named else StatementAlteredError("its text in Postgres was altered")
 
     def _leave_out(self, job: Job, error: PermanentError) -> None:
@@ -184,16 +190,89 @@ class ResultReader:
         self.on_altered(Altered(job.job_id, job.custom_id, error.code, str(error)))
 
 
-def check_evidence(store: Store, evidence: JobEvidence | None) -> JobEvidence:
+def check_statement_copy(store: Store, evidence: JobEvidence | None) -> JobEvidence:
     """Check a job's statement against its rows and its copy in the store; return the checked evidence.
 
     Raises ArtifactAlteredError, StatementAlteredError or StoreError.
     """
+    with _fetch_pool() as pool:
+        (reads,) = _begin_reads(store, pool, [evidence], with_artifacts=False)
+        _check(evidence, reads, store)
+    return _complete(evidence)
+
+
+def check_job(database: Engine, store: Store, job_id: UUID, payload: Mapping[str, object]) -> bytes:
+    """Check everything that is stored about a succeeded job, including its input; return its statement.
+
+    Raises ArtifactAlteredError, StatementAlteredError or StoreError.
+    """
+    evidence = job_evidence(database, [job_id]).get(job_id)
+    with _fetch_pool() as pool:
+        (reads,) = _begin_reads(store, pool, [evidence])
+        _check(evidence, reads, store)
+    statement = _statement(_complete(evidence)).body
+    if json.loads(statement)["predicate"]["inputs"][0]["sha256"] != payload_digest(payload):
+        raise StatementAlteredError("its statement and its row in Postgres name different inputs")
+    return statement
+
+
+def _digests(evidence: JobEvidence) -> set[str]:
+    return {artifact.sha256 for artifact in evidence.artifacts}
+
+
+@contextmanager
+def _fetch_pool() -> Iterator[ThreadPoolExecutor]:
+    pool = ThreadPoolExecutor(FETCH_THREADS, thread_name_prefix="fetch")
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def artifact_place(artifact: StoredArtifact) -> Place:
+    """Return where the artifact is stored."""
+    return Place(artifact.object_key, artifact.num_bytes, artifact.byte_offset)
+
+
+def _begin_reads(
+    store: Store,
+    pool: ThreadPoolExecutor,
+    every: Sequence[JobEvidence | None],
+    *,
+    with_artifacts: bool = True,
+) -> list[list[Read]]:
+    """Begin to read the copy of each job's statement, then its artifacts in their order."""
+    places: list[list[Place]] = []
+    for evidence in every:
+        of_job: list[Place] = []
+        if evidence is not None and evidence.statement is not None:
+            statement = evidence.statement
+            of_job.append(Place(statement.object_key, len(statement.body), statement.byte_offset))
+            of_job.extend(map(artifact_place, evidence.artifacts if with_artifacts else ()))
+        places.append(of_job)
+    reads = iter(begin_reads(store, pool, [place for of_job in places for place in of_job]))
+    return [list(itertools.islice(reads, len(of_job))) for of_job in places]
+
+
+def _complete(evidence: JobEvidence | None) -> JobEvidence:
     if evidence is None or evidence.statement is None or not evidence.artifacts:
         raise ArtifactAlteredError(
             "it succeeded, but its statement or its artifacts are missing from Postgres"
         )
-    statement = evidence.statement
+    return evidence
+
+
+def _statement(evidence: JobEvidence) -> StoredStatement:
+    return _complete(evidence).statement  # type: ignore[return-value]
+
+
+def _check(evidence: JobEvidence | None, reads: Sequence[Read], store: Store) -> list[bytes]:
+    """Check a job's statement against its rows and its copy, and the artifacts that are read; return those.
+
+    Raises ArtifactAlteredError, StatementAlteredError or StoreError.
+    """
+    evidence = _complete(evidence)
+    statement = _statement(evidence)
     check_statement(
         statement.body,
         statement.sha256,
@@ -205,48 +284,33 @@ def check_evidence(store: Store, evidence: JobEvidence | None) -> JobEvidence:
         attempt=evidence.attempt,
         usage=evidence.usage,
     )
-    if statement.object_key != statement_key(evidence.artifacts[0].sha256, statement.sha256):
+    key = statement_key(evidence.artifacts[0].sha256, statement.sha256)
+    if statement.byte_offset is None and statement.object_key != key:
         raise StatementAlteredError(
             f"the row names the object {statement.object_key}, but the statement is stored under another key"
         )
-    if _get(store, statement.object_key) != statement.body:
+    copy, *artifacts = reads
+    if _finish(copy, statement.object_key) != statement.body:
         raise StatementAlteredError(
             f"its statement in Postgres differs from the copy {statement.object_key} in {store.location}"
         )
-    return evidence
+    return [
+        _check_artifact(_finish(read, artifact.object_key), artifact, store)
+        for read, artifact in zip(artifacts, evidence.artifacts, strict=False)
+    ]
 
 
-def check_job(database: Engine, store: Store, job_id: UUID, payload: Mapping[str, object]) -> bytes:
-    """Check everything that is stored about a succeeded job, including its input; return its statement.
-
-    Raises the same errors as `check_evidence`.
-    """
-    evidence = check_evidence(store, job_evidence(database, [job_id]).get(job_id))
-    for artifact in evidence.artifacts:
-        fetch_artifact(store, artifact)
-    statement = b"" if evidence.statement is None else evidence.statement.body
-    if json.loads(statement)["predicate"]["inputs"][0]["sha256"] != payload_digest(payload):
-        raise StatementAlteredError("its statement and its row in Postgres name different inputs")
-    return statement
-
-
-def _digests(evidence: JobEvidence) -> set[str]:
-    return {artifact.sha256 for artifact in evidence.artifacts}
-
-
-def fetch_artifact(store: Store, artifact: StoredArtifact) -> bytes:
-    """Return the artifact's bytes, checked against its row. Raises ArtifactAlteredError or StoreError."""
-    body = _get(store, artifact.object_key)
+def _check_artifact(body: bytes, artifact: StoredArtifact, store: Store) -> bytes:
     if (sha256_hex(body), len(body)) != (artifact.sha256, artifact.num_bytes):
         raise ArtifactAlteredError(
-            f"object {artifact.object_key} does not have the digest and size that were committed: the "
+            f"object {artifact_place(artifact)} does not have the digest and size that were committed: the "
             f"store in {store.location} or the row of {artifact.name!r} was altered"
         )
     return body
 
 
-def _get(store: Store, key: str) -> bytes:
+def _finish(read: Read, key: str) -> bytes:
     try:
-        return store.get(key)
+        return read()
     except (ObjectNotFoundError, StoreRefusedError) as error:  # some stores forbid reading a missing key
         raise ArtifactAlteredError(f"object {key} cannot be read: {error}") from error

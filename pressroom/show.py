@@ -8,11 +8,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from db.reports import Attempt, JobDetail
+from db.reports import Attempt, JobDetail, JobResult
 from jobs.batch import BatchStatus, BatchStatusReport
 from pressroom.console import print_json, print_line, say
 from pressroom.describers import Line, lines_json
 from pressroom.summary import Altered, Summary
+from storage.packs import Place
 
 SHORT_DIGEST = 16
 """Number of hexadecimal digits of a digest that are shown: enough to tell two apart; `--json` has all."""
@@ -101,7 +102,7 @@ def print_job(
     if altered is not None:
         print_labelled("altered", f"{altered.code}: {altered.reason}")
     if parsed is not None:
-        print_labelled("artifact", f"{result.object_key}")
+        print_labelled("artifact", str(_place(result)))
         for label, text in _provenance(parsed["predicate"]):
             print_labelled(label, text)
 
@@ -117,12 +118,17 @@ def _as_json(detail: JobDetail, statement: object, altered: Altered | None) -> d
         "attempts": [_attempt_json(attempt) for attempt in detail.attempts],
         "input": dict(result.payload),
         "artifact": None if altered else result.object_key,
+        "artifact_range": None if altered or result.byte_offset is None else _place(result).range,
         "metrics": dict(result.metrics),
         "output": None if detail.output is None else dict(detail.output),
         "error": {"code": result.error_code, "message": result.error_message} if result.error_code else None,
         "provenance": statement,
         "altered": None if altered is None else altered.as_json(),
     }
+
+
+def _place(result: JobResult) -> Place:
+    return Place(result.object_key or "", result.num_bytes or 0, result.byte_offset)
 
 
 def _parked(detail: JobDetail) -> str:

@@ -11,9 +11,17 @@ import os
 import secrets
 from collections.abc import Iterator
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
-from storage.store import ObjectKeyError, ObjectNotFoundError, StoreUnavailableError, check_key, check_prefix
+from storage.store import (
+    ObjectEntry,
+    ObjectKeyError,
+    ObjectNotFoundError,
+    StoreUnavailableError,
+    check_key,
+    check_prefix,
+)
 
 _TEMPORARY_PREFIX = ".new-"
 """Prefix of files that are being written. No part of a key begins with a dot, so a half-written file is never
@@ -43,8 +51,17 @@ class FilesystemStore:
             raise StoreUnavailableError(f"could not store {key!r} in {self.location}: {error}") from error
 
     def get(self, key: str) -> bytes:
+        return self._read(key, 0, -1)
+
+    def get_range(self, key: str, offset: int, num_bytes: int) -> bytes:
+        return self._read(key, offset, num_bytes)
+
+    def _read(self, key: str, offset: int, num_bytes: int) -> bytes:
+        """Read from the offset; a negative number of bytes means up to the end."""
         try:
-            return self._path(key).read_bytes()
+            with self._path(key).open("rb") as file:
+                file.seek(offset)
+                return file.read(num_bytes)
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
             raise ObjectNotFoundError(f"there is no object {key!r} in {self.location}") from error
         except OSError as error:
@@ -58,6 +75,16 @@ class FilesystemStore:
         folder, _, _ = prefix.rpartition("/")
         start = f"{folder}/" if folder else ""
         yield from self._walk(start, prefix)
+
+    def entries(self, prefix: str = "") -> Iterator[ObjectEntry]:
+        for key in self.keys(prefix):
+            try:
+                status = self._path(key).stat()
+            except FileNotFoundError:
+                continue  # deleted since it was listed
+            except OSError as error:
+                raise StoreUnavailableError(f"could not list {key!r} in {self.location}: {error}") from error
+            yield ObjectEntry(key, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
 
     def delete(self, key: str) -> None:
         path = self._path(key)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from threading import Lock
 
-from storage.store import ObjectNotFoundError, check_key, check_prefix
+from storage.store import ObjectEntry, ObjectNotFoundError, check_key, check_prefix
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +16,7 @@ class StoredObject:
 
     body: bytes
     media_type: str
+    stored_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
 class MemoryStore:
@@ -40,15 +42,21 @@ class MemoryStore:
             raise ObjectNotFoundError(f"there is no object {key!r} in memory")
         return stored.body
 
+    def get_range(self, key: str, offset: int, num_bytes: int) -> bytes:
+        return self.get(key)[offset : offset + num_bytes]
+
     def exists(self, key: str) -> bool:
         with self._lock:
             return check_key(key) in self._objects
 
     def keys(self, prefix: str = "") -> Iterator[str]:
+        yield from (entry.key for entry in self.entries(prefix))
+
+    def entries(self, prefix: str = "") -> Iterator[ObjectEntry]:
         check_prefix(prefix)
         with self._lock:
-            found = sorted(key for key in self._objects if key.startswith(prefix))
-        yield from found
+            found = sorted(item for item in self._objects.items() if item[0].startswith(prefix))
+        yield from (ObjectEntry(key, len(stored.body), stored.stored_at) for key, stored in found)
 
     def delete(self, key: str) -> None:
         with self._lock:

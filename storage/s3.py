@@ -35,6 +35,7 @@ from botocore.exceptions import (
 )
 from botocore.httpsession import URLLib3Session
 from botocore.parsers import ResponseParserError
+from botocore.utils import determine_content_length
 from tenacity import (
     Retrying,
     retry_if_exception,
@@ -50,7 +51,9 @@ from storage.s3_faults import MISSING, Permission, code_of, is_denied, refusal_o
 from storage.s3_settings import Addresses, S3Settings, url_error
 from storage.store import (
     PROBE_KEY,
+    ObjectEntry,
     ObjectNotFoundError,
+    RangesUnsupportedError,
     StoreError,
     StoreRefusedError,
     StoreUnavailableError,
@@ -60,6 +63,7 @@ from storage.store import (
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef
 
 __all__ = ["S3Settings", "S3Store"]
 
@@ -79,6 +83,10 @@ reported within seconds."""
 MAX_CONNECTIONS = 64
 """Size of the connection pool: at least the number of threads of a worker that upload at once. A smaller pool
 drops and reopens connections."""
+
+MAX_UNANNOUNCED_BYTES = 1024 * 1024
+"""Maximum size of a body that is sent without `Expect: 100-continue`. Sending it in vain, because the server
+refuses the request, costs less than asking each time."""
 
 _MD5 = re.compile(r'"([0-9a-f]{32})"')
 """Matches an entity tag that is the MD5 of an object. Tags of multipart uploads have another form."""
@@ -132,14 +140,39 @@ class S3Store:
     def _read(self, key: str) -> bytes:
         """Read an object and check that it is complete, by its length, its last chunk or its entity tag."""
         answer = self._client.get_object(Bucket=self._settings.bucket, Key=key)
-        with closing(answer["Body"]) as stream:  # entering the stream itself would skip its length check
-            body: bytes = stream.read()
+        body = _body_of(answer)
         headers = answer["ResponseMetadata"]["HTTPHeaders"]
         if "content-length" not in headers and headers.get("transfer-encoding", "").lower() != "chunked":
             tag = _MD5.fullmatch(answer.get("ETag", ""))
             if tag is None or hashlib.md5(body, usedforsecurity=False).hexdigest() != tag[1]:
                 raise TruncatedBodyError("the response has no content length, so it may be incomplete")
         return body
+
+    def get_range(self, key: str, offset: int, num_bytes: int) -> bytes:
+        check_key(key)
+        if num_bytes <= 0:
+            return b""
+        return self._try(
+            f"read a part of {key!r}", Permission.GET, lambda: self._read_range(key, offset, num_bytes)
+        )
+
+    def _read_range(self, key: str, offset: int, num_bytes: int) -> bytes:
+        """Read a range. A server that ignores the Range header would send the whole object."""
+        try:
+            answer = self._client.get_object(
+                Bucket=self._settings.bucket, Key=key, Range=f"bytes={offset}-{offset + num_bytes - 1}"
+            )
+        except ClientError as error:
+            if code_of(error) in ("InvalidRange", "416"):
+                return b""  # the object ends before the offset
+            raise
+        if not answer.get("ContentRange", "").startswith(f"bytes {offset}-"):
+            answer["Body"].close()
+            raise RangesUnsupportedError(
+                f"{self.location} answers a request for a range with something else, but small results are "
+                "read by their range: use an S3 server that supports the Range header"
+            )
+        return _body_of(answer)
 
     def exists(self, key: str) -> bool:
         check_key(key)
@@ -158,6 +191,9 @@ class S3Store:
         return True
 
     def keys(self, prefix: str = "") -> Iterator[str]:
+        yield from (entry.key for entry in self.entries(prefix))
+
+    def entries(self, prefix: str = "") -> Iterator[ObjectEntry]:
         check_prefix(prefix)
         last = ""
         while True:
@@ -165,7 +201,7 @@ class S3Store:
             yield from page
             if not page:
                 return
-            last = page[-1]
+            last = page[-1].key
 
     def delete(self, key: str) -> None:
         check_key(key)
@@ -175,8 +211,8 @@ class S3Store:
             lambda: self._client.delete_object(Bucket=self._settings.bucket, Key=key),
         )
 
-    def _page(self, prefix: str, last: str) -> list[str]:
-        """Return up to 1,000 keys that follow `last`, with a request that is retried separately."""
+    def _page(self, prefix: str, last: str) -> list[ObjectEntry]:
+        """Return up to 1,000 entries whose keys follow `last`, with a request that is retried separately."""
         answer = self._try(
             f"list {prefix!r}",
             Permission.LIST,
@@ -184,7 +220,10 @@ class S3Store:
                 Bucket=self._settings.bucket, Prefix=prefix, StartAfter=last
             ),
         )
-        return [entry["Key"] for entry in answer.get("Contents", [])]
+        return [
+            ObjectEntry(entry["Key"], entry["Size"], entry["LastModified"])
+            for entry in answer.get("Contents", [])
+        ]
 
     def _look_for_bucket(self, makes_bucket: bool) -> None:
         """Create the bucket if it is missing and `makes_bucket` is set.
@@ -293,6 +332,13 @@ class S3Store:
         )
 
 
+def _body_of(answer: GetObjectOutputTypeDef) -> bytes:
+    """Read the body of an answer to its end, and check its length if the answer states it."""
+    with closing(answer["Body"]) as stream:  # entering the stream itself would skip its length check
+        body: bytes = stream.read()
+    return body
+
+
 def _client(settings: S3Settings, addresses: Addresses | None) -> S3Client:
     """Create a client that any thread may use."""
     is_direct = addresses is not None or _is_loopback(settings.endpoint)
@@ -319,11 +365,19 @@ def _client(settings: S3Settings, addresses: Addresses | None) -> S3Client:
             proxies={} if is_direct else None,
         ),
     )
+    client.meta.events.register("before-sign.s3.PutObject", _remove_expect_header)
     if addresses is not None:
         guarded = _GuardedSession(addresses, verify=settings.ca_bundle or True)
         send: Any = lambda request, **_: guarded.send(request)  # noqa: E731 - the stubs allow no return value
         client.meta.events.register("before-send.s3", send)
     return client
+
+
+def _remove_expect_header(request: AWSRequest, **_: object) -> None:
+    """Send a small body without waiting for the server's consent, which takes a round trip."""
+    num_bytes = determine_content_length(request.body)
+    if num_bytes is not None and num_bytes <= MAX_UNANNOUNCED_BYTES:
+        del request.headers["Expect"]
 
 
 def _session(settings: S3Settings) -> boto3.session.Session:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
 from jobs.errors import InputError, PermanentError, PressroomError, TransientError
@@ -15,6 +17,9 @@ prefix."""
 PROBE_KEY = "checks/access"
 PROBE = b"Pressroom may read and write here.\n"
 """Content of the object at PROBE_KEY. Each process writes it when it starts, and nothing deletes it."""
+
+PROBE_RANGE = (10, 18)
+"""Start and end of the range of the probe that is read, which shows whether the store serves ranges."""
 
 _KEY = re.compile(r"[a-z0-9][a-z0-9._-]*(/[a-z0-9][a-z0-9._-]*)*")
 
@@ -77,6 +82,22 @@ def check_prefix(prefix: str) -> str:
     return prefix
 
 
+class RangesUnsupportedError(StoreRefusedError):
+    """The store does not serve ranges of an object, or serves wrong ones."""
+
+    code = "store_ranges_unsupported"
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectEntry:
+    """An object in a listing."""
+
+    key: str
+    num_bytes: int
+    stored_at: datetime
+    """When the object was last stored, by the store's clock."""
+
+
 class Store(Protocol):
     """Stores immutable objects under their keys. Any thread may call it.
 
@@ -96,12 +117,20 @@ class Store(Protocol):
         """Return the object's bytes."""
         ...
 
+    def get_range(self, key: str, offset: int, num_bytes: int) -> bytes:
+        """Return a part of the object: fewer bytes if it ends earlier, none if it ends before the offset."""
+        ...
+
     def exists(self, key: str) -> bool:
         """Return whether an object is stored under the key. False if the store does not reveal it."""
         ...
 
     def keys(self, prefix: str = "") -> Iterator[str]:
         """Yield all keys that start with the prefix, sorted as strings."""
+        ...
+
+    def entries(self, prefix: str = "") -> Iterator[ObjectEntry]:
+        """Stream what `keys` streams, with the size and the time of each object."""
         ...
 
     def delete(self, key: str) -> None:
@@ -119,4 +148,10 @@ def check_access(store: Store) -> None:
         raise StoreRefusedError(
             f"{store.location} returned different data from what was stored, so it is not an S3 server: "
             "correct its URL"
+        )
+    start, end = PROBE_RANGE
+    if store.get_range(PROBE_KEY, start, end - start) != PROBE[start:end]:
+        raise RangesUnsupportedError(
+            f"{store.location} does not return the range of an object that was requested, but small results "
+            "are read by their range: use an S3 server that supports the Range header"
         )

@@ -14,6 +14,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from db import batches, leases, workers
+from db.evidence import job_evidence
 from db.outcomes import Failure, StoredArtifact, StoredStatement, Success
 from db.stages import NewJob
 from db.tables import AttemptRow, JobRow, WorkerRow
@@ -23,10 +24,11 @@ from jobs.job import AttemptOutcome, ClaimedJob, JobStatus
 from jobs.kind import Artifact, Result, Template
 from jobs.losses import Cause, Ending, Evidence
 from jobs.provenance import CodeFacts, EngineFacts, Generation, JobFacts, ModelFacts, sha256_hex
+from storage.packs import Place
 from storage.store import Store
 from tests.plugins.kinds import TrialOutput
 from workers.inference import ModelUse
-from workers.publisher import Publisher
+from workers.publisher import Prepared, Publisher
 
 LEASE_SECONDS = 30.0
 
@@ -136,6 +138,21 @@ def published(
     records: tuple[object, ...] = (),
 ) -> Success:
     """An outcome whose objects and statement are in the store, as a worker puts them there."""
+    made = prepared(store, job, artifacts, metrics=metrics, output=output, records=records)
+    (success,) = Publisher(store, CodeFacts("1.0", "test")).store_pack([made])
+    return success
+
+
+def prepared(
+    store: Store,
+    job: ClaimedJob,
+    artifacts: Sequence[Artifact],
+    *,
+    metrics: Mapping[str, object] | None = None,
+    output: BaseModel | None = None,
+    records: tuple[object, ...] = (),
+) -> Prepared:
+    """A succeeded job whose small objects wait for a pack."""
     usage = Usage(prompt_tokens=10, cached_tokens=4, new_tokens=5)
     digest = sha256_hex(job.custom_id.encode())
     generation = Generation(
@@ -175,7 +192,30 @@ def published(
     result = Result(artifacts=tuple(artifacts), template=template, metrics=metrics or {}, records=records)
     kept = None if output is None else output.model_dump_json()
     publisher = Publisher(store, CodeFacts("1.0", "test"))
-    return publisher.publish(job, result, output=kept, facts=facts, use=use, abandoned=threading.Event())
+    return publisher.prepare(job, result, output=kept, facts=facts, use=use, abandoned=threading.Event())
+
+
+def read_place(store: Store, place: Place) -> bytes:
+    """The bytes at a place, as they are."""
+    if place.offset is None:
+        return store.get(place.key)
+    return store.get_range(place.key, place.offset, place.num_bytes)
+
+
+def alter_place(store: Store, place: Place, body: bytes) -> None:
+    """Overwrite the bytes at a place with as many bytes of the body, followed by spaces."""
+    start = place.offset or 0
+    whole = store.get(place.key)
+    forged = body.ljust(place.num_bytes)[: place.num_bytes]
+    store.put(
+        place.key, whole[:start] + forged + whole[start + place.num_bytes :], media_type="application/zip"
+    )
+
+
+def artifact_place(database: Engine, job_id: UUID, number: int = 0) -> Place:
+    """The place of one artifact of a succeeded job."""
+    artifact = job_evidence(database, [job_id])[job_id].artifacts[number]
+    return Place(artifact.object_key, artifact.num_bytes, artifact.byte_offset)
 
 
 def failure(

@@ -44,6 +44,8 @@ class S3Proxy:
     rewrite: Rewrite = field(default=lambda _action, _key, answer: answer)
     asked: list[tuple[str, str]] = field(default_factory=list)
     """Action and key of each request."""
+    expecting: list[str] = field(default_factory=list)
+    """Keys of the requests that waited for the server's consent before they sent their body."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -55,6 +57,8 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         action, key = action_of(self.command, self.path)
         self.proxy.asked.append((action, key))
+        if self.headers.get("Expect"):
+            self.proxy.expecting.append(key)
         may_list = "ListBucket" in self.proxy.allowed
         if _permission(action) not in self.proxy.allowed:
             self._send(_denied(self.command))

@@ -1,4 +1,4 @@
-"""Group commit: all outcomes of the process within a fraction of a second are written in one transaction."""
+"""Group commit: outcomes that arrive during a commit are written together in the next transaction."""
 
 from __future__ import annotations
 
@@ -35,34 +35,38 @@ class Committer:
         self,
         database: Engine,
         *,
-        interval_seconds: float,
-        num_in_flight: Callable[[], int],
         failure_of: Callable[[ClaimedJob, PressroomError], Failure],
         on_committed: Callable[[Sequence[Outcome]], None],
         on_broken: Callable[[], None],
     ) -> None:
         """Start the committer's thread.
 
-        `num_in_flight` counts the jobs whose outcomes are not committed, so that the committer does not wait
-        when no further outcome can arrive. `failure_of` turns a PressroomError of a kind's writer into the
-        outcome of its job. `on_committed` is called in the committer's thread with each group that is
-        finished, whether written or refused. `on_broken` is called in that thread when nothing can be
-        committed any more, because the database lacks a table or a privilege.
+        `failure_of` turns a PressroomError of a kind's writer into the outcome of its job. `on_committed` is
+        called in the committer's thread with each group that is finished, whether written or refused.
+        `on_broken` is called in that thread when nothing can be committed any more, because the database
+        lacks a table or a privilege.
         """
         self._database = database
-        self._interval_seconds = interval_seconds
-        self._num_in_flight = num_in_flight
         self._failure_of = failure_of
         self._on_committed = on_committed
         self._on_broken = on_broken
         self._postgres = Outage(logger, "Postgres", meanwhile="the commit is retried")
         self._outcomes: queue.SimpleQueue[Outcome | None] = queue.SimpleQueue()
+        self._num_pending = 0
+        self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
         self._thread.start()
 
     def add(self, outcome: Outcome) -> None:
         """Commit the outcome soon; never blocks."""
+        with self._lock:
+            self._num_pending += 1
         self._outcomes.put(outcome)
+
+    @property
+    def num_pending(self) -> int:
+        """Number of outcomes that were added and are not committed yet."""
+        return self._num_pending
 
     def close(self, timeout_seconds: float) -> None:
         """Commit the remaining outcomes, and wait at most `timeout_seconds` for that."""
@@ -85,20 +89,13 @@ class Committer:
                 return
 
     def _gather(self) -> tuple[list[Outcome], bool]:
-        """Wait for an outcome, then for further ones within the interval if any can still arrive.
+        """Wait for an outcome, and take all that have arrived: during a commit, the next group forms.
 
         The second value is True once the committer is closing.
         """
-        first = self._outcomes.get()
-        if first is None:
-            return [], True
-        group = [first]
-        until = time.monotonic() + self._interval_seconds
-        while len(group) < min(MAX_GROUP, self._num_in_flight()):
-            try:
-                outcome = self._outcomes.get(timeout=max(0.0, until - time.monotonic()))
-            except queue.Empty:
-                break
+        group: list[Outcome] = []
+        while len(group) < MAX_GROUP and not (group and self._outcomes.empty()):
+            outcome = self._outcomes.get()
             if outcome is None:
                 return group, True
             group.append(outcome)
@@ -118,6 +115,8 @@ class Committer:
         if refused:
             logger.warning("Late results were rejected by their fences.", extra={"num_refused": refused})
         self._on_committed(group)
+        with self._lock:
+            self._num_pending -= len(group)
 
     def _commit_when_possible(self, group: list[Outcome]) -> list[UUID]:
         while True:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import logging
+import re
 import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from threading import Event
@@ -13,8 +17,6 @@ from tenacity import (
     RetryError,
     Retrying,
     retry_if_exception,
-    sleep_using_event,
-    stop_when_event_set,
     wait_random_exponential,
 )
 
@@ -30,6 +32,7 @@ from jobs.provenance import (
     payload_digest,
     sha256_hex,
 )
+from storage.packs import MAX_PART_BYTES, MEDIA_TYPE, Part, build_pack
 from storage.resources import artifact_key
 from storage.store import Store, StoreError, StoreRefusedError
 from workers.inference import JobAbandonedError, ModelUse
@@ -40,6 +43,12 @@ logger = logging.getLogger(__name__)
 MAX_WAIT_SECONDS = 15.0
 """Maximum wait between two attempts while the store is unavailable. The wait is random, so that a recovering
 store gets a handful of requests a second rather than a flood."""
+
+ABANDONED_SECONDS = 0.2
+"""Interval at which a thread that waits for the store checks whether its jobs have been abandoned."""
+
+_ENTRY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+"""Names of artifacts that every tool can unpack under the same name."""
 
 STATEMENT_MEDIA_TYPE = "application/vnd.in-toto+json"
 
@@ -52,14 +61,87 @@ def statement_key(subject_sha256: str, statement_sha256: str) -> str:
     return f"{artifact_key(subject_sha256)}.{statement_sha256}.statement.json"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A job that has succeeded: its large objects are stored, and its small ones are to be packed."""
+
+    job: ClaimedJob
+    result: Result
+    digests: tuple[str, ...]
+    """SHA-256 of each artifact."""
+    statement: bytes
+    statement_sha256: str
+    output: str | None
+    usage: Usage
+
+    def parts(self) -> Iterator[Part]:
+        """Yield what is to be packed: the small artifacts in the kind's order, then the statement."""
+        folder = f"{self.job.id}.{self.job.attempt}"
+        for number, artifact in enumerate(self.result.artifacts):
+            if is_packed(artifact):
+                name = artifact.name if _ENTRY_NAME.fullmatch(artifact.name) else f"artifact-{number}"
+                yield Part(f"{folder}/{name}", bytes(artifact.body))
+        if self._is_statement_packed:
+            yield Part(f"{folder}.statement.json", self.statement)
+
+    def success(self, pack_key: str, offsets: Iterator[int]) -> Success:
+        """Return the outcome for the committer, given the offset of each of `parts` in the pack."""
+        artifacts = tuple(
+            StoredArtifact(
+                name=artifact.name,
+                object_key=pack_key if is_packed(artifact) else artifact_key(sha256),
+                byte_offset=next(offsets) if is_packed(artifact) else None,
+                sha256=sha256,
+                num_bytes=len(artifact.body),
+                media_type=artifact.media_type,
+            )
+            for artifact, sha256 in zip(self.result.artifacts, self.digests, strict=True)
+        )
+        is_packed_too = self._is_statement_packed
+        return Success(
+            job=self.job,
+            artifacts=artifacts,
+            statement=StoredStatement(
+                body=self.statement,
+                sha256=self.statement_sha256,
+                object_key=pack_key if is_packed_too else self.statement_key,
+                byte_offset=next(offsets) if is_packed_too else None,
+            ),
+            metrics=self.result.metrics,
+            output=self.output,
+            records=self.result.records,
+            usage=self.usage,
+        )
+
+    @property
+    def num_packed_bytes(self) -> int:
+        """Return the size of `parts`."""
+        bodies = [len(each.body) for each in self.result.artifacts if is_packed(each)]
+        return sum(bodies) + (len(self.statement) if self._is_statement_packed else 0)
+
+    @property
+    def statement_key(self) -> str:
+        """Return the key of the statement if it is an object of its own."""
+        return statement_key(self.digests[0], self.statement_sha256)
+
+    @property
+    def _is_statement_packed(self) -> bool:
+        return len(self.statement) <= MAX_PART_BYTES
+
+
+def is_packed(artifact: Artifact) -> bool:
+    """Return whether the artifact becomes a part of a pack rather than an object of its own."""
+    return len(artifact.body) <= MAX_PART_BYTES and not artifact.is_resource
+
+
 class Publisher:
-    """Writes objects to the store. Any thread may call it."""
+    """Builds statements and writes objects to the store. Any thread may call it."""
 
     def __init__(self, store: Store, code: CodeFacts) -> None:
         self._store = store
         self._code = code
 
-    def publish(
+    def prepare(
         self,
         job: ClaimedJob,
         result: Result,
@@ -68,15 +150,19 @@ class Publisher:
         facts: JobFacts,
         use: ModelUse,
         abandoned: Event,
-    ) -> Success:
-        """Store the artifacts and the statement; return the outcome for the committer.
+    ) -> Prepared:
+        """Build the statement, and store what is too large for a pack.
 
         While the store is unavailable, storing is retried and the job keeps its place, so that a worker never
-        claims more jobs than it has places. Raises JobAbandonedError once `abandoned` is set.
+        claims more jobs than it has places. Raises StoreRefusedError, and JobAbandonedError once `abandoned`
+        is set.
         """
-        artifacts = tuple(self._put_artifact(artifact, abandoned) for artifact in result.artifacts)
+        digests = tuple(sha256_hex(artifact.body) for artifact in result.artifacts)
         provenance = Provenance(
-            subjects=tuple(Subject(artifact.name, artifact.sha256) for artifact in artifacts),
+            subjects=tuple(
+                Subject(artifact.name, sha256)
+                for artifact, sha256 in zip(result.artifacts, digests, strict=True)
+            ),
             job=facts,
             input_sha256=payload_digest(job.payload),
             template=result.template,
@@ -88,44 +174,55 @@ class Publisher:
             parents=result.parents,
             code=self._code,
         )
-        body = provenance.canonical_bytes()
-        sha256 = sha256_hex(body)
-        key = statement_key(artifacts[0].sha256, sha256)
-        self._put(key, body, STATEMENT_MEDIA_TYPE, abandoned)
-        return Success(
+        statement = provenance.canonical_bytes()
+        prepared = Prepared(
             job=job,
-            artifacts=artifacts,
-            statement=StoredStatement(body=body, sha256=sha256, object_key=key),
-            metrics=result.metrics,
+            result=result,
+            digests=digests,
+            statement=statement,
+            statement_sha256=sha256_hex(statement),
             output=output,
-            records=result.records,
             usage=sum((generation.usage for generation in use.generations), Usage()),
         )
+        for artifact, sha256 in zip(result.artifacts, digests, strict=True):
+            if not is_packed(artifact):
+                self._put(artifact_key(sha256), artifact.body, artifact.media_type, abandoned.is_set)
+        if len(statement) > MAX_PART_BYTES:
+            self._put(prepared.statement_key, statement, STATEMENT_MEDIA_TYPE, abandoned.is_set)
+        return prepared
 
-    def _put_artifact(self, artifact: Artifact, abandoned: Event) -> StoredArtifact:
-        sha256 = sha256_hex(artifact.body)
-        key = artifact_key(sha256)
-        self._put(key, artifact.body, artifact.media_type, abandoned)
-        return StoredArtifact(
-            name=artifact.name,
-            object_key=key,
-            sha256=sha256,
-            num_bytes=len(artifact.body),
-            media_type=artifact.media_type,
-        )
+    def store_pack(
+        self, prepared: Sequence[Prepared], *, is_abandoned: Callable[[], bool] = lambda: False
+    ) -> list[Success]:
+        """Store the small artifacts and the statements of several jobs as one pack; return their outcomes.
 
-    def _put(self, key: str, body: bytes, media_type: str, abandoned: Event) -> None:
+        While the store is unavailable, storing is retried. Raises StoreRefusedError, and JobAbandonedError
+        once `is_abandoned` returns True.
+        """
+        pack = build_pack(part for each in prepared for part in each.parts())
+        if pack.offsets:
+            self._put(pack.key, pack.body, MEDIA_TYPE, is_abandoned)
+        offsets = iter(pack.offsets)
+        return [each.success(pack.key, offsets) for each in prepared]
+
+    def _put(self, key: str, body: bytes, media_type: str, is_abandoned: Callable[[], bool]) -> None:
         retrying = Retrying(
             retry=retry_if_exception(_may_pass),
             wait=wait_random_exponential(max=MAX_WAIT_SECONDS),
-            stop=stop_when_event_set(abandoned),
-            sleep=sleep_using_event(abandoned),
+            stop=lambda _: is_abandoned(),
+            sleep=lambda seconds: _sleep(seconds, is_abandoned),
             before_sleep=_warn,
         )
         try:
             retrying(self._store.put, key, body, media_type=media_type)
         except RetryError as error:
             raise JobAbandonedError("the store did not answer while this worker held the job") from error
+
+
+def _sleep(seconds: float, is_abandoned: Callable[[], bool]) -> None:
+    until = time.monotonic() + seconds
+    while not is_abandoned() and (left := until - time.monotonic()) > 0:
+        time.sleep(min(left, ABANDONED_SECONDS))
 
 
 def _may_pass(error: BaseException) -> bool:

@@ -16,7 +16,7 @@ from sqlalchemy import Engine as Database
 from sqlalchemy.exc import SQLAlchemyError
 
 from db import leases
-from db.outcomes import Outcome
+from db.outcomes import Outcome, Success
 from jobs.errors import EngineLostError, PressroomError
 from jobs.job import ClaimedJob
 from jobs.registry import load_kind
@@ -24,6 +24,8 @@ from workers.attempt import JobServices, failure_of, run_attempt
 from workers.committer import Committer
 from workers.held_jobs import HeldJob, HeldJobs, Phase
 from workers.inference import JobAbandonedError
+from workers.packer import Packer
+from workers.publisher import Prepared
 from workers.stages import close_stages
 
 logger = logging.getLogger(__name__)
@@ -167,11 +169,16 @@ class Runner:
         self._held = HeldJobs(database, lease_seconds=settings.lease_seconds, on_broken=on_broken)
         self._committer = Committer(
             database,
-            interval_seconds=settings.commit_interval_seconds,
-            num_in_flight=lambda: self.num_in_flight,
             failure_of=lambda job, error: failure_of(job, error, settings),
             on_committed=self._committed,
             on_broken=on_cut_off or on_broken,
+        )
+        self._packer = Packer(
+            services.publisher,
+            interval_seconds=settings.commit_interval_seconds,
+            num_unstored=lambda: self.num_in_flight - self._committer.num_pending,
+            on_stored=self._stored,
+            on_failed=self._failed,
         )
         self.last_claim_at = time.monotonic()
         """When this worker last tried to claim jobs from Postgres, on time.monotonic()."""
@@ -226,22 +233,18 @@ class Runner:
     def _run(self, held: HeldJob, celery_task_id: str) -> None:
         """Run one attempt, from the claim to the handover to the committer; never raises."""
         try:
-            outcome = self._outcome(held, celery_task_id)
-        except (JobAbandonedError, EngineLostError):
-            self._held.give_back([held])
-            self._forget([held.job])
-            return
+            prepared = self._prepare(held, celery_task_id)
         except BaseException as error:  # noqa: BLE001 - every error is the attempt's outcome, even SystemExit
-            outcome = failure_of(held.job, error, self._services.settings)
-        held.phase = Phase.COMMITTING
-        self._committer.add(outcome)
+            self._failed(held, error)
+        else:
+            self._packer.add(held, prepared)
 
-    def _outcome(self, held: HeldJob, celery_task_id: str) -> Outcome:
+    def _prepare(self, held: HeldJob, celery_task_id: str) -> Prepared:
         held.inference.require_held()  # its lease may have been lost while it waited
         held.phase = Phase.RUNNING
         attempt = run_attempt(held.job, held.inference, self._services, celery_task_id=celery_task_id)
         held.phase = Phase.STORING
-        return self._services.publisher.publish(
+        return self._services.publisher.prepare(
             held.job,
             attempt.result,
             output=attempt.output,
@@ -249,6 +252,18 @@ class Runner:
             use=held.inference.model_use(),
             abandoned=held.inference.abandoned,
         )
+
+    def _stored(self, held: HeldJob, success: Success) -> None:
+        held.phase = Phase.COMMITTING
+        self._committer.add(success)
+
+    def _failed(self, held: HeldJob, error: BaseException) -> None:
+        if isinstance(error, JobAbandonedError | EngineLostError):
+            self._held.give_back([held])
+            self._forget([held.job])
+            return
+        held.phase = Phase.COMMITTING
+        self._committer.add(failure_of(held.job, error, self._services.settings))
 
     def _committed(self, outcomes: Sequence[Outcome]) -> None:
         self._forget(outcome.job for outcome in outcomes)
@@ -271,5 +286,6 @@ class Runner:
         if not self._capacity.wait_until_free(timeout_seconds):
             self._held.give_back_all()
         self._held.close()
+        self._packer.close(timeout_seconds=self._services.settings.lease_seconds)
         self._committer.close(timeout_seconds=self._services.settings.lease_seconds)
         self._threads.close()

@@ -118,7 +118,7 @@ class Settings(BaseSettings):
     drain_seconds: float = Field(default=30.0, ge=0, le=_DAY_SECONDS)
     """Time that a stopping worker has to finish the jobs in flight."""
     commit_interval_seconds: float = Field(default=0.2, ge=0, le=3600)
-    """Time within which finished results are collected for one transaction."""
+    """Results that finish within this time share one object in the store and one transaction."""
     resend_seconds: float = Field(default=60.0, gt=0, le=_DAY_SECONDS)
     """Time after which a message that is not claimed is sent again."""
     shard_jobs: int = Field(default=16, ge=1, le=1000)

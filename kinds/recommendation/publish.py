@@ -47,7 +47,7 @@ def publish(payload: PublishPayload, settings: RecommendationSettings, context: 
         recommender_id=settings.recommender_id, manifest_sha256=sha256_hex(body), figures=figures
     )
     return Result(
-        artifacts=(Artifact(name=MANIFEST, media_type=JSON, body=body),),
+        artifacts=(Artifact(name=MANIFEST, media_type=JSON, body=body, is_resource=True),),
         metrics=figures,
         records=(release,),
         parents=parents_of(materials, inputs),

@@ -67,7 +67,7 @@ def embed_items(payload: EmbedPayload, settings: RecommendationSettings, context
     body = ItemVectors.of(vectors).to_bytes()
     catalogue_sha256 = load_inputs(context.resources, payload.inputs_sha256).catalogue_sha256
     return Result(
-        artifacts=(Artifact(name=VECTORS, media_type=BINARY, body=body),),
+        artifacts=(Artifact(name=VECTORS, media_type=BINARY, body=body, is_resource=True),),
         output=EmbedOutput(vectors_sha256=sha256_hex(body), num_embedded=num_embedded, num_known=num_known),
         metrics={"num_embedded": num_embedded, "num_known": num_known} | _refusals(items, refused),
         parents=(Parent("catalogue", "catalogue", catalogue_sha256),),
@@ -117,12 +117,12 @@ def fit_model(payload: FitPayload, settings: RecommendationSettings, context: Co
         catalogue_ids = load_catalogue(resources, payload.inputs_sha256).by_id
         body = fit(StoredBlocks(resources, inputs.blocks), settings.ranking, catalogue_ids).to_bytes()
         model_sha256, fitted_inputs_sha256 = sha256_hex(body), payload.inputs_sha256
-        artifacts.append(Artifact(name=MODEL, media_type=BINARY, body=body))
+        artifacts.append(Artifact(name=MODEL, media_type=BINARY, body=body, is_resource=True))
     vectors_sha256 = None
     if payload.vectors:
         body = _together(resources, payload.vectors).to_bytes()
         vectors_sha256 = sha256_hex(body)
-        artifacts.append(Artifact(name=VECTORS, media_type=BINARY, body=body))
+        artifacts.append(Artifact(name=VECTORS, media_type=BINARY, body=body, is_resource=True))
     materials = Materials(
         inputs_sha256=payload.inputs_sha256,
         model_sha256=model_sha256,
@@ -230,7 +230,7 @@ def rank_users(payload: RankPayload, settings: RecommendationSettings, context: 
         lists |= {ranked.user_id: ranked for ranked in rank_block(ranker, only_users(block, new))}
     body = lists_bytes([lists[user_id] for user_id in block.user_ids])
     return Result(
-        artifacts=(Artifact(name=LISTS, media_type=PARQUET, body=body),),
+        artifacts=(Artifact(name=LISTS, media_type=PARQUET, body=body, is_resource=True),),
         output=RankOutput(
             block=payload.block,
             interactions_sha256=interactions_sha256,

@@ -9,11 +9,12 @@ from dataclasses import replace
 from uuid import UUID
 
 import pytest
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine, select, text
 
 from db import leases
 from db.outcomes import Outcome, Success
 from db.session import open_database
+from db.tables import JobRow
 from jobs.errors import PermanentError, TransientError
 from jobs.job import ClaimedJob
 from tests.factories import accept, claim_batch, job_ids, job_row, statuses, success, wait_until
@@ -45,16 +46,14 @@ def committed() -> Committed:
 
 
 @pytest.fixture
-def new_committer(database: Engine, committed: Committed) -> Iterator[Callable[..., Committer]]:
-    """Makes a committer with this interval, beside many jobs; they are closed after the test."""
+def new_committer(database: Engine, committed: Committed) -> Iterator[Callable[[], Committer]]:
+    """Makes committers, which are closed after the test."""
     made: list[Committer] = []
 
-    def make(interval_seconds: float, num_in_flight: Callable[[], int] = lambda: 1000) -> Committer:
+    def make() -> Committer:
         made.append(
             Committer(
                 database,
-                interval_seconds=interval_seconds,
-                num_in_flight=num_in_flight,
                 failure_of=lambda job, error: failure_of(job, error, Settings()),
                 on_committed=committed,
                 on_broken=committed.broken.set,
@@ -67,34 +66,39 @@ def new_committer(database: Engine, committed: Committed) -> Iterator[Callable[.
         committer.close(SECONDS)
 
 
+def is_waiting_for_a_lock(database: Engine) -> bool:
+    waiting = (
+        "SELECT count(*) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+    with database.connect() as connection:
+        return bool(connection.execute(text(waiting)).scalar_one())
+
+
 def claimed(database: Engine, number: int) -> list[ClaimedJob]:
     return claim_batch(database, accept(database, number))
 
 
-def test_what_finishes_within_the_interval_is_one_group(
-    database: Engine, committed: Committed, new_committer: Callable[[float], Committer]
+def test_what_arrives_during_a_commit_is_one_group(
+    database: Engine, committed: Committed, new_committer: Callable[[], Committer]
 ) -> None:
-    jobs = claimed(database, 10)
-    committer = new_committer(0.5)
-    for job in jobs:
-        committer.add(success(job))
-    assert committed.next_jobs() == [job.id for job in jobs]
-    assert set(statuses(database, [job.id for job in jobs])) == {"succeeded"}
+    first, *others = claimed(database, 10)
+    committer = new_committer()
+    with database.begin() as connection:
+        connection.execute(select(JobRow.id).where(JobRow.id == first.id).with_for_update())
+        committer.add(success(first))
+        wait_until(lambda: is_waiting_for_a_lock(database), "the first commit waits for the row")
+        for job in others:
+            committer.add(success(job))
+    assert committed.next_jobs() == [first.id]
+    assert committed.next_jobs() == [job.id for job in others]
+    assert committer.num_pending == 0
+    assert set(statuses(database, [job.id for job in others])) == {"succeeded"}
 
 
-def test_a_group_that_nothing_can_be_added_to_is_not_waited_with(
-    database: Engine, committed: Committed, new_committer: Callable[..., Committer]
-) -> None:
-    jobs = claimed(database, 2)
-    committer = new_committer(10 * SECONDS, num_in_flight=lambda: 2)
-    committer.add(success(jobs[0]))
-    committer.add(success(jobs[1]))
-    assert committed.next_jobs() == [job.id for job in jobs]
-
-
-def test_closing_commits_what_is_left(database: Engine, new_committer: Callable[[float], Committer]) -> None:
+def test_closing_commits_what_is_left(database: Engine, new_committer: Callable[[], Committer]) -> None:
     jobs = claimed(database, 3)
-    committer = new_committer(1000.0)
+    committer = new_committer()
     for job in jobs:
         committer.add(success(job))
     committer.close(SECONDS)
@@ -102,11 +106,11 @@ def test_closing_commits_what_is_left(database: Engine, new_committer: Callable[
 
 
 def test_a_group_that_its_fence_refuses_is_done_with_too(
-    database: Engine, committed: Committed, new_committer: Callable[[float], Committer]
+    database: Engine, committed: Committed, new_committer: Callable[[], Committer]
 ) -> None:
     (job,) = claimed(database, 1)
     leases.give_back(database, {job.id: job.attempt})
-    new_committer(0.0).add(success(job))
+    new_committer().add(success(job))
     assert committed.next_jobs() == [job.id]
     assert statuses(database, [job.id]) == ["queued"]
 
@@ -115,11 +119,11 @@ def test_a_group_that_its_fence_refuses_is_done_with_too(
 def test_an_outcome_that_cannot_be_stored_fails_its_job_and_no_other(
     database: Engine,
     committed: Committed,
-    new_committer: Callable[[float], Committer],
+    new_committer: Callable[[], Committer],
     metrics: dict[str, object],
 ) -> None:
     first, odd, last = claimed(database, 3)
-    committer = new_committer(0.3)
+    committer = new_committer()
     for outcome in (success(first), replace(success(odd), metrics=metrics), success(last)):
         committer.add(outcome)
     ids = [first.id, odd.id, last.id]
@@ -143,7 +147,7 @@ def test_an_outcome_that_cannot_be_stored_fails_its_job_and_no_other(
 )
 def test_writer_that_raises_ends_its_own_job_by_name_and_no_other(
     database: Engine,
-    new_committer: Callable[[float], Committer],
+    new_committer: Callable[[], Committer],
     monkeypatch: pytest.MonkeyPatch,
     error: BaseException,
     status: str,
@@ -156,7 +160,7 @@ def test_writer_that_raises_ends_its_own_job_by_name_and_no_other(
             raise error
 
     monkeypatch.setattr("db.outcomes.writer_of", lambda _: write)
-    committer = new_committer(0.3)
+    committer = new_committer()
     for job in (first, odd, last):
         committer.add(replace(success(job), records=("a row",)))
     ids = [first.id, odd.id, last.id]
@@ -167,19 +171,19 @@ def test_writer_that_raises_ends_its_own_job_by_name_and_no_other(
 
 
 def test_two_artifacts_of_one_name_fail_the_job_that_made_them(
-    database: Engine, new_committer: Callable[[float], Committer]
+    database: Engine, new_committer: Callable[[], Committer]
 ) -> None:
     (job,) = claimed(database, 1)
     once: Success = success(job)
-    new_committer(0.0).add(replace(once, artifacts=once.artifacts * 2))
+    new_committer().add(replace(once, artifacts=once.artifacts * 2))
     wait_until(lambda: statuses(database, [job.id]) == ["failed"], "it failed")
 
 
 def test_terminated_connections_cost_no_result(
-    database: Engine, database_url: str, new_committer: Callable[[float], Committer]
+    database: Engine, database_url: str, new_committer: Callable[[], Committer]
 ) -> None:
     jobs = claimed(database, 200)
-    committer = new_committer(0.0)
+    committer = new_committer()
     other = open_database(database_url, application_name="axe")
     try:
         for number, job in enumerate(jobs):
@@ -200,13 +204,13 @@ def test_terminated_connections_cost_no_result(
 
 
 def test_a_database_that_lets_nobody_in_is_waited_for(
-    database: Engine, services_admin: Callable[[str], None], new_committer: Callable[[float], Committer]
+    database: Engine, services_admin: Callable[[str], None], new_committer: Callable[[], Committer]
 ) -> None:
     (job,) = claimed(database, 1)
     name = database.url.database
     services_admin(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
     services_admin(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
-    committer = new_committer(0.0)
+    committer = new_committer()
     committer.add(success(job))
     services_admin(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
     committer.close(SECONDS)
@@ -216,14 +220,14 @@ def test_a_database_that_lets_nobody_in_is_waited_for(
 def test_a_database_that_is_read_only_after_a_failover_is_waited_for(
     database: Engine,
     services_admin: Callable[[str], None],
-    new_committer: Callable[[float], Committer],
+    new_committer: Callable[[], Committer],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     (job,) = claimed(database, 1)
     name = database.url.database
     services_admin(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
     services_admin(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
-    committer = new_committer(0.0)
+    committer = new_committer()
     committer.add(success(job))
     wait_until(lambda: "retried" in caplog.text, "the commit was refused")
     services_admin(f'ALTER DATABASE "{name}" SET default_transaction_read_only = off')
@@ -233,10 +237,10 @@ def test_a_database_that_is_read_only_after_a_failover_is_waited_for(
 
 
 def test_a_committer_that_can_never_commit_says_so(
-    database: Engine, committed: Committed, new_committer: Callable[[float], Committer]
+    database: Engine, committed: Committed, new_committer: Callable[[], Committer]
 ) -> None:
     (job,) = claimed(database, 1)
     with database.begin() as connection:
         connection.execute(text("ALTER TABLE jobs RENAME TO elsewhere"))
-    new_committer(0.0).add(success(job))
+    new_committer().add(success(job))
     assert committed.broken.wait(SECONDS)

@@ -19,8 +19,16 @@ from pressroom.default_export.export import MAX_TEXT_BYTES, ResultsReport, expor
 from pressroom.export import exporter_of
 from pressroom.summary import Summary
 from storage.memory import MemoryStore
-from storage.resources import artifact_key
-from tests.factories import accept, claim_batch, failure, new_batch, published
+from tests.factories import (
+    accept,
+    alter_place,
+    artifact_place,
+    claim_batch,
+    failure,
+    job_ids,
+    new_batch,
+    published,
+)
 
 PNG = b"\x89PNG\r\n\x1a\n\x00"
 
@@ -148,9 +156,7 @@ def test_altered_result_is_left_out_and_named(database: Engine, tmp_path: Path) 
     store = MemoryStore()
     batch_id = finished_batch(database, store, {"a": [text("one")], "b": [text("two")]})
     export(database, store, batch_id, tmp_path / "before")
-    key = artifact_key(rows_of(tmp_path / "before")["b"]["sha256"])
-    store.delete(key)
-    store.put(key, b"three", media_type="text/plain")
+    alter_place(store, artifact_place(database, job_ids(database, batch_id)[1]), b"three")
     report, summary = export(database, store, batch_id, tmp_path)
 
     assert list(rows_of(tmp_path)) == ["a"]

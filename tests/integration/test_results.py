@@ -11,18 +11,29 @@ from uuid import UUID
 import pytest
 from sqlalchemy import Engine, delete, select, update
 
-from db.evidence import job_evidence
+from db.evidence import JobEvidence, job_evidence
 from db.outcomes import commit
 from db.reports import batch_status
 from db.stages import NewJob
 from db.tables import ArtifactRow, JobRow, StatementRow
 from jobs.kind import Artifact
-from jobs.provenance import StatementAlteredError, sha256_hex
+from jobs.provenance import CodeFacts, StatementAlteredError, sha256_hex
 from kinds.article.export import export_articles
 from pressroom.results import ArtifactAlteredError, ResultReader, check_job
-from pressroom.summary import Summary
+from pressroom.summary import Altered, Summary
 from storage.memory import MemoryStore
-from tests.factories import accept, claim_batch, job_ids, new_batch, published
+from storage.packs import Place
+from tests.factories import (
+    accept,
+    alter_place,
+    artifact_place,
+    claim_batch,
+    job_ids,
+    new_batch,
+    prepared,
+    published,
+)
+from workers.publisher import Publisher, statement_key
 
 pytestmark = pytest.mark.attack("altered artifact or statement")
 
@@ -59,16 +70,17 @@ class Scene:
         assert body is not None
         return body
 
-    def replace_object(self, key: str, body: bytes | None) -> None:
-        self.store.delete(key)
-        if body is not None:
-            self.store.put(key, body, media_type="text/plain")
+    def evidence(self, which: int) -> JobEvidence:
+        return job_evidence(self.database, [self.ids[which]])[self.ids[which]]
 
-    def keys(self, which: int) -> tuple[str, str]:
-        """Of the artifact, and of the copy of the statement."""
-        evidence = job_evidence(self.database, [self.ids[which]])[self.ids[which]]
-        assert evidence.statement is not None
-        return evidence.artifacts[0].object_key, evidence.statement.object_key
+    def artifact(self, which: int, number: int = 0) -> Place:
+        return artifact_place(self.database, self.ids[which], number)
+
+    def copy(self, which: int) -> Place:
+        """Where the copy of the statement is."""
+        statement = self.evidence(which).statement
+        assert statement is not None
+        return Place(statement.object_key, len(statement.body), statement.byte_offset)
 
 
 @pytest.fixture
@@ -111,8 +123,8 @@ def forge_statement_with_its_digest(scene: Scene) -> None:
 
 def forge_statement_and_its_key(scene: Scene) -> None:
     forge_statement(scene, with_digest=True)
-    artifact, _ = scene.keys(1)
-    scene.update(StatementRow, 1, object_key=f"{artifact}.{sha256_hex(scene.statement(1))}.statement.json")
+    key = statement_key(scene.evidence(1).artifacts[0].sha256, sha256_hex(scene.statement(1)))
+    scene.update(StatementRow, 1, object_key=key, byte_offset=None)
 
 
 def change_whitespace(scene: Scene) -> None:
@@ -143,7 +155,7 @@ def alter_size_of_row(scene: Scene) -> None:
 
 
 def alter_key_of_row(scene: Scene) -> None:
-    scene.update(ArtifactRow, 1, object_key=scene.keys(0)[0])
+    scene.update(ArtifactRow, 1, object_key=scene.artifact(0).key)
 
 
 def alter_name_of_row(scene: Scene) -> None:
@@ -157,24 +169,25 @@ def alter_tokens_of_row(scene: Scene) -> None:
 
 
 def alter_object(scene: Scene) -> None:
-    scene.replace_object(scene.keys(1)[0], b"# forged\n")
+    alter_place(scene.store, scene.artifact(1), b"# forged\n")
 
 
 def remove_object(scene: Scene) -> None:
-    scene.replace_object(scene.keys(1)[0], None)
+    scene.store.delete(scene.artifact(1).key)
 
 
 def alter_second_object(scene: Scene) -> None:
-    evidence = job_evidence(scene.database, [scene.ids[1]])[scene.ids[1]]
-    scene.replace_object(evidence.artifacts[1].object_key, b"forged notes")
+    alter_place(scene.store, scene.artifact(1, 1), b"forged notes")
 
 
 def alter_copy_of_statement(scene: Scene) -> None:
-    scene.replace_object(scene.keys(1)[1], b"{}")
+    alter_place(scene.store, scene.copy(1), b"{}")
 
 
 def remove_copy_of_statement(scene: Scene) -> None:
-    scene.replace_object(scene.keys(1)[1], None)
+    copy = scene.copy(1)
+    whole = scene.store.get(copy.key)
+    scene.store.put(copy.key, whole[: copy.offset], media_type="application/zip")
 
 
 def alter_object_and_its_row(scene: Scene) -> None:
@@ -197,6 +210,7 @@ def take_over_everything_of_another_job(scene: Scene) -> None:
         body=other.statement.body,
         sha256=other.statement.sha256,
         object_key=other.statement.object_key,
+        byte_offset=other.statement.byte_offset,
     )
     with scene.database.begin() as connection:
         for number, artifact in enumerate(other.artifacts):
@@ -207,6 +221,7 @@ def take_over_everything_of_another_job(scene: Scene) -> None:
                 .values(
                     sha256=artifact.sha256,
                     object_key=artifact.object_key,
+                    byte_offset=artifact.byte_offset,
                     num_bytes=artifact.num_bytes,
                 )
             )
@@ -257,10 +272,17 @@ def test_altered_evidence_is_named_and_that_result_left_out(
 
 def test_swapped_statements_of_two_jobs_leave_both_out(scene: Scene) -> None:
     bodies = [scene.statement(which) for which in (0, 1)]
-    keys = [scene.keys(which)[1] for which in (0, 1)]
+    copies = [scene.copy(which) for which in (0, 1)]
     for which, other in ((0, 1), (1, 0)):
         digest = sha256_hex(bodies[other])
-        scene.update(StatementRow, which, body=bodies[other], sha256=digest, object_key=keys[other])
+        scene.update(
+            StatementRow,
+            which,
+            body=bodies[other],
+            sha256=digest,
+            object_key=copies[other].key,
+            byte_offset=copies[other].offset,
+        )
     altered: list[object] = []
     jobs = iter(job_evidence(scene.database, scene.ids).values())
     source = ResultReader(scene.database, scene.store, altered.append)
@@ -279,3 +301,42 @@ def test_evidence_that_matches_is_told_as_it_was_committed(scene: Scene) -> None
 def test_another_input_than_the_statement_names_is_told_by_nobody(scene: Scene) -> None:
     with pytest.raises(StatementAlteredError, match="name different inputs"):
         check_job(scene.database, scene.store, scene.ids[1], {"text": "forged", "act": "write"})
+
+
+def test_one_changed_byte_of_a_shared_pack_leaves_out_the_altered_part_alone(database: Engine) -> None:
+    store = MemoryStore()
+    batch_id = accept(database, 5)
+    publisher = Publisher(store, CodeFacts("1.0", "test"))
+    artifact = Artifact(name="a.txt", media_type="text/plain", body=b"0123456789")
+    made = [prepared(store, job, [artifact]) for job in claim_batch(database, batch_id)]
+    commit(database, publisher.store_pack(made))
+    ids = job_ids(database, batch_id)
+    place = artifact_place(database, ids[2])
+    assert len(list(store.keys())) == 1
+    alter_place(store, place, b"0123456780")
+    altered: list[Altered] = []
+    reader = ResultReader(database, store, altered.append)
+    assert [result.job.job_id for result in reader.read_batch(batch_id)] == [*ids[:2], *ids[3:]]
+    assert [(each.job_id, each.code) for each in altered] == [(ids[2], "artifact_altered")]
+    assert place.range in altered[0].reason
+
+
+@pytest.mark.parametrize(
+    "values", [{"num_bytes": 10**9}, {"byte_offset": 10**12}, {"byte_offset": -5}, {"byte_offset": None}]
+)
+def test_row_that_points_beside_its_pack_leaves_out_its_own_job_alone(
+    database: Engine, values: dict[str, int | None]
+) -> None:
+    store = MemoryStore()
+    batch_id = accept(database, 3)
+    publisher = Publisher(store, CodeFacts("1.0", "test"))
+    artifact = Artifact(name="a.txt", media_type="text/plain", body=b"0123456789")
+    made = [prepared(store, job, [artifact]) for job in claim_batch(database, batch_id)]
+    commit(database, publisher.store_pack(made))
+    ids = job_ids(database, batch_id)
+    with database.begin() as connection:
+        connection.execute(update(ArtifactRow).where(ArtifactRow.job_id == ids[1]).values(**values))
+    altered: list[Altered] = []
+    reader = ResultReader(database, store, altered.append)
+    assert [result.job.job_id for result in reader.read_batch(batch_id)] == [ids[0], ids[2]]
+    assert [each.code for each in altered] == ["artifact_altered"]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import threading
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from uuid import UUID
@@ -17,16 +19,20 @@ from db.stages import NewJob
 from jobs.batch import BatchStatus
 from jobs.job import AttemptOutcome, JobStatus
 from jobs.provenance import CodeFacts, sha256_hex
+from pressroom.results import check_job
 from storage.memory import MemoryStore
+from storage.resources import artifact_key
 from storage.store import Store
 from tests.factories import (
     accept,
+    artifact_place,
     attempt_outcomes,
     claim,
     job_ids,
     job_row,
     new_batch,
     new_jobs,
+    read_place,
     run_out_leases,
     set_job,
     statuses,
@@ -107,9 +113,8 @@ def test_a_job_goes_from_queued_to_stored_with_its_provenance(database: Engine, 
     report = batch_status(database, batch_id)
     assert (report.status, report.counts.succeeded) == (BatchStatus.FINISHED, 6)
     result = job_detail(database, ids[0]).result
-    assert result.object_key is not None
     assert result.statement is not None
-    body = store.get(result.object_key)
+    body = read_place(store, artifact_place(database, ids[0]))
     assert sha256_hex(body) == result.sha256
     assert body.decode() == result.metrics["text"]
     statement = json.loads(result.statement)
@@ -127,18 +132,39 @@ def test_a_job_goes_from_queued_to_stored_with_its_provenance(database: Engine, 
     assert predicate["usage"]["newTokens"] == result.usage.new_tokens == 3
 
 
-def test_the_statement_beside_the_artifact_is_the_one_in_postgres(database: Engine, store: Store) -> None:
-    batch_id = accept(database, 1)
-    ids = job_ids(database, batch_id)
+def test_small_results_of_several_jobs_are_one_archive_with_their_statements(
+    database: Engine, store: Store
+) -> None:
+    ids = job_ids(database, accept(database, NUM_PLACES))
+    with running(database, store=store, config=settings(commit_interval_seconds=30.0)) as runner:
+        run_to_the_end(runner, database, ids)
+    packs = list(store.keys("packs/"))
+    files: dict[str, bytes] = {}
+    for key in packs:
+        body = store.get(key)
+        assert key.endswith(sha256_hex(body))
+        with zipfile.ZipFile(io.BytesIO(body)) as archive:
+            files |= {name: archive.read(name) for name in archive.namelist()}
+    assert len(packs) == 1
+    assert list(store.keys("artifacts/")) == []
+    for job_id in ids:
+        result = job_detail(database, job_id).result
+        assert sha256_hex(files[f"{job_id}.1/trial.txt"]) == result.sha256
+        assert files[f"{job_id}.1.statement.json"] == result.statement
+
+
+@pytest.mark.parametrize("act", ["large", "resource"])
+def test_large_artifact_and_resource_are_objects_under_their_digests(
+    database: Engine, store: Store, act: str
+) -> None:
+    ids = job_ids(database, accept(database, new_jobs(1, act=act)))
     with running(database, store=store) as runner:
         run_to_the_end(runner, database, ids)
     result = job_detail(database, ids[0]).result
-    assert result.sha256 is not None
-    (key,) = [key for key in store.keys() if key.endswith(".statement.json")]  # noqa: SIM118
-    assert result.sha256 in key
-    assert store.get(key) == result.statement
-    assert result.statement is not None
-    assert sha256_hex(result.statement) in key
+    assert result.object_key == artifact_key(result.sha256 or "")
+    assert sha256_hex(store.get(result.object_key)) == result.sha256
+    payload = job_detail(database, ids[0]).result.payload
+    assert check_job(database, store, ids[0], payload) == result.statement
 
 
 def test_a_job_that_asks_no_model_names_none(database: Engine) -> None:

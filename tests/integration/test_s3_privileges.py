@@ -15,6 +15,7 @@ from storage.resources import put_resource, read_resource
 from storage.s3_settings import S3Settings
 from storage.store import (
     ObjectNotFoundError,
+    RangesUnsupportedError,
     Store,
     StoreRefusedError,
     StoreUnavailableError,
@@ -49,6 +50,38 @@ def test_get_and_put_are_enough_where_head_bucket_is_forbidden(least: Store, pro
     assert put_resource(least, b"shared", media_type="text/plain") == digest
     assert read_resource(least, digest) == b"shared"
     assert ("CreateBucket", "") not in proxy.asked
+
+
+def whole(action: str, _: str, answer: Answer) -> Answer:
+    """Ignore the Range header, as HTTP allows."""
+    if action != "GetObject":
+        return answer
+    headers = [(name, value) for name, value in answer.headers if name.lower() != "content-range"]
+    return dataclasses.replace(answer, status=200, headers=headers)
+
+
+def shifted(action: str, _: str, answer: Answer) -> Answer:
+    """Serve as many bytes, but others than were requested."""
+    if not any(name.lower() == "content-range" for name, _ in answer.headers):
+        return answer
+    return dataclasses.replace(answer, body=b"?" * len(answer.body))
+
+
+@pytest.mark.parametrize("fault", [whole, shifted])
+def test_server_that_serves_ranges_wrongly_is_refused_at_start(
+    least: Store, proxy: S3Proxy, fault: Callable[[str, str, Answer], Answer]
+) -> None:
+    proxy.rewrite = fault
+    with pytest.raises(RangesUnsupportedError, match="Range header") as refusal:
+        check_access(least)
+    assert refusal.value.code == "store_ranges_unsupported"
+
+
+def test_small_body_is_sent_without_asking_first(least: Store, proxy: S3Proxy) -> None:
+    least.put("a/small", b"x" * 1000, media_type="text/plain")
+    assert proxy.expecting == []
+    least.put("a/large", b"x" * 2_000_000, media_type="text/plain")
+    assert proxy.expecting == ["a/large"]
 
 
 def test_head_of_a_missing_key_answered_by_403_is_a_missing_object(least: Store) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Barrier
 
@@ -36,6 +37,34 @@ def test_object_comes_back_byte_for_byte(any_store: Store, body: bytes) -> None:
 
     assert any_store.get("artifacts/aa/object.md") == body
     assert any_store.exists("artifacts/aa/object.md")
+
+
+@pytest.mark.parametrize(
+    ("offset", "num_bytes", "expected"),
+    [(0, 3, b"012"), (3, 4, b"3456"), (7, 100, b"789"), (10, 5, b""), (400, 5, b""), (3, 0, b"")],
+)
+def test_range_ends_where_the_object_ends(
+    any_store: Store, offset: int, num_bytes: int, expected: bytes
+) -> None:
+    any_store.put("a/b", b"0123456789", media_type="text/plain")
+
+    assert any_store.get_range("a/b", offset, num_bytes) == expected
+
+
+def test_range_of_a_missing_object_names_it(any_store: Store) -> None:
+    with pytest.raises(ObjectNotFoundError, match="a/missing"):
+        any_store.get_range("a/missing", 0, 1)
+
+
+def test_listing_tells_sizes_and_times(any_store: Store) -> None:
+    before = datetime.now(UTC) - timedelta(seconds=2)  # some stores keep whole seconds
+    for number in range(3):
+        any_store.put(f"a/{number}", b"x" * number, media_type="text/plain")
+
+    entries = list(any_store.entries("a/"))
+
+    assert [(entry.key, entry.num_bytes) for entry in entries] == [("a/0", 0), ("a/1", 1), ("a/2", 2)]
+    assert all(before <= entry.stored_at <= datetime.now(UTC) for entry in entries)
 
 
 def test_same_object_may_be_put_twice(any_store: Store) -> None:
@@ -75,6 +104,7 @@ def test_hostile_key_is_refused_by_every_method(any_store: Store, key: str) -> N
     calls: list[Callable[[], object]] = [
         lambda: any_store.put(key, b"x", media_type="text/plain"),
         lambda: any_store.get(key),
+        lambda: any_store.get_range(key, 0, 1),
         lambda: any_store.exists(key),
         lambda: any_store.delete(key),
     ]

@@ -29,6 +29,8 @@ Act = Literal[
     "no_output",
     "odd_output",
     "records",
+    "large",
+    "resource",
     "kill",
     "stall",
 ]
@@ -41,6 +43,10 @@ class TrialPayload(BaseModel):
 
     text: str = "hello"
     act: Act = "write"
+
+
+LARGE_BYTES = 300_000
+"""Size of an artifact that is too large for a pack."""
 
 
 class TrialOutput(BaseModel):
@@ -95,7 +101,10 @@ class TrialKind(Kind[TrialPayload]):
         metrics: dict[str, object] = {"text": text}
         if payload.act == "odd_metrics":
             metrics["unserialisable"] = {1, 2}
-        artifact = Artifact(name="trial.txt", media_type="text/plain", body=text.encode())
+        body = b"x" * LARGE_BYTES if payload.act == "large" else text.encode()
+        artifact = Artifact(
+            name="trial.txt", media_type="text/plain", body=body, is_resource=payload.act == "resource"
+        )
         records = (payload,) if payload.act == "records" else ()
         output = _output(payload.act, text)
         return Result(

@@ -307,6 +307,7 @@ def upgrade() -> None:
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("number", sa.SmallInteger(), nullable=False),
         sa.Column("object_key", sa.Text(), nullable=False),
+        sa.Column("byte_offset", sa.BigInteger(), nullable=True),
         sa.Column("sha256", sa.Text(), nullable=False),
         sa.Column("num_bytes", sa.BigInteger(), nullable=False),
         sa.Column("media_type", sa.Text(), nullable=False),
@@ -315,6 +316,7 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("job_id", "name", name=op.f("pk_artifacts")),
     )
+    op.create_index(op.f("ix_artifacts_object_key"), "artifacts", ["object_key"], unique=False)
     op.create_table(
         "attempts",
         sa.Column("job_id", sa.Uuid(), nullable=False),
@@ -361,17 +363,21 @@ def upgrade() -> None:
         sa.Column("body", sa.LargeBinary(), nullable=False),
         sa.Column("sha256", sa.Text(), nullable=False),
         sa.Column("object_key", sa.Text(), nullable=False),
+        sa.Column("byte_offset", sa.BigInteger(), nullable=True),
         sa.ForeignKeyConstraint(
             ["job_id"], ["jobs.id"], name=op.f("fk_statements_job_id_jobs"), ondelete="CASCADE"
         ),
         sa.PrimaryKeyConstraint("job_id", name=op.f("pk_statements")),
     )
+    op.create_index(op.f("ix_statements_object_key"), "statements", ["object_key"], unique=False)
 
 
 def downgrade() -> None:
+    op.drop_index(op.f("ix_statements_object_key"), table_name="statements")
     op.drop_table("statements")
     op.drop_index("ix_attempts_lost", table_name="attempts", postgresql_where=sa.text("outcome = 'lost'"))
     op.drop_table("attempts")
+    op.drop_index(op.f("ix_artifacts_object_key"), table_name="artifacts")
     op.drop_table("artifacts")
     op.drop_table("stages")
     op.drop_index(

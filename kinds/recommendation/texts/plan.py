@@ -82,7 +82,7 @@ def plan_texts(payload: TextPlanPayload, settings: RecommendationSettings, conte
     lines_of_changes = "".join(json.dumps(asdict(change), ensure_ascii=False) + "\n" for change in changes)
     return Result(
         artifacts=(
-            Artifact(name=INDEX, media_type=JSON, body=body),
+            Artifact(name=INDEX, media_type=JSON, body=body, is_resource=True),
             Artifact(name=CHANGES, media_type=JSONL, body=lines_of_changes.encode()),
         ),
         output=output,

@@ -70,6 +70,8 @@ def job(custom_id: str) -> JobResult:
         usage=Usage(0, 0, 0),
         artifact_name=None,
         object_key=None,
+        byte_offset=None,
+        num_bytes=None,
         sha256=None,
         media_type=None,
     )

@@ -37,7 +37,13 @@ from kinds.sentiment.tables import (
     MentionRow,
 )
 from storage.memory import MemoryStore
-from tests.factories import job_ids, statuses, wait_until
+from tests.factories import (
+    artifact_place,
+    job_ids,
+    read_place,
+    statuses,
+    wait_until,
+)
 from tests.tiny_encoder import write_manifest, write_scripted_encoder
 from workers.attempt import JobServices, WorkerIdentity
 from workers.delivery import FileTarget
@@ -483,8 +489,8 @@ def test_reports_are_written_for_latest_windows_and_new_alerts(press: Press) -> 
         ).all()
     assert {name.rpartition("-day-")[0] for name in names} == {"acme-steel", "borealis-foods"}
     detail = job_detail(press.database, job_ids(press.database, batch_id, 2)[0])
-    assert detail.result.object_key is not None
-    assert "Acme Steel" in press.store.get(detail.result.object_key).decode()
+    place = artifact_place(press.database, detail.result.job_id)
+    assert "Acme Steel" in read_place(press.store, place).decode()
     assert detail.result.statement is not None
     parents = json.loads(detail.result.statement)["predicate"]["lineage"]["parents"]
     assert {parent["role"] for parent in parents} == {"watchlist", "documents", "document"}

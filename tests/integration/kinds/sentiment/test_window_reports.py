@@ -26,6 +26,10 @@ from kinds.sentiment.series.policy import Policy
 from kinds.sentiment.store.stage_jobs import StageJob, stream_stage
 from kinds.sentiment.tables import MentionRow
 from pressroom.summary import Summary
+from tests.factories import (
+    artifact_place,
+    read_place,
+)
 from tests.integration.kinds.sentiment.test_sentiment_report import BAD, BEGIN, GOOD, Press, pressing
 from tests.integration.kinds.sentiment.test_sentiment_report import models as models
 from workers.stages import close_stages
@@ -83,8 +87,8 @@ def reports(press: Press, batch_id: UUID) -> dict[str, StageJob]:
 
 
 def artifact(press: Press, job: StageJob, name: str) -> bytes:
-    (found,) = (one for one in job.artifacts if one.name == name)
-    return press.store.get(found.object_key)
+    (number,) = (number for number, each in enumerate(job.artifacts) if each.name == name)
+    return read_place(press.store, artifact_place(press.database, job.job_id, number))
 
 
 def listed(press: Press, job: StageJob) -> list[dict[str, Any]]:
