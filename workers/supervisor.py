@@ -1,4 +1,4 @@
-"""Runs one worker process per device: pins, monitors and restarts it, and drains it on request."""
+"""Runs one worker process per device: pins, watches and restarts it, and drains it on request."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ class ThoughtMarks:
     """Whether thoughts and answer are messages on different channels. The channel of the answer is named
     `final`."""
     is_own: bool = False
-    """Whether the model's template or tokens contain these marks. If not, a text may merely mention the tag
+    """Whether the model's template or tokens contain these marks. If not, a text may merely contain the tag
     `<think>`. Quoted marks are therefore ignored, and so is an opening mark within a line if no closing mark
     follows."""
 
