@@ -109,7 +109,7 @@ class ThoughtMarks:
     def _counting_marks(self, text: str, *, is_inside: bool) -> list[tuple[int, str, bool]]:
         """Return the position and the text of each mark, and whether it is a closing mark.
 
-        Marks that the text merely mentions are left out.
+        Marks that the text merely contains are left out.
         """
         ends = {end for _, end in self.pairs}
         marks = [(place, mark, mark in ends) for place, mark in _occurrences(text, self.pairs)]

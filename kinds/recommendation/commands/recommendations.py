@@ -57,7 +57,7 @@ SettingsFile = Annotated[
         "--settings",
         parser=input_path,
         metavar="FILE",
-        help="TOML file with the models and the tables [rules], [copy], [ranking] and [intake].",
+        help="TOML file with the models and the tables `rules`, `copy`, `ranking` and `intake`.",
     ),
 ]
 CatalogueColumn = Annotated[

@@ -146,7 +146,7 @@ def test_calendar_changes_no_document_that_was_analysed(tmp_path: Path) -> None:
         ('calendar = ""', "there is no calendar"),
         ("calendar = 7", "code of an exchange"),
         ('calendar = ["XNYS"]', "code of an exchange"),
-        ('calender = "XNYS"', "calender: is not a known key .*calendar"),
+        ('calender = "XNYS"', "calender is not a known key .*calendar"),
     ],
 )
 def test_unknown_calendar_is_refused_by_name_with_those_that_are_near(
