@@ -65,7 +65,7 @@ class ThoughtMarks:
     """Whether thoughts and answer are messages on different channels. The channel of the answer is named
     `final`."""
     is_own: bool = False
-    """Whether the model's template or tokens contain these marks. If not, a text may merely contain the tag
+    """Whether the model's template or tokens contain these marks. If not, a text may merely quote the tag
     `<think>`. Quoted marks are therefore ignored, and so is an opening mark within a line if no closing mark
     follows."""
 
@@ -109,7 +109,7 @@ class ThoughtMarks:
     def _counting_marks(self, text: str, *, is_inside: bool) -> list[tuple[int, str, bool]]:
         """Return the position and the text of each mark, and whether it is a closing mark.
 
-        Marks that the text merely contains are left out.
+        Marks that the text merely quotes are left out.
         """
         ends = {end for _, end in self.pairs}
         marks = [(place, mark, mark in ends) for place, mark in _occurrences(text, self.pairs)]
