@@ -17,7 +17,7 @@ All rows are measured in one run with the same embedded services:
     soak       memory of a worker after a tenth of its jobs and after all of them; only with --soak
 
 The command prints a table and stores benchmarks/results/orchestration.json. With --only it stores nothing,
-because rows of different runs cannot be compared. `--jobs 2000 --lines 20000` takes about a minute.
+because rows of different runs cannot be compared. `--jobs 2000 --lines 20000` takes one to two minutes.
 """
 
 from __future__ import annotations
