@@ -35,6 +35,9 @@ POLL_SECONDS = 0.25
 LINE_SECONDS = 10.0
 """Seconds between two lines of progress without a terminal, so that a log file stays readable."""
 
+INTAKE_LINE_SECONDS = 60.0
+"""The same for lines about an input that is being read. A million records take about a minute."""
+
 MAX_PARKED_SHOWN = 5
 
 StateT = TypeVar("StateT")
@@ -133,6 +136,34 @@ class BatchProgress:
         elif time.monotonic() - self._line_at >= LINE_SECONDS:
             self._line_at = time.monotonic()
             say(", ".join(filter(None, [f"{done} of {counts.total} jobs done", figures, doing])))
+
+
+class IntakeProgress:
+    """Shows how many records of an input have been read. Use it in a `with` block."""
+
+    def __init__(self) -> None:
+        self._status = console.status("reading the input")
+        self._line_at = time.monotonic()
+
+    def __enter__(self) -> Self:
+        if console.is_terminal:
+            self._status.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if console.is_terminal:
+            self._status.stop()
+
+    def show(self, num_records: int) -> None:
+        """Update the display with the number of records read so far."""
+        sentence = f"{num_records:,} records read"
+        if console.is_terminal:
+            self._status.update(sentence)
+        elif time.monotonic() - self._line_at >= INTAKE_LINE_SECONDS:
+            self._line_at = time.monotonic()
+            say(sentence)
 
 
 def _figures(report: BatchStatusReport) -> str:

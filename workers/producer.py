@@ -39,6 +39,12 @@ from workers.settings import Settings
 
 OnNote = Callable[[str], None]
 
+OnProgress = Callable[[int], None]
+"""Called now and then while inputs are read, with the number of records so far, used and refused."""
+
+_PROGRESS_ROWS = 1_000
+"""Number of jobs and refused records after which progress is reported: several times a second."""
+
 
 class StrictIntakeError(InputError):
     """A record was refused, and the caller required all records or none."""
@@ -75,6 +81,7 @@ def submit(
     on_rejected: Callable[[Rejected], None] = _ignore,
     *,
     on_note: OnNote = _ignore,
+    on_progress: OnProgress = _ignore,
     s3_url: str | None = None,
 ) -> Submission:
     """Accept the good records of the inputs as one batch; pass each refused one to `on_rejected`.
@@ -85,7 +92,16 @@ def submit(
     cases.
     """
     with database.begin() as connection:
-        return submit_in(connection, inputs, request, settings, on_rejected, on_note=on_note, s3_url=s3_url)
+        return submit_in(
+            connection,
+            inputs,
+            request,
+            settings,
+            on_rejected,
+            on_note=on_note,
+            on_progress=on_progress,
+            s3_url=s3_url,
+        )
 
 
 def submit_in(
@@ -96,6 +112,7 @@ def submit_in(
     on_rejected: Callable[[Rejected], None] = _ignore,
     *,
     on_note: OnNote = _ignore,
+    on_progress: OnProgress = _ignore,
     s3_url: str | None = None,
     schedule_id: UUID | None = None,
 ) -> Submission:
@@ -117,7 +134,10 @@ def submit_in(
         on_note=on_note,
         s3_url=s3_url,
     )
-    return accept_plan(connection, plan_batch(source), request, settings, tally, schedule_id=schedule_id)
+    plan = plan_batch(source)
+    return accept_plan(
+        connection, plan, request, settings, tally, on_progress=on_progress, schedule_id=schedule_id
+    )
 
 
 def accept_plan(
@@ -127,6 +147,7 @@ def accept_plan(
     settings: Settings,
     tally: DroppedTally,
     *,
+    on_progress: OnProgress = _ignore,
     schedule_id: UUID | None = None,
 ) -> Submission:
     """Accept the batch that an intake planned, in the caller's transaction. Raises as `submit_in` does."""
@@ -136,7 +157,7 @@ def accept_plan(
         name=plan.name,
         schedule_id=schedule_id,
     )
-    jobs = _PlannedJobs(plan, tally, strict=request.strict)
+    jobs = _PlannedJobs(plan, tally, on_progress, strict=request.strict)
     batch_id, created = batches.accept_in(connection, batch, jobs.accepted(), lambda: tally.num_rejected)
     return Submission(batch_id, created, tally.dropped(jobs.num_records))
 
@@ -205,14 +226,19 @@ def _name_of(inputs: Inputs) -> Path:
 class _PlannedJobs:
     """Streams the jobs of a plan; passes refused records to a tally and counts the used ones."""
 
-    def __init__(self, plan: IntakePlan, tally: DroppedTally, *, strict: bool) -> None:
+    def __init__(
+        self, plan: IntakePlan, tally: DroppedTally, on_progress: OnProgress, *, strict: bool
+    ) -> None:
         self._plan = plan
         self._tally = tally
+        self._on_progress = on_progress
         self._strict = strict
         self._num_jobs = 0
 
     def accepted(self) -> Iterator[NewJob]:
-        for job in self._plan.jobs:
+        for number, job in enumerate(self._plan.jobs):
+            if number and number % _PROGRESS_ROWS == 0:
+                self._on_progress(self.num_records + self._tally.num_rejected)
             if isinstance(job, Rejected):
                 self._tally(job)
             else:

@@ -291,7 +291,7 @@ def _run_request(request: BatchRequest, run: _Run) -> RunResult[ExportReport]:
     from jobs.registry import load_kind
     from pressroom.export import check_output, exporter_of
     from pressroom.run import RunRequest, run_batch
-    from workers.producer import new_batch, submit
+    from workers.producer import new_batch
 
     configured = settings_of_command()
     kind = load_kind(request.kind)
@@ -304,8 +304,7 @@ def _run_request(request: BatchRequest, run: _Run) -> RunResult[ExportReport]:
         inputs, (batch_id, dropped, profiles) = {}, _submit_first(request, run)
 
     def submit_inputs(machine: OneMachine, on_rejected: Callable[[Rejected], None]) -> Submission:
-        s3_url = machine.urls.s3_url
-        return submit(machine.database, inputs, request, configured, on_rejected, on_note=say, s3_url=s3_url)
+        return _accept(machine.database, machine.urls.s3_url, inputs, request, configured, on_rejected)
 
     run_request = RunRequest(
         profiles=profiles,
@@ -345,13 +344,37 @@ def _submit(
     """Submit the inputs as a batch, and write the refused records to a file."""
     from db import migrate
     from pressroom.run import rejected_lines
-    from workers.producer import submit
 
     migrate.upgrade(database)
     with rejected_lines(rejected) as on_rejected:
-        submission = submit(database, inputs, request, settings, on_rejected, on_note=say, s3_url=s3_url)
+        submission = _accept(database, s3_url, inputs, request, settings, on_rejected)
         on_rejected.are_new = submission.created
     return submission
+
+
+def _accept(
+    database: Engine,
+    s3_url: str,
+    inputs: Mapping[str, Path],
+    request: BatchRequest,
+    settings: Settings,
+    on_rejected: Callable[[Rejected], None],
+) -> Submission:
+    """Submit the inputs as a batch, and show how many records have been read."""
+    from pressroom.watch import IntakeProgress
+    from workers.producer import submit
+
+    with IntakeProgress() as progress:
+        return submit(
+            database,
+            inputs,
+            request,
+            settings,
+            on_rejected,
+            on_note=say,
+            on_progress=progress.show,
+            s3_url=s3_url,
+        )
 
 
 def _print_result(

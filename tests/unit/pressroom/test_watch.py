@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator
 from itertools import islice
 
 import psycopg
 import pytest
 from psycopg.errors import UndefinedTable
+from rich.console import Console
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from db.faults import DatabaseAwayError
 from pressroom import watch
-from pressroom.watch import poll
+from pressroom.watch import IntakeProgress, poll
 
 
 @pytest.fixture(autouse=True)
@@ -31,6 +33,27 @@ def reader(*results: object) -> Callable[[], object]:
         return result
 
     return read
+
+
+def test_records_read_are_a_line_that_is_updated_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Console(file=io.StringIO(), force_terminal=True)
+    monkeypatch.setattr(watch, "console", terminal)
+    with IntakeProgress() as progress:
+        progress.show(1_234_000)
+    assert isinstance(terminal.file, io.StringIO)
+    assert "1,234,000 records read" in terminal.file.getvalue()
+
+
+def test_records_read_are_at_most_a_line_a_minute_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    with IntakeProgress() as progress:
+        for seconds in (1, 59, 60, 61, 119, 121):
+            now[0] = float(seconds)
+            progress.show(seconds * 1_000)
+    assert capsys.readouterr().err == "60,000 records read\n121,000 records read\n"
 
 
 AWAY = OperationalError("SELECT 1", None, psycopg.OperationalError("the connection is lost"))
