@@ -25,7 +25,7 @@ class JobEvidence:
     attempt: int
     usage: Usage
     artifacts: tuple[StoredArtifact, ...]
-    """Artifacts in the kind's order."""
+    """Artifacts in the order in which the kind returned them."""
     statement: StoredStatement | None
 
 

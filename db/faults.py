@@ -49,8 +49,8 @@ class DatabaseFault(StrEnum):
     CONFLICT = "rolled back a transaction that conflicted with another one"
     """A conflicting transaction came first. Try again, unless the write violates a constraint for good."""
     MISUSE = "rejects a statement"
-    """Trying again does not help: a privilege or table is missing, or another session has prepared the
-    statement."""
+    """Trying again does not help: for example, a privilege or a table is missing, or a prepared statement of
+    that name already exists, as it can behind a connection pooler."""
 
     @property
     def is_outage(self) -> bool:
@@ -202,7 +202,8 @@ def named(error: BaseException) -> PressroomError | None:
 
 @contextmanager
 def errors_named() -> Iterator[None]:
-    """Replace database errors in the block by the DatabaseRefusedError or DatabaseAwayError from `named`."""
+    """Replace database errors in the block with the DatabaseRefusedError or DatabaseAwayError from
+    `named`."""
     try:
         yield
     except Exception as error:

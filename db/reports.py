@@ -181,7 +181,7 @@ def _parked(connection: Connection, batch_id: UUID) -> tuple[ParkedJob, ...]:
 
 
 def job_artifacts(database: Engine, job_id: UUID) -> list[tuple[str, str, str]]:
-    """Return the name, object key and SHA-256 of each file that a job produced, in the kind's order."""
+    """Return name, object key and SHA-256 of a job's files, in the order in which the kind returned them."""
     with database.connect() as connection:
         rows = connection.execute(
             select(ArtifactRow.name, ArtifactRow.object_key, ArtifactRow.sha256)

@@ -159,7 +159,7 @@ def _line_of(error: Exception) -> int | None:
         names = trace.tb_frame.f_globals
         if isinstance(template := names.get("__jinja_template__"), jinja2.Template):
             line = template.get_corresponding_lineno(trace.tb_lineno)
-        elif "__jinja_exception__" in names:  # Jinja2 has replaced the frame by one with the template's line
+        elif "__jinja_exception__" in names:  # a frame that Jinja2 made, with the template's line
             line = trace.tb_lineno
         trace = trace.tb_next
     return line

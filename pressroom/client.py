@@ -204,7 +204,8 @@ class Client:
                 )
         if altered:
             named = "; ".join(map(str, altered[:MAX_ALTERED_NAMED]))
-            raise ArtifactAlteredError(f"{len(altered)} results of batch {batch_id} are left out: {named}")
+            were = "result was" if len(altered) == 1 else "results were"
+            raise ArtifactAlteredError(f"batch {batch_id}: {len(altered)} {were} left out: {named}")
 
     @errors_named()
     def cancel(self, batch_id: UUID) -> int:

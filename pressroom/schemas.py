@@ -260,7 +260,10 @@ def _example(field: Mapping[str, Any], schema: Mapping[str, Any], name: str, num
 
 
 def _number(field: Mapping[str, Any]) -> object:
-    """Return the smallest number that satisfies the field's bounds, or one step if it has no lower bound."""
+    """Return an example number within the field's bounds, near the lower one.
+
+    Without a lower bound, it is the field's `multipleOf` (1 if unset), or the upper bound if that is smaller.
+    """
     step = field.get("multipleOf") or 1
     lower, upper = field.get("exclusiveMinimum"), field.get("maximum", field.get("exclusiveMaximum"))
     if "minimum" in field:

@@ -18,7 +18,10 @@ EXIT_READER_GONE = 141
 
 
 class OutputLostError(Exception):
-    """Standard output can no longer be written to. OSError is only used for files that a user named."""
+    """Standard output can no longer be written to.
+
+    This is not an OSError, because an OSError is reported as a problem with a file that the user named.
+    """
 
     def __init__(self, error: OSError) -> None:
         super().__init__(error.strerror)

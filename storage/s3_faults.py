@@ -24,8 +24,8 @@ PURPOSES = {
     Permission.GET: "read artifacts, statements and shared resources",
     Permission.PUT: "store artifacts, statements and shared resources",
     Permission.LIST: "list objects below a prefix, such as the documents of a source or the checkpoints of a "
-    "training",
-    Permission.DELETE: "delete the checkpoints of finished trainings",
+    "training run",
+    Permission.DELETE: "delete the checkpoints of finished training runs",
     Permission.CREATE: "create a missing bucket",
 }
 """What each permission is used for. Messages quote it after "which is used to"."""

@@ -37,7 +37,7 @@ SECONDS_TO_START = 600.0
 """Time allowed for the start: importing torch on a machine with a busy disk takes a minute or two."""
 
 BYTES_PER_SECOND = 10_000_000
-"""Bytes of a model that even a slow machine reads, converts and computes with per second."""
+"""Rate, in bytes of the model per second, at which even a slow machine can read, convert and run it."""
 
 EXIT_INCOMPLETE = 3
 """Exit code of a child that found the weights incomplete; its last line names what is missing."""

@@ -21,6 +21,7 @@ from jobs.intake.records import Record, file_records, item_records
 from jobs.kind import ROWS, Intake, Kind
 from jobs.registry import load_kind, load_target
 from jobs.rejection import Rejected
+from jobs.validation import describe_first
 from storage import open_store
 from storage.store import Store
 from workers.prompt_check import prompt_check
@@ -223,13 +224,10 @@ def validated_settings(kind: str, type_: type[BaseModel], values: Mapping[str, o
     try:
         return type_.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
         known = ", ".join(type_.model_fields)
         raise InputError(
-            f"setting {name!r} of kind {kind}: "
-            + ("is not a setting" if first["type"] == "extra_forbidden" else str(first["msg"]))
-            + (f" (the settings are {known})" if known else " (the kind has none)"),
+            f"kind {kind}: {describe_first(error, noun='setting')} "
+            + (f"(the settings are {known})" if known else "(the kind has no settings)"),
             code="setting_invalid",
         ) from error
 

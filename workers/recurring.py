@@ -32,7 +32,10 @@ class UnknownStartError(ConfigurationError):
 
 
 class FileInputs(BaseModel):
-    """The files that a schedule reads if its kind has no schedules of its own: `Schedule.input`."""
+    """The files that a schedule reads, as stored in `Schedule.input`.
+
+    Used for kinds that do not set `Kind.recurring`.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from jobs.errors import ConfigurationError
 from jobs.losses import MIN_CRASHES, SUSPICIOUS_LOSSES
+from jobs.validation import problem_of
 
 ENVIRONMENT_PREFIX = "PRESSROOM_"
 
@@ -189,7 +190,7 @@ def read_settings() -> Settings:
         return Settings()
     except ValidationError as error:
         faults = "; ".join(
-            f"{ENVIRONMENT_PREFIX}{str(fault['loc'][0]).upper()}{_inside(fault['loc'])}: {fault['msg']}"
+            f"{ENVIRONMENT_PREFIX}{str(fault['loc'][0]).upper()}{_inside(fault['loc'])}: {problem_of(fault)}"
             for fault in error.errors()
         )
         raise ConfigurationError(f"{faults}: correct or unset it", code="setting_invalid") from error

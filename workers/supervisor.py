@@ -119,7 +119,9 @@ class _EndingLedger:
                 del self._pending[worker_id]
         except SQLAlchemyError:
             self._retry_at = time.monotonic() + RECORD_SECONDS
-            logger.warning("The end of a worker could not be recorded in Postgres; it is recorded later.")
+            logger.warning(
+                "The end of a worker could not be recorded in Postgres; recording it will be retried."
+            )
         return numbers
 
     def close(self) -> None:
@@ -287,7 +289,7 @@ class Supervisor:
         worker.restart_at = time.monotonic() + wait
         reason = "" if report is None else f": {report}"
         return (
-            f"The worker on {worker.device.name} ended ({ending}{reason}); it is restarted"
+            f"The worker on {worker.device.name} ended ({ending}{reason}); it will be restarted"
             f"{f' in {wait:.0f} s' if wait else ''}. Its log: {worker.log_path}"
         )
 

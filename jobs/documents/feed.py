@@ -19,7 +19,8 @@ MAX_FEED_BYTES = 16 * 2**20
 smaller than 1 MB."""
 
 MAX_DEPTH = 200
-"""Maximum depth of nested elements. Feeds have a depth of about ten, and the parsers need a stack."""
+"""Maximum depth of nested elements. Feeds have a depth of about ten, and the parsers need a stack frame for
+each level."""
 
 _DECLARED = re.compile(
     rb"<[!]\s*(?:ENTITY|ATTLIST|ELEMENT|NOTATION)|<!DOCTYPE[^>\[<]{0,1000}\[", re.IGNORECASE
@@ -59,9 +60,7 @@ def feed_records(name: str, body: bytes) -> Iterator[tuple[int, Mapping[str, obj
     _check(Path(name), body)
     parsed = _TOO_DEEP if _is_deep(body) else attempt(_parse, body)
     if not isinstance(parsed, Refusal) and parsed.bozo and len(parsed.entries) < len(_spans(body)):
-        parsed = Refusal(
-            "feed_malformed", "is not well-formed, so that some entries are read as parts of others"
-        )
+        parsed = Refusal("feed_malformed", "is not well-formed, so some entries are read as parts of others")
     if isinstance(parsed, Refusal):
         yield from _one_by_one(name, body, parsed)
         return

@@ -112,14 +112,15 @@ class Dialect:
         )
 
     def plain_cells(self, cells: list[str]) -> list[str]:
-        """Replace decimal commas by points in the cells, and return them."""
+        """Replace decimal commas with points in the cells, and return them."""
         for position in self.comma_numbers:
             if position < len(cells):
                 cells[position] = self.plain_number(cells[position], position)
         return cells
 
     def plain_number(self, text: str, position: int) -> str:
-        """Replace the decimal comma of a number by a point. Any other text is returned unchanged."""
+        """Return a number with a decimal point and without points between thousands; any other text
+        unchanged."""
         if len(text) > _MAX_NUMBER_CHARACTERS or not _COMMA_NUMBER.fullmatch(text.strip()):
             return text
         if position in self.groups_points or "," in text:

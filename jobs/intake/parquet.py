@@ -41,7 +41,10 @@ def parquet_records(
 
 
 def _rows(batch: pa.RecordBatch) -> list[dict[str, object] | Refusal]:
-    """Convert the rows. One with a value that Python lacks, such as the year 30000, becomes a Refusal."""
+    """Convert the rows to dicts.
+
+    A row with a value that Python cannot represent, such as the year 30000, becomes a Refusal.
+    """
     return apart(range(batch.num_rows), lambda some: batch.slice(some[0], len(some)).to_pylist())
 
 

@@ -32,6 +32,7 @@ from jobs.intake.formats import Format
 from jobs.intake.records import Fields, Items, Record, item_records, opened_records, parsed
 from jobs.kind import Kind, PayloadT
 from jobs.rejection import FileRejectedError, Refusal, Rejected, attempt, refuse_file, snippet
+from jobs.validation import problem_of
 
 MAX_ID_CHARACTERS = 200
 """Maximum length of an id. It becomes a file name at export, and file systems allow 255 bytes."""
@@ -216,7 +217,7 @@ def _validate(record: Record, kind: Kind[PayloadT], columns: Columns) -> Payload
     first = problems[0]
     column = str(first["loc"][0]) if first["loc"] else None
     code, advice = _CODES.get(first["type"], "field_invalid"), columns.advice(column)
-    reason = str(first["msg"])
+    reason = problem_of(first)
     # This is the path within a column with an object or a list. Its keys come from the file, so they are
     # checked like any text.
     if inner := snippet(".".join(str(part) for part in first["loc"][1:])):

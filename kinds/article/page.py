@@ -83,7 +83,7 @@ class PageArticle:
     """The artifact, including front matter and title."""
     metrics: ArticleMetrics
     provenance: Provenance | None
-    """Provenance of the article; None if its statement is absent or of another version."""
+    """Provenance of the article; None if its statement is absent or of a different version."""
     file: str
     """Path of the Markdown file, relative to the page."""
     json_file: str
@@ -165,7 +165,7 @@ def without_front_matter(markdown: str) -> str:
 def read_provenance(statement: bytes | None) -> Provenance | None:
     """Return the part of a provenance statement that readers see.
 
-    Return None if the statement is of another version, or its job called no model.
+    Return None if the statement is of a different version, or its job called no model.
     """
     parsed = {} if statement is None else json.loads(statement)
     if parsed.get("predicateType") != PREDICATE_TYPE or not parsed["predicate"]["generations"]:

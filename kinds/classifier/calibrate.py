@@ -175,7 +175,7 @@ class Model:
         except MalformedFileError:
             return "an unreadable file"
         except CalibrationOfOtherWeightsError:
-            return "that of another model"
+            return "that of a different model"
         return None if previous is None else previous.content.file.name
 
     def _content(self, labelled: CalibrationTexts, fitted: FitResult) -> ModelCalibration:

@@ -40,7 +40,7 @@ class ClassifierKind(Kind[TrainingSpec]):
         settings: BaseModel,  # noqa: ARG002
         stage: str,  # noqa: ARG002 - arguments of the base class
     ) -> tuple[str, ...]:
-        """Return no models, because the training reads the base model itself and needs no engine."""
+        """Return no models, because the training run reads the base model itself and needs no engine."""
         return ()
 
     def run(self, payload: TrainingSpec, context: Context) -> Result:

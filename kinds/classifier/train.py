@@ -25,6 +25,7 @@ from jobs.errors import ConfigurationError, InputError, PermanentError
 from jobs.intake.files import TOML_ERRORS, check_input, open_input, read_toml
 from jobs.job import JobStatus
 from jobs.rejection import FileRejectedError
+from jobs.validation import describe_first
 from kinds.classifier.training.data import LabelledData, num_needed, read_labelled, split_examples
 from kinds.classifier.training.port import forget_checkpoints
 from kinds.classifier.training_spec import LabelledFile, Plan, TrainingSpec
@@ -86,15 +87,9 @@ def read_plan(path: Path) -> Plan:
     try:
         return Plan.model_validate(read_toml(path))
     except ValidationError as error:
-        raise InputError(f"{path}: {first_fault(error)}", code="training_plan_invalid") from error
+        raise InputError(f"{path}: {describe_first(error)}", code="training_plan_invalid") from error
     except TOML_ERRORS as error:
         raise InputError(f"{path} is not valid TOML: {error}", code="training_plan_invalid") from error
-
-
-def first_fault(error: ValidationError) -> str:
-    """Return the field and the message of the first validation error."""
-    fault = error.errors()[0]
-    return f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}"
 
 
 def prepare(plan: Plan, folder: Path, models_folder: Path) -> PreparedTraining:
@@ -118,7 +113,7 @@ def prepare(plan: Plan, folder: Path, models_folder: Path) -> PreparedTraining:
 def check_size(prepared: PreparedTraining) -> None:
     """Raise SplitError before workers are started if there are too few texts to hold some out.
 
-    If there are many texts, only the training checks them: they could be too few only if most of them were
+    If there are many texts, only the training run checks this: they can be too few only if most of them are
     near-duplicates, and finding those takes 0.3 ms per text.
     """
     shares = {"dev_share": prepared.spec.recipe.dev_share, "test_share": prepared.spec.recipe.test_share}
@@ -146,7 +141,7 @@ class TrainingFailedError(PermanentError):
 
 @dataclass(frozen=True, slots=True)
 class TrainingResult:
-    """The model that a training installed, and its evaluation."""
+    """The model that a training run installed, and its evaluation."""
 
     installed: Installation
     evaluation: dict[str, Any]
@@ -166,7 +161,7 @@ def check_model_name(name: str, models_folder: Path) -> None:
 
 
 def train(prepared: PreparedTraining, settings: Settings, *, keep: Path | None) -> TrainingResult | None:
-    """Train a model and install it; return None if Ctrl-C ended the training.
+    """Train a model and install it; return None if Ctrl-C ended the training run.
 
     The same command then continues from the last checkpoint. `keep` is a folder for adapter, recipe,
     evaluation and model card. Raises TrainingFailedError.
@@ -188,7 +183,7 @@ def train(prepared: PreparedTraining, settings: Settings, *, keep: Path | None) 
         payload = prepared.spec.model_dump(mode="json")
         batch_id, created = accept(machine.database, batch, [NewJob(prepared.spec.model, payload)], lambda: 0)
         if not created:
-            say("Continuing a training that was started earlier.")
+            say("Continuing a training run that was started earlier.")
             retry_unfinished(machine.database, batch_id)
         with interruption.counted():
             _watch(machine, batch_id, interruption)

@@ -1,4 +1,5 @@
-"""The specification of a training, and the port through which a kind trains a classifier, without torch."""
+"""The specification of a training run, and the port through which a kind trains a classifier, without
+torch."""
 
 from __future__ import annotations
 
@@ -39,7 +40,8 @@ class LabelledFile(LabelColumns):
 
 
 class Recipe(BaseModel):
-    """The settings of a training. Except for the dev share, the defaults are those of the bundled model."""
+    """The settings of a training run. Except for the dev share, the defaults are those of the bundled
+    model."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
@@ -55,8 +57,9 @@ class Recipe(BaseModel):
     patience: int = Field(default=4, ge=1, le=1000)
     """Number of evaluations without a better dev macro-F1 after which a member's training ends."""
     members: int = Field(default=2, ge=1, le=10)
-    """Number of trainings that start from the same weights and differ in order and dropout. The model is
-    their mean and has the size of one; each adds its full training time."""
+    """Number of training runs that start from the same weights and differ in data order and dropout. The
+    model is the mean of their weights and no larger than a single one; each run adds its full training
+    time."""
     batch_size: int = Field(default=32, ge=1, le=1024)
     max_tokens: int = Field(default=96, ge=16, le=512)
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)
@@ -77,11 +80,11 @@ class Recipe(BaseModel):
     test_share: float = Field(default=0.2, gt=0, lt=0.5)
     evaluations_per_epoch: int = Field(default=1, ge=1, le=100)
     checkpoint_steps: int = Field(default=100, ge=1, le=1_000_000)
-    """Steps between two checkpoints; a training that is killed repeats at most this many."""
+    """Steps between two checkpoints; a training run that is killed repeats at most this many."""
 
 
 class Plan(BaseModel):
-    """The plan of a repeatable training: the new model's name, the files by digest, and the recipe."""
+    """The plan of a repeatable training run: the new model's name, the files by digest, and the recipe."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
@@ -106,7 +109,7 @@ class TrainingSpec(Plan):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainedClassifier:
-    """The result of a training: everything except the base model."""
+    """The result of a training run: everything except the base model."""
 
     files: Mapping[str, bytes]
     """Files by name: model card, adapter with its settings, recipe, evaluation, labels."""

@@ -1,4 +1,4 @@
-"""Turns a catalogue and a log of interactions into the first jobs of a batch."""
+"""Turns a catalogue and a log of interactions into the jobs of a batch's first stage."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from jobs.errors import InputError
 from jobs.intake.files import TOML_ERRORS, read_toml
 from jobs.schedule import CatchUp, Cron
+from jobs.validation import describe_first
 from kinds.recommendation.catalogue.inputs import IntakeOptions
 from kinds.recommendation.payload import RecommenderSettings
 from kinds.recommendation.ranking.settings import RankingSettings, Rules
@@ -106,9 +107,9 @@ def make_recommender_file(fields: dict[str, object], *, folder: Path, where: str
     try:
         file = RecommenderFile.model_validate(fields)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise RecommenderFileError(f"{where}, {place}: {first['msg']}") from error
+        raise RecommenderFileError(
+            f"{where}: {describe_first(error, noun='setting')}: correct or remove it"
+        ) from error
     paths = {
         name: (folder / path).absolute()
         for name, path in (("catalogue", file.catalogue), ("interactions", file.interactions))

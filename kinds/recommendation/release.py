@@ -12,6 +12,7 @@ import rfc8785
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from jobs.errors import PermanentError
+from jobs.validation import describe_first
 from kinds.recommendation.catalogue.interactions import UserBlock, read_block_bytes
 from kinds.recommendation.catalogue.item import Item, read_catalogue_bytes
 from kinds.recommendation.ranking.lists import RankedItem, UserList, read_lists_bytes
@@ -134,7 +135,8 @@ def read_manifest(body: bytes) -> ReleaseManifest:
     try:
         return ReleaseManifest.model_validate_json(body)
     except ValidationError as error:
-        raise ReleaseMalformedError(f"the manifest of a release cannot be read: {error}") from error
+        reason = describe_first(error)
+        raise ReleaseMalformedError(f"the manifest of a release cannot be read: {reason}") from error
 
 
 def text_index_bytes(index: TextIndex) -> bytes:
@@ -151,7 +153,8 @@ def read_text_index(body: bytes) -> TextIndex:
     try:
         return _INDEX.validate_json(body)
     except ValidationError as error:
-        raise ReleaseMalformedError(f"the text index of a release cannot be read: {error}") from error
+        reason = describe_first(error)
+        raise ReleaseMalformedError(f"the text index of a release cannot be read: {reason}") from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

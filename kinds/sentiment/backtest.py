@@ -16,6 +16,7 @@ from jobs.errors import InputError
 from jobs.intake.files import open_file, read_physical_lines
 from jobs.intake.formats import Format
 from jobs.intake.values import JsonRefusedError, parse
+from jobs.validation import describe_first
 from kinds.sentiment.documents.watchlist import EntityNotWatchedError, Watchlist
 from kinds.sentiment.monitor import Monitor
 from kinds.sentiment.series.detection import observed_alerts
@@ -106,10 +107,8 @@ def _event(place: str, line: str, watchlist: Watchlist, rules: Collection[AlertR
     except (EntityNotWatchedError, EventsInvalidError) as error:
         raise EventsInvalidError(f"{place}: {error}") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(map(str, first["loc"]))
         raise EventsInvalidError(
-            f"{place}: {name}: {first['msg']} (the fields are entity_id, kind, starts_at and ends_at)"
+            f"{place}: {describe_first(error)} (the fields are entity_id, kind, starts_at and ends_at)"
         ) from error
     return event
 

@@ -183,8 +183,8 @@ class SentimentFigures:
             f"{left_out:,} {'report' if left_out == 1 else 'reports'}: a batch writes at most {most:,} "
             "(max_reports), new alerts first, then the newest windows. Raise it for later runs with "
             "--max-reports, or under [settings] in the monitor's file. Windows without a change get no new "
-            "report: to get reports for these as well, run the documents through a monitor of another name "
-            "(--monitor)"
+            "report: to get reports for these as well, run the documents through a monitor with a different "
+            "name (--monitor)"
         )
 
 

@@ -52,6 +52,7 @@ from jobs.errors import InputError
 from jobs.intake.files import TOML_ERRORS, read_toml
 from jobs.schedule import CatchUp, Cron
 from jobs.sources import FeedSource, FileSource, PrefixSource, Source
+from jobs.validation import describe_fault
 from kinds.sentiment.options import NONE
 from kinds.sentiment.series.policy import Policy
 from workers.delivery import FileTarget, Target, WebhookTarget
@@ -136,10 +137,7 @@ def make_monitor_file(fields: dict[str, Any], *, folder: Path, where: str) -> Mo
     try:
         monitor = MonitorFile.model_validate(fields)
     except ValidationError as error:
-        faults = "; ".join(
-            f"{'.'.join(str(part) for part in fault['loc']) or 'monitor'}: {fault['msg']}"
-            for fault in error.errors()
-        )
+        faults = "; ".join(describe_fault(fault, noun="setting") for fault in error.errors())
         raise MonitorFileError(f"{where}: {faults}") from error
     monitor.schedule  # noqa: B018 - reading the property checks the schedule
     return monitor.model_copy(

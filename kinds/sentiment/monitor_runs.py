@@ -1,4 +1,5 @@
-"""Runs of monitors, on demand or by schedule: each source of a monitor becomes a first job of a batch."""
+"""Runs of monitors, on demand or on a schedule. A run is a batch whose first stage has a job for each
+source."""
 
 from __future__ import annotations
 

@@ -104,9 +104,9 @@ class SentimentSettings(BaseModel):
     num_entities: int = Field(ge=1, le=2**31)
     policy: Policy = Policy()
     as_of: AwareDatetime | None = None
-    """When a monitor's run was due; windows are judged up to this instant. None for a file, whose windows are
-    judged up to the end of the last document's window or, if the monitor has sources, as far as its runs
-    have reached."""
+    """When a monitor's run was due; windows are judged up to this instant. None for a file: its windows are
+    judged up to the end of the last document's window or, if the monitor has sources, up to
+    `observed_until`."""
     observed_until: AwareDatetime | None = None
     """When the latest run that read all sources was due; None if the monitor has no sources."""
     analysis: str = ""
@@ -115,7 +115,7 @@ class SentimentSettings(BaseModel):
     embedder: str | None = None
     """Embedding model that finds topics by meaning; None if they are found by their aliases alone."""
     summarizer: str | None = None
-    """Language model of the summaries; None if plain sentences are written by rule."""
+    """Language model of the summaries; None if sentences are built from fixed rules."""
     reports: ReportsOf = "latest"
     """Windows that get a report. `alerts`: each window with a new alert. `latest`: also the latest window
     with documents of each entity. `all`: also each window of the judged size with documents that this batch

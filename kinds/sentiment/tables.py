@@ -197,7 +197,7 @@ class DeliveryRow(Base):
     error_code: Mapped[str | None]
     error_message: Mapped[str | None]
     notified: Mapped[Notification | None] = mapped_column(text_enum(Notification, "notified"))
-    """State that the target was last notified of; None if there was no notification as far as is known."""
+    """State that the target was last notified of; None if no notification is known to have arrived."""
     turn: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
     """Number that increases when the alert is withdrawn or raised again; after that, no attempt to send a
     message of an earlier turn begins."""

@@ -69,7 +69,7 @@ def cancel(batch: BatchArgument) -> None:
     """Cancel a batch; its finished results are kept."""
     with client_of_command() as client:
         number = client.cancel(batch)
-    print_line(f"{number} jobs cancelled")
+    print_line(f"{number} {'job' if number == 1 else 'jobs'} cancelled")
 
 
 def retry(

@@ -305,7 +305,8 @@ _add(app, "run", run, ALL_KINDS)
 
 
 def _check_reads_files(kind: Kind[Any]) -> None:
-    """Raise ConfigurationError if the kind has schedules of its own."""
+    """Raise ConfigurationError if the kind creates its schedules with a command of its own
+    (`Kind.recurring`)."""
     if kind.recurring is not None:
         raise ConfigurationError(
             f"schedules of kind {kind.name} are not created from a file: `pressroom kinds show {kind.name}` "

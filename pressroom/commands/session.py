@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def connected(*, any_schema: bool = False) -> Iterator[tuple[Engine, ServiceUrls, Settings]]:
     """Yield the database, the service URLs and the settings of one command; errors are reported.
 
-    A database of another version is refused, unless `any_schema` is set.
+    A database whose schema has a different version is refused, unless `any_schema` is set.
     """
     from db.schema import refuse_unknown_schema
     from db.session import connection_parameters, opened_database, weakness

@@ -214,7 +214,7 @@ def read_body(
     is_framed = "content-length" in response.headers or "transfer-encoding" in response.headers
     if not is_framed and gunzip is None and not (is_whole is not None and is_whole(bytes(body))):
         raise BodyTruncatedError(
-            f"{name} was sent without a length, so that its {len(body):,} bytes may be incomplete: "
+            f"{name} was sent without a length, so its {len(body):,} bytes may be incomplete: "
             "configure its server to send Content-Length"
         )
     return bytes(body)

@@ -60,7 +60,7 @@ def merge(base: Path, adapter: Path, target: Path, labels: Sequence[str]) -> Non
     shape.
     """
     config = PeftConfig.from_pretrained(str(adapter))
-    config.base_model_name_or_path = None  # a name from the training, meaningless here
+    config.base_model_name_or_path = None  # a name from the training run, meaningless here
     net = get_peft_model(load_classifier(base, labels), config)
     _check_adapter(net, adapter)  # before peft warns about some faults, or fails in its own way
     net.load_adapter(str(adapter), "default")

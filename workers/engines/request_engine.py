@@ -236,7 +236,7 @@ class RequestEngine(ABC, Generic[FlightT, WorkT]):
 def deadline_error(request_id: str) -> DeadlineError:
     """Return the error of a request whose deadline has passed."""
     return DeadlineError(
-        f"request {request_id} was not finished by its deadline; allow more time or request less"
+        f"request {request_id} was not finished by its deadline: allow more time, or make the request smaller"
     )
 
 

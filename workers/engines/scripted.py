@@ -20,6 +20,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from jobs.errors import ConfigurationError
+from jobs.validation import describe_first
 from workers.engine import Engine, EngineInfo, EngineOptions, Tokenizer
 from workers.engines.batching import BatchingEngine, NextToken
 from workers.scheduler import Generation, PrefillRow, PrefixSave, SlotMove
@@ -72,7 +73,8 @@ def load_script(path: Path) -> Script:
     try:
         return Script.model_validate_json(path.read_bytes())
     except (OSError, ValidationError) as error:
-        raise ConfigurationError(f"{SCRIPT_VARIABLE} names {path}, which cannot be used: {error}") from error
+        reason = describe_first(error) if isinstance(error, ValidationError) else str(error)
+        raise ConfigurationError(f"{SCRIPT_VARIABLE} names {path}, which cannot be used: {reason}") from error
 
 
 def play(script: Script, texts: Sequence[str], *, marked: Sequence[str]) -> None:

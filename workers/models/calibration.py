@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from jobs.errors import ConfigurationError, PermanentError
 from jobs.provenance import CalibrationFacts, sha256_hex
+from jobs.validation import describe_first
 from workers.models.files import CALIBRATION, CALIBRATION_PARTIAL_SUFFIX, MalformedFileError
 from workers.models.manifest import Manifest, Sha256, read_manifest
 from workers.models.reading import NotAFileError, read_digested
@@ -31,7 +32,7 @@ logarithm."""
 
 
 class CalibrationOfOtherWeightsError(PermanentError):
-    """A stored calibration was fitted to another model than the one that this process has loaded.
+    """A stored calibration was fitted to a different model from the one that this process has loaded.
 
     This happens if a model is reinstalled under the same name and calibrated while a process still has the
     old one. The two can have the same weights but assign different classes to their outputs.
@@ -225,8 +226,7 @@ def _first(error: Exception) -> str:
     """Return the message of an error; of several validation errors, that of the first with its field."""
     if not isinstance(error, ValidationError):
         return str(error)
-    first = error.errors()[0]
-    return ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))
+    return describe_first(error)
 
 
 def _is_for(content: ModelCalibration, manifest: Manifest) -> bool:

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from jobs.errors import InputError
+from jobs.validation import describe_first
 from workers.models.files import MalformedFileError, read_json_object
 from workers.models.reading import ModelFiles
 
@@ -58,7 +59,8 @@ class ClassifierSettings(BaseModel):
     def _each_output_once(self) -> ClassifierSettings:
         if len(self.labels) < 2 or sorted(self.labels.values()) != list(range(len(self.labels))):
             raise ValueError(
-                "labels must name each output 0, 1, ... of the model exactly once, and at least two outputs"
+                "there must be at least two labels, and each output of the model (0, 1, ...) must have "
+                "exactly one"
             )
         return self
 
@@ -77,7 +79,8 @@ def read_classifier_settings(folder: Path, digests: Mapping[str, str] | None = N
     try:
         return ClassifierSettings.model_validate_json(ModelFiles(folder, digests).read(CLASSIFIER))
     except (OSError, ValidationError) as error:
-        raise MalformedFileError(f"{path}: {error}; delete {folder} and install the model again") from error
+        reason = describe_first(error) if isinstance(error, ValidationError) else str(error)
+        raise MalformedFileError(f"{path}: {reason}; delete {folder} and install the model again") from error
 
 
 def settle_classifier(folder: Path, labels: Mapping[str, int] | None = None) -> None:
@@ -98,7 +101,9 @@ def settle_classifier(folder: Path, labels: Mapping[str, int] | None = None) -> 
             max_tokens=min(limit, DEFAULT_MAX_TOKENS),
         )
     except ValidationError as error:
-        raise LabelsUnknownError(f"{folder.name}: {error.errors()[0]['msg']}") from error
+        raise LabelsUnknownError(
+            f"the labels of {folder.name} cannot be used: {describe_first(error)}: give them with --labels"
+        ) from error
     (folder / CLASSIFIER).write_text(settings.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 

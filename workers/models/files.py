@@ -359,8 +359,8 @@ def _as_object(value: object, path: Path) -> dict[str, object]:
 def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
     """Return the pairs as a dict; raise ValueError for a duplicate key.
 
-    With a duplicate key, a reader that keeps the first value would see another model than one that keeps the
-    last value.
+    With a duplicate key, a reader that keeps the first value would see a different model from a reader that
+    keeps the last.
     """
     value = dict(pairs)
     if len(value) != len(pairs):
@@ -369,7 +369,10 @@ def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 def _asks_for_code(value: object) -> bool:
-    """Return whether `auto_map` is set anywhere; if its value is a number, it is a token of a vocabulary."""
+    """Return whether `auto_map` is set anywhere.
+
+    Entries with an integer value are ignored, because there `auto_map` is a token of a vocabulary.
+    """
     return any(
         name == "auto_map" and not isinstance(entry, int)
         for each in _objects(value)

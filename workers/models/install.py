@@ -156,7 +156,7 @@ def add_model(
 
 @contextmanager
 def _named_by(source: Source, partial: Path) -> Iterator[None]:
-    """Replace the temporary folder in error messages by the source, because the folder will be deleted."""
+    """Replace the temporary folder in error messages with the source, because the folder will be deleted."""
     try:
         yield
     except PressroomError as error:
@@ -168,7 +168,7 @@ def _named_by(source: Source, partial: Path) -> Iterator[None]:
 def _find(folder: Path, source: Source | None) -> Installation | None:
     """Return the model if it is installed already, or None if it is missing or outdated.
 
-    Raises ModelNameTakenError if it was installed from another source than the given one.
+    Raises ModelNameTakenError if it was installed from a different source.
     """
     if not _is_installed(folder):
         return None

@@ -14,6 +14,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstrai
 from jobs.errors import ConfigurationError, InputError
 from jobs.inference import ModelTaskError, check_labels
 from jobs.provenance import payload_digest
+from jobs.validation import describe_first
 from workers.engine import ModelUnsupportedError
 from workers.models.classifier import CLASSIFIER, read_classifier_settings
 from workers.models.files import (
@@ -170,7 +171,8 @@ def read_untried_manifest(folder: Path) -> Manifest:
     try:
         manifest = Manifest.model_validate_json(read_digested(path)[0])
     except ValidationError as error:
-        raise MalformedFileError(f"{path}: {error}; delete {folder} and install the model again") from error
+        reason = describe_first(error)
+        raise MalformedFileError(f"{path}: {reason}; delete {folder} and install the model again") from error
     if manifest.source.startswith("hub:"):
         repository, _, revision = manifest.source.removeprefix("hub:").rpartition("@")
         if HubSource(repository, revision).revision != manifest.revision:

@@ -43,7 +43,7 @@ SETTINGS = frozenset(
         CLASSIFIER,
     }
 )
-"""Names of the files that a worker or a training reads besides the weights."""
+"""Names of the files that a worker or a training run reads besides the weights."""
 NOTES = frozenset(
     {"README.md", "MODEL_CARD.md", "LICENSE", "LICENCE", "LICENSE.md", "LICENSE.txt", "NOTICE", "NOTICE.txt"}
     | {"recipe.json", "evaluation.json"}

@@ -11,6 +11,7 @@ import typer
 from pydantic import ValidationError
 
 from jobs.errors import InputError
+from jobs.validation import describe_first
 from kinds.classifier.labelled_texts import parse_label_map
 from kinds.classifier.training_spec import LabelledFile, Recipe
 from pressroom.commands.options import Delimiter, Encoding, Json, file_argument, file_options
@@ -125,7 +126,6 @@ class _Options:
 
     def _plan(self) -> Plan:
         from jobs.intake.files import digest_of
-        from kinds.classifier.train import first_fault
         from kinds.classifier.training_spec import Plan
 
         if self.out is None:
@@ -140,7 +140,7 @@ class _Options:
                 }
             )
         except ValidationError as error:
-            raise InputError(first_fault(error), code="training_plan_invalid") from error
+            raise InputError(describe_first(error), code="training_plan_invalid") from error
         recipe = Recipe() if self.epochs is None else Recipe(epochs=self.epochs)
         return Plan(model=self.out, base=self.base, seed=self.seed, files=(labelled,), recipe=recipe)
 

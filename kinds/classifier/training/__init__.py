@@ -8,7 +8,7 @@ from __future__ import annotations
 SPEC, DATA, CHECKPOINTS, RESULT = "spec.json", "data", "checkpoints", "result"
 
 EXIT_REFUSED = 3
-"""Exit status of a training that ended with an error, which its last event reports.
+"""Exit status of a training process that ended with an error, which its last event reports.
 
 Any other status except 0 means a crash.
 """

@@ -1,6 +1,6 @@
-"""Runs one training in its own process: `python -m kinds.classifier.training.child WORK BASE [THREADS]`.
+"""Trains a model in its own process: `python -m kinds.classifier.training.child WORK BASE [THREADS]`.
 
-WORK contains spec.json, data/SHA256.csv for each file and, if the training continues, a checkpoint in
+WORK contains spec.json, data/SHA256.csv for each file and, if an earlier run is continued, a checkpoint in
 checkpoints/; the result is written to result/. Each line on stdout is an event as JSON for the parent. The
 process ends when its stdin is closed, so that it does not outlive the worker that started it.
 """
@@ -31,7 +31,7 @@ PROGRESS_SECONDS = 1.0
 
 
 def spec_digest(spec: TrainingSpec) -> str:
-    """Return the digest that is stored in a checkpoint to identify its training."""
+    """Return the digest that is stored in a checkpoint to identify its training run."""
     return hashlib.sha256(spec.model_dump_json().encode()).hexdigest()
 
 
@@ -112,7 +112,7 @@ def emit(event: str, **fields: object) -> None:
 
 
 def main() -> None:
-    """Run the training; report a PressroomError as the last event."""
+    """Train the model; report a PressroomError as the last event."""
     if len(sys.argv) not in (3, 4):
         sys.exit("usage: python -m kinds.classifier.training.child WORK_FOLDER BASE_FOLDER [THREADS]")
     begin_child(EXIT_REFUSED)

@@ -72,7 +72,8 @@ def read_labelled(body: bytes, file: LabelledFile, number: int = 0) -> LabelledD
     digest = hashlib.sha256(body).hexdigest()
     if digest != file.sha256:
         raise TrainingDataError(
-            f"{file.name} has sha256 {digest}, but the plan names {file.sha256}: it is another file"
+            f"{file.name} has the SHA-256 {digest}, but the plan requires {file.sha256}: get the version of "
+            "the file that the plan requires, or correct the plan"
         )
     examples: list[Example] = []
     skipped: list[Skipped] = []

@@ -34,7 +34,7 @@ _NAME = re.compile(r"step-(\d{8})\.safetensors")
 
 
 class CheckpointError(PermanentError):
-    """A checkpoint belongs to another training."""
+    """A checkpoint belongs to a different training run."""
 
     code = "training_checkpoint_unusable"
 
@@ -62,7 +62,7 @@ class Member:
 
 @dataclass(slots=True)
 class Progress:
-    """The state of a training without its tensors; random numbers depend only on the seed and `step`."""
+    """The state of a training run without its tensors; random numbers depend only on the seed and `step`."""
 
     step: int = 0
     """Number of the step over all members; a member that ends early skips the numbers of its last steps."""
@@ -96,7 +96,8 @@ def write_checkpoint(
 
 
 def read_newest(folder: Path, *, spec_sha256: str) -> tuple[Progress, dict[str, dict[str, Tensor]]] | None:
-    """Read the newest checkpoint, if there is one. Raises CheckpointError if it is of another training."""
+    """Read the newest checkpoint, if there is one. Raises CheckpointError if it belongs to a different
+    training run."""
     paths = sorted(path for path in folder.glob("*.safetensors") if _NAME.fullmatch(path.name))
     if not paths:
         return None
@@ -105,7 +106,7 @@ def read_newest(folder: Path, *, spec_sha256: str) -> tuple[Progress, dict[str, 
         metadata = file.metadata() or {}
         if metadata.get("spec_sha256") != spec_sha256:
             raise CheckpointError(
-                f"{paths[-1].name} is a checkpoint of another training: delete it to start from the beginning"
+                f"{paths[-1].name} belongs to a different training run: delete it to start from the beginning"
             )
         for key in file.keys():  # noqa: SIM118 - not a mapping
             group, _, name = key.partition("/")
@@ -138,7 +139,7 @@ It makes the order of examples with similar lengths vary.
 """
 MAX_GRADIENT_NORM = 1.0
 STEP_SEEDS = 1_000_003
-"""Factor that keeps the dropout seeds of different training seeds apart."""
+"""Factor that keeps the dropout seeds of training runs with different seeds apart."""
 
 OnProgress = Callable[[Progress, int], None]
 """Function that is called with the progress and the maximum number of steps."""
@@ -146,7 +147,7 @@ OnProgress = Callable[[Progress, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """The input of a training: the data, the recipe, the seed, and the folder of checkpoints."""
+    """The input of a training run: the data, the recipe, the seed, and the folder of checkpoints."""
 
     train: Sequence[Example]
     dev: Sequence[Example]

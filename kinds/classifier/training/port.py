@@ -23,7 +23,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from db.leases import report_progress
 from jobs.errors import ConfigurationError, DeadlineError, PermanentError, TransientError
 from jobs.job import ClaimedJob
-from kinds.classifier.training import CHECKPOINTS, DATA, EXIT_REFUSED, RESULT, RESULT_FILES, SPEC
+from kinds.classifier.training import CHECKPOINTS, DATA, RESULT, RESULT_FILES, SPEC
 from kinds.classifier.training_spec import TrainedClassifier, TrainingSpec
 from storage.resources import read_resource
 from storage.store import Store, StoreError, StoreRefusedError
@@ -51,19 +51,19 @@ class TrainingError(TransientError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingPlace:
-    """The resources of a worker process that its trainings use."""
+    """The resources of a worker process that its training runs use."""
 
     database: Engine
     store: Store
     models_folder: Path
     num_threads: int | None
-    """CPU threads of a training; None: torch's default."""
+    """CPU threads of a training run; None: torch's default."""
 
 
 def open_training(services: WorkerServices) -> Callable[[RunningJob], ChildTraining]:
     """Return a function that opens the training port of a job, as `workers.ports.PortOpener` requires.
 
-    Each job has its own port, whose training is stopped when the job is abandoned.
+    Each job has its own port, whose training run is stopped when the job is abandoned.
     """
     place = TrainingPlace(
         database=services.database,
@@ -75,7 +75,7 @@ def open_training(services: WorkerServices) -> Callable[[RunningJob], ChildTrain
 
 
 class ChildTraining:
-    """The training port of one job; it runs one training at a time and blocks the calling thread."""
+    """The training port of one job; it trains one model at a time and blocks the calling thread."""
 
     def __init__(self, job: ClaimedJob, inference: JobInference, place: TrainingPlace) -> None:
         self._job = job
@@ -112,7 +112,7 @@ class ChildTraining:
         newest = self._newest_checkpoint()
         if newest is not None:
             (work / CHECKPOINTS / newest.rpartition("/")[2]).write_bytes(self._store.get(newest))
-            logger.info("A training continues from a checkpoint.", extra={"checkpoint": newest})
+            logger.info("A training run continues from a checkpoint.", extra={"checkpoint": newest})
 
     def _newest_checkpoint(self) -> str | None:
         """Return the key of the newest checkpoint; None if there is none or listing is not permitted."""
@@ -120,7 +120,7 @@ class ChildTraining:
             return max(self._store.keys(self._prefix), default=None)
         except StoreRefusedError as error:
             logger.warning(
-                "A training starts from the beginning, because checkpoints cannot be listed.",
+                "A training run starts from the beginning, because checkpoints cannot be listed.",
                 extra={"reason": str(error)},
             )
             return None
@@ -200,7 +200,7 @@ class ChildTraining:
         try:
             report_progress(self._place.database, self._job.id, self._job.attempt, progress)
         except SQLAlchemyError:
-            logger.warning("Postgres is unavailable; the progress of a training was not recorded.")
+            logger.warning("Postgres is unavailable; the progress of a training run was not recorded.")
 
 
 def checkpoint_prefix(job_id: UUID) -> str:
@@ -243,7 +243,7 @@ def _ended(child: subprocess.Popen[str], log: Path) -> Exception:
             f"the training process cannot start ({output}): install the extra `pressroom[engine]`",
             code="engine_not_installed",
         )
-    how = "was stopped" if code == EXIT_REFUSED else f"ended with {code}"
+    how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
     return TrainingError(f"the training process {how}: {output}")
 
 

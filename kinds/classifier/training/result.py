@@ -1,4 +1,4 @@
-"""Writes the result of a training: the calibrated and rounded adapter, its evaluation, and the model card."""
+"""Writes the result of a training run: the calibrated, rounded adapter, its evaluation and the model card."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def render_card(
 ) -> str:
     """Return the card as Markdown. `evaluation` is the content of evaluation.json."""
     members = spec.recipe.members
-    trained = f", the mean of {members} trainings from the same initial weights" if members > 1 else ""
+    trained = f", the mean of {members} training runs from the same initial weights" if members > 1 else ""
     what = (
         "Sentiment of a financial text, as a whole or about one company in it: negative, neutral, positive. "
         f"LoRA adapters of rank {spec.recipe.rank} and a head ({adapter_bytes / 1e6:.1f} MB){trained}, on "
@@ -182,7 +182,7 @@ MAX_SKIPPED_LISTED = 20
 
 @dataclass(frozen=True, slots=True)
 class TrainingRun:
-    """A finished training without its weights."""
+    """A finished training run without its weights."""
 
     spec: TrainingSpec
     base: Manifest

@@ -161,7 +161,7 @@ def _first_line(path: Path, chunk: Chunk) -> tuple[Line | None, Chunk]:
             path,
             "body_too_large",
             "has a header that is too long",
-            "write the names of the columns into the first line",
+            "put only the column names on the first line",
         )
     number, body = chunk.first_line, chunk.body
     while body:
@@ -318,7 +318,7 @@ def _texts(
         try:
             interaction_columns(list(fields), columns)
         except ColumnMappingError as error:
-            return record.reject(error.code, str(error)[:300], "write a user and an item into every line")
+            return record.reject(error.code, str(error)[:300], "put a user and an item on every line")
     texts = {}
     for field, column in assigned:
         text = as_text(fields[column])

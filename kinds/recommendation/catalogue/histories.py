@@ -181,10 +181,11 @@ class Histories:
     times: npt.NDArray[np.int64]
     is_purchase: npt.NDArray[np.bool_]
     num_duplicates: int = 0
-    """Number of events that repeat another's user, item, kind, weight and time, except those of cut users."""
+    """Number of events with the same user, item, kind, weight and time as another event. Events of
+    users whose histories were shortened are not counted."""
     num_users_cut: int = 0
     num_events_cut: int = 0
-    """Number of events dropped from users who are cut, including duplicates."""
+    """Number of events, including duplicates, that were dropped from users whose histories were shortened."""
 
 
 def histories(

@@ -156,7 +156,7 @@ def interaction_columns(names: list[str], columns: Mapping[str, str]) -> dict[st
 
 
 def assign_interaction(names: Iterable[str], columns: Mapping[str, str]) -> dict[str, str]:
-    """Return the column of each field, as far as these names have one.
+    """Return the column of each field that has one among these names.
 
     A column with a usual name of a quantity remains the quantity even if it is mapped as the weight.
     """

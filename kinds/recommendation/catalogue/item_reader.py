@@ -181,7 +181,7 @@ class ItemParser:
             try:
                 columns = item_columns(list(shape), self._columns)
             except ColumnMappingError as error:
-                advice = "write an id and a title into every row, or name their columns"
+                advice = "put an id and a title in every row, or name their columns"
                 rejected = Record(self._name, line, {}).reject(error.code, str(error)[:300], advice)
                 raise _RefusedError(rejected) from error
             if len(self._shapes) >= _MAX_SHAPES:

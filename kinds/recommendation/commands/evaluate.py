@@ -68,8 +68,8 @@ def evaluate_recommendations(
 ) -> None:
     """Hold out part of a log, rank items by the rest, and print how much of that part the lists contain.
 
-    The blend of the settings is compared with EASE, item-kNN and popularity, on the same users, with
-    bootstrap intervals. Needs no service and no model.
+    Compares the configured blend with EASE, item-kNN and popularity on the same users, with bootstrap
+    intervals. Needs no service and no model.
     """
     # Imported here because SciPy loads slowly, and every command would have to wait for it.
     from kinds.recommendation.ranking.evaluation import SplitInvalidError, evaluate_files, parse_split

@@ -184,7 +184,7 @@ def _ingest(
     *,
     json: bool,
 ) -> IngestedRun | None:
-    """Read the files and return the run on them.
+    """Ingest the files and return the resulting run.
 
     If nothing has changed, export the published release, report it and return None.
     """

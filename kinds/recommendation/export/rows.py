@@ -149,11 +149,11 @@ class TextFinder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowItem:
-    """One place of a list as it is exported, both for readers and for programs."""
+    """One entry of an exported list, with fields both for readers and for programs."""
 
     item_id: str
     rank: int
-    """Rank on the list, from 1."""
+    """Rank in the list, from 1."""
     title: str
     price: float | None
     currency: str | None

@@ -30,7 +30,8 @@ POPULARITY_EXPONENT = 0.25
 """Co-occurrences are first divided by count ** 0.25 of both items. This is halfway to cosines, with which
 rare items would count as much as all others. Of 0, 0.25 and 0.5 it was the best on MovieLens-100k."""
 _DENSE_ITEMS = 200
-"""Number of items up to which all directions are computed; iterations need fewer directions than items."""
+"""Number of items up to which `eigh` computes all eigenvectors. For more items, the iterative `eigsh`
+computes only the leading ones; their number must be smaller than that of the items."""
 
 _KIND = "pressroom.item_model.1"
 
@@ -230,7 +231,7 @@ def _leading(
         return np.asarray(narrow * (sums @ (narrow * vector.ravel().astype(sums.dtype))))
 
     operator = LinearOperator((num_items, num_items), matvec=product, dtype=sums.dtype)
-    # The start vector is fixed, because a random one would give other bytes each time.
+    # The start vector is fixed, because a random one would give different bytes each time.
     _, vectors = eigsh(operator, rank, v0=np.ones(num_items, sums.dtype), tol=1e-4)
     return np.asarray(vectors, np.float64)
 

@@ -138,7 +138,7 @@ def read_lists_bytes(body: bytes) -> list[UserList]:
         table = parquet.read_table(pa.BufferReader(body), use_threads=False)
         if (table.schema.metadata or {}).get(b"pressroom") != _FORMAT[b"pressroom"]:
             raise ListsMalformedError(
-                "the lists of a block have another format version; run the recommender again"
+                "the lists of a block were written in a different format version; run the recommender again"
             )
         return _lists(table.combine_chunks())
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:

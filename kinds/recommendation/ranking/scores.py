@@ -1,4 +1,5 @@
-"""Computes each item's score for each user, and explains it by the largest term of its largest part."""
+"""Computes each item's score for each user, and the reason for it. The reason is the largest term in the
+largest part of the score (behaviour, content or popularity)."""
 
 from __future__ import annotations
 

@@ -217,7 +217,8 @@ class _Export:
         return new
 
     def _is_stale(self, state: State) -> bool:
-        """Return whether the rows have less than half of their lifetime left; then they are written anew."""
+        """Return whether less than half of the rows' lifetime is left, in which case they are written
+        again."""
         if self._expire_seconds is None:
             return False
         return int_of(state, "expires_at") - time.time() < self._expire_seconds / 2

@@ -132,7 +132,7 @@ class _Mention:
 
     phrase: str
     owners: tuple[_Owner, ...]
-    """Possible origins, as far as the words before the value allow them."""
+    """Origins of the phrase in the facts that are compatible with the words before it."""
 
     @property
     def titled(self) -> frozenset[int]:

@@ -53,8 +53,13 @@ class TextPolicy(BaseModel):
     @classmethod
     def _sentences_stay_possible(cls, forbidden: tuple[str, ...]) -> tuple[str, ...]:
         for phrase in forbidden:
-            if not phrase.strip() or all(word in NEEDED for word in phrase.lower().split()):
-                raise ValueError(f"{phrase!r} cannot be forbidden: the plain template needs these words")
+            if not phrase.strip():
+                raise ValueError("a forbidden phrase is empty: remove it")
+            if all(word in NEEDED for word in phrase.lower().split()):
+                raise ValueError(
+                    f"{phrase!r} cannot be forbidden, because the plain template needs it: remove it from "
+                    "the forbidden phrases"
+                )
         return forbidden
 
     max_tries: int = Field(default=3, ge=1, le=10)

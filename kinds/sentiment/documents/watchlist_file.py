@@ -35,6 +35,7 @@ from jobs.guards import find_secret, invalid_unicode_at
 from jobs.intake.files import TOML_ERRORS, read_input
 from jobs.intake.values import JsonRefusedError, parse
 from jobs.rejection import FileRejectedError
+from jobs.validation import describe_fault
 from kinds.sentiment.documents.names import Finder, spellings
 from kinds.sentiment.documents.watchlist import Entity, EntityKind, Watchlist
 from kinds.sentiment.series.trading_days import CalendarError, trading_days
@@ -217,7 +218,7 @@ def _entity(where: str, kind: EntityKind, entry: Mapping[str, object], faults: l
     except ValidationError as error:
         for problem in error.errors(include_url=False, include_context=False, include_input=False):
             advice = f"write {slug(name)!r}" if problem["loc"][:1] == ("id",) else "shorten it"
-            faults.append(f"{where}: {problem['loc'][0]}: {problem['msg']} ({advice})")
+            faults.append(f"{where}: {describe_fault(problem)} ({advice})")
         return None
 
 

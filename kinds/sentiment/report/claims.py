@@ -117,9 +117,9 @@ class Point:
     mood: str | None = None
     """Word for the current mean score, such as "negative"."""
     names: tuple[str, ...] = ()
-    """Entities, sources and dates, as the facts write them."""
+    """Names of entities and sources, and dates, spelled as in the facts."""
     plain: str = ""
-    """The point as a sentence written by rule."""
+    """The point as a sentence built from fixed rules, without the model."""
 
 
 _QUOTED = re.compile(r"[“”\"„«»]")

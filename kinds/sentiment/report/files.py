@@ -60,7 +60,7 @@ class Report:
 def make_report(facts: ReportFacts, inference: Inference | None, *, model: str | None, seed: int) -> Report:
     """Write the summary, draw the chart and render the report.
 
-    `model` names the language model; without `inference` the summary is written by rule. Raises what
+    `model` names the language model; without `inference` the summary is built from fixed rules. Raises what
     `generate()` of the inference raises.
     """
     # Imported here because matplotlib takes half a second, and the command line imports the kind.

@@ -189,14 +189,14 @@ class Summary:
     """The sentences of the summary, and those dropped from it."""
 
     opening: str | None
-    """Sentence on the volume of an unfinished window; None for a finished one. It is written by rule, so that
-    it contains "so far"."""
+    """Sentence on the volume of an unfinished window; None for a finished one. It is built from fixed rules,
+    so that it always contains "so far"."""
     sentences: tuple[str, ...]
     quotation: str | None
     """Quotation of the strongest document, copied word for word without the model."""
     dropped: tuple[DroppedSentence, ...]
     is_by_model: bool
-    """Whether any sentence of the model was kept; if not, all sentences are written by rule."""
+    """Whether any sentence of the model was kept; if not, all sentences are built from fixed rules."""
     num_points: int
     """Number of sentences requested from the model."""
     model: str | None
@@ -211,7 +211,7 @@ class Summary:
 def write_summary(
     facts: ReportFacts, inference: Inference | None, *, model: str | None, seed: int
 ) -> Summary:
-    """Write a sentence on each point with the model, or by rule without `inference`.
+    """Write a sentence on each point with the model, or from fixed rules without `inference`.
 
     `model` names the language model if it is not that of the batch. Raises what `generate()` of the inference
     raises.
@@ -249,7 +249,7 @@ def write_summary(
 
 
 def plain_sentences(facts: ReportFacts) -> tuple[str, ...]:
-    """Return the points as sentences written by rule."""
+    """Return the points as sentences built from fixed rules."""
     return tuple(point.plain for point in make_points(facts) if point.plain)
 
 

@@ -2,11 +2,11 @@
 
 Documents of a day, and days of a week, resemble each other, which makes a mean less certain. The mean of a
 run is compared with the mean of the past; both are weighted by relevance. The variance of a document's score
-is measured on the past's windows as clusters, and widened by a design effect: the ratio of the variance of
-sums over whole blocks (weeks, for days) to what independent windows would give (batch means, Law & Kelton;
-Kish 1965 for the term). Since there are few blocks, the ratio is moderated as in Smyth 2004 (Stat. Appl.
-Genet. Mol. Biol. 3, 3): it is shrunk towards a prior with PRIOR_DEGREES degrees of freedom, which are added
-to those of the t distribution, too.
+is estimated from the past, with each window as a cluster, and multiplied by a design effect (Kish 1965). The
+design effect is the variance of sums over whole blocks (weeks, if windows are days) divided by the variance
+that independent windows would give; it is estimated by batch means (Law & Kelton). Because there are few
+blocks, it is shrunk towards a prior with PRIOR_DEGREES degrees of freedom (Smyth 2004, Stat. Appl. Genet.
+Mol. Biol. 3, 3). These degrees are also added to those of the t distribution.
 """
 
 from __future__ import annotations

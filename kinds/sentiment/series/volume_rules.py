@@ -30,7 +30,7 @@ from kinds.sentiment.series.verdicts import (
 _CELL_DOCUMENTS = 2.0
 """Weight, in documents, of the overall rate that a cell's rate is shrunk towards."""
 _WIDENING = 1.5
-"""Standard errors by which the dispersion is widened, because an underestimate raises false alarms and there
+"""Standard errors by which the dispersion is inflated, because an underestimate raises false alarms and there
 are few blocks to estimate it from. It is the first of 1, 1.5 and 2 at which surges stay near their share of
 the budget on busy feeds with bursts and moods."""
 
@@ -111,7 +111,7 @@ def _sums_before(columns: Int64s | Bools) -> Int64s:
 
 
 def _dispersion(past: Int64s, expected: Floats, block: int) -> Floats:
-    """Return the ratio of variance to mean of block sums, at least 1, widened by 1.5 standard errors.
+    """Return the ratio of variance to mean of block sums, at least 1, inflated by 1.5 standard errors.
 
     A standard error is sqrt(2 / (blocks - 1)) of the value. The ratio of sums is used rather than Pearson's
     sum of ratios, which would be dominated by quiet cells, whose expectation is near 0.

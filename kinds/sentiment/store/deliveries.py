@@ -193,7 +193,7 @@ def waiting(database: Engine, monitor_id: UUID) -> list[Waiting]:
 
 
 def drivers(database: Engine, delivery: Delivery) -> list[Driver]:
-    """Return the strongest documents behind the alert, as far as they are still stored."""
+    """Return those of the strongest documents behind the alert that are still stored."""
     ids = delivery.document_ids[:MAX_DOCUMENTS]
     with database.connect() as connection:
         rows = connection.execute(

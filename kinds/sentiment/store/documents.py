@@ -187,7 +187,8 @@ class DocumentHistory:
         until: datetime,
         min_relevance: int,
     ) -> list[CountedDocument]:
-        """Return the documents counted in an entity's windows of this time, with their digests.
+        """Return the documents that count for an entity and were published from `since` up to, but not
+        including, `until`, with their digests.
 
         Everything is read in one statement.
         """

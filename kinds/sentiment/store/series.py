@@ -199,8 +199,8 @@ class _Series:
 def write_histories(connection: Connection, histories: Sequence[tuple[UUID, EntityHistory]]) -> None:
     """Replace the stored series of entities, except for rows that a later reading has written.
 
-    The monitors' records must be locked. A series computed with another policy than the monitor's is left
-    out, because later windows could not be compared with its own.
+    The monitors' records must be locked. A series that was computed with a policy that the monitor no longer
+    has is left out, because later windows could not be compared with its windows.
     """
     policies = _policies(connection, {history.monitor_id for _, history in histories})
     by_policy = [one for one in histories if one[1].policy == policies.get(one[1].monitor_id)]

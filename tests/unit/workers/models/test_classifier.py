@@ -79,7 +79,7 @@ def test_settings_of_its_own_are_kept_and_checked(tmp_path: Path) -> None:
     (tmp_path / CLASSIFIER).write_text(
         json.dumps({**own, "labels": {"negative": 0, "neutral": 0, "positive": 2}})
     )
-    with pytest.raises(MalformedFileError, match="must name each output"):
+    with pytest.raises(MalformedFileError, match="must have exactly one"):
         settle_classifier(tmp_path)
 
 

@@ -102,7 +102,7 @@ def test_a_file_that_cannot_be_used_says_why(body: str, columns: dict[str, objec
 
 
 def test_another_file_under_the_name_is_refused() -> None:
-    with pytest.raises(TrainingDataError, match="it is another file"):
+    with pytest.raises(TrainingDataError, match="or correct the plan"):
         read_labelled(PLAIN.encode() + b"more,positive\n", labelled(PLAIN))
 
 
