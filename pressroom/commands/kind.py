@@ -12,18 +12,16 @@ import typer
 
 from jobs.errors import InputError
 from jobs.ranges import MAX_PRIORITY, MAX_SECONDS, MAX_SEED
+from pressroom.commands.option_groups import with_option_groups
 from pressroom.commands.options import (
     BatchOption,
-    Decimal,
-    Delimiter,
     DeviceOption,
-    Encoding,
     Json,
     MaxDropped,
     Out,
     RetryFailed,
+    TableFormat,
     file_argument,
-    file_options,
     input_path,
     is_dropped_too_much,
     label,
@@ -34,6 +32,7 @@ from pressroom.console import EXIT_FAILURE, errors_reported, print_json, say
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
+    from jobs.intake.dialect import FileOptions
     from jobs.rejection import Dropped, Rejected
     from pressroom.export import ExportReport
     from pressroom.one_machine import OneMachine
@@ -60,11 +59,6 @@ Model = Annotated[
     str | None,
     typer.Option(help="Installed model that a worker profile includes; defaults to the model of the kind."),
 ]
-Seed = Annotated[
-    int,
-    typer.Option(min=0, max=MAX_SEED, help="Seed of the sampling: the same seed gives the same texts."),
-]
-Strict = Annotated[bool, typer.Option("--strict", help="Refuse the whole file if any line is refused.")]
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="Setting of the kind; may be repeated."),
@@ -79,24 +73,57 @@ Tenant = Annotated[
         help="Label of the owner. Tenants share the workers evenly; a tenant is not an access boundary.",
     ),
 ]
-Key = Annotated[
-    str | None,
-    typer.Option(
-        callback=label,
-        help="Idempotency key: submitting again with the same key returns the same batch.",
-    ),
-]
-Deadline = Annotated[
-    float | None,
-    typer.Option(
-        "--deadline",
-        min=1,
-        max=MAX_SECONDS,
-        metavar="SECONDS",
-        help="Time after which unfinished jobs expire.",
-    ),
-]
 RejectedFile = Annotated[Path, typer.Option(help="File that receives the refused lines.")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubmissionOptions:
+    """Options of the commands that make a batch of any kind from files."""
+
+    inputs: InputFiles = None
+    model: Model = None
+    seed: Annotated[
+        int,
+        typer.Option(min=0, max=MAX_SEED, help="Seed of the sampling: the same seed gives the same texts."),
+    ] = 0
+    settings: Set = None
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse the whole file if any line is refused.")
+    ] = False
+    max_dropped: MaxDropped = None
+    idempotency_key: Annotated[
+        str | None,
+        typer.Option(
+            callback=label,
+            help="Idempotency key: submitting again with the same key returns the same batch.",
+        ),
+    ] = None
+    deadline: Annotated[
+        float | None,
+        typer.Option(
+            "--deadline",
+            min=1,
+            max=MAX_SECONDS,
+            metavar="SECONDS",
+            help="Time after which unfinished jobs expire.",
+        ),
+    ] = None
+
+    def request(self, kind: str, file: FileOptions) -> BatchRequest:
+        """Return the request for a batch of a kind. Raises ConfigurationError or BadParameter."""
+        from workers.intake import BatchRequest
+        from workers.producer import model_of
+
+        return BatchRequest(
+            kind=kind,
+            model=model_of(kind, self.model),
+            settings=parse_settings(kind, self.settings),
+            seed=self.seed,
+            strict=self.strict,
+            idempotency_key=self.idempotency_key,
+            deadline_seconds=self.deadline,
+            file=file,
+        )
 
 
 def run_command(kind: str, summary: str, *, name: str | None = None) -> Callable[..., None]:
@@ -108,52 +135,25 @@ def run_command(kind: str, summary: str, *, name: str | None = None) -> Callable
     def run(
         file: OptionalFile = None,
         out: Out = Path("out"),
-        inputs: InputFiles = None,
         batch: BatchOption = None,
         retry_failed: RetryFailed = False,
-        model: Model = None,
         device: DeviceOption = "auto",
-        seed: Seed = 0,
-        settings: Set = None,
-        strict: Strict = False,
-        max_dropped: MaxDropped = None,
-        idempotency_key: Key = None,
-        deadline: Deadline = None,
-        delimiter: Delimiter = None,
-        encoding: Encoding = None,
-        decimal: Decimal = None,
         json: Json = False,
+        *,
+        options: SubmissionOptions,
+        table_format: TableFormat,
     ) -> None:
-        from workers.intake import BatchRequest
-        from workers.producer import model_of
-
         if (file is None) == (batch is None):
             raise typer.BadParameter("give a FILE, or --batch to continue a batch", param_hint="FILE")
         with errors_reported():
-            request = BatchRequest(
-                kind=kind,
-                model=model_of(kind, model),
-                settings=parse_settings(kind, settings),
-                seed=seed,
-                strict=strict,
-                idempotency_key=idempotency_key,
-                deadline_seconds=deadline,
-                file=file_options(delimiter, encoding, decimal),
-            )
-            run = _Run(
-                name or kind,
-                input_files(kind, file, inputs),
-                batch,
-                retry_failed,
-                device,
-                out,
-                settings or [],
-            )
+            request = options.request(kind, table_format.options())
+            inputs = input_files(kind, file, options.inputs)
+            run = _Run(name or kind, inputs, batch, retry_failed, device, out, options.settings or [])
             result = _run_request(request, run)
-        _print_result(result, out, max_dropped, json=json)
+        _print_result(result, out, options.max_dropped, json=json)
 
     run.__doc__ = summary
-    return run
+    return with_option_groups(run)
 
 
 def submit_command(kind: str, summary: str) -> Callable[..., None]:
@@ -161,42 +161,22 @@ def submit_command(kind: str, summary: str) -> Callable[..., None]:
 
     def submit(
         file: File,
-        inputs: InputFiles = None,
-        model: Model = None,
-        seed: Seed = 0,
-        settings: Set = None,
-        strict: Strict = False,
-        max_dropped: MaxDropped = None,
-        idempotency_key: Key = None,
-        deadline: Deadline = None,
-        delimiter: Delimiter = None,
-        encoding: Encoding = None,
-        decimal: Decimal = None,
         priority: Priority = 0,
         tenant: Tenant = "default",
         rejected: RejectedFile = Path("rejected.jsonl"),
         json: Json = False,
+        *,
+        options: SubmissionOptions,
+        table_format: TableFormat,
     ) -> None:
-        from workers.intake import BatchRequest
-        from workers.producer import model_of
-
         with errors_reported():
-            request = BatchRequest(
-                kind=kind,
-                model=model_of(kind, model),
-                settings=parse_settings(kind, settings),
-                seed=seed,
-                strict=strict,
-                idempotency_key=idempotency_key,
-                deadline_seconds=deadline,
-                file=file_options(delimiter, encoding, decimal),
-                priority=priority,
-                tenant=tenant,
-            )
-        _submit_request(request, input_files(kind, file, inputs), rejected, max_dropped, json=json)
+            request = options.request(kind, table_format.options())
+            request = replace(request, priority=priority, tenant=tenant)
+        inputs = input_files(kind, file, options.inputs)
+        _submit_request(request, inputs, rejected, options.max_dropped, json=json)
 
     submit.__doc__ = summary
-    return submit
+    return with_option_groups(submit)
 
 
 def refused_command(kind: str, path: str, summary: str) -> Callable[..., None]:

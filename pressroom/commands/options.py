@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 from uuid import UUID
@@ -84,26 +85,47 @@ DateFormat = Annotated[
     ),
 ]
 BatchArgument = Annotated[UUID, typer.Argument(metavar="BATCH", parser=_batch_id)]
-Delimiter = Annotated[
-    str | None,
-    typer.Option(
-        metavar="SIGN", help="Delimiter of a CSV file, such as ';' or tab; by default, it is detected."
-    ),
-]
-Encoding = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME",
-        help="Encoding of a text file, such as cp1252; defaults to UTF-8, or to UTF-16 if there is a "
-        "byte order mark.",
-    ),
-]
-Decimal = Annotated[
-    str | None,
-    typer.Option(
-        metavar="SIGN", help="Decimal separator in a CSV file: point or comma; by default, it is detected."
-    ),
-]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextFormat:
+    """Options for the format of a file of texts."""
+
+    delimiter: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIGN", help="Delimiter of a CSV file, such as ';' or tab; by default, it is detected."
+        ),
+    ] = None
+    encoding: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Encoding of a text file, such as cp1252; defaults to UTF-8, or to UTF-16 if there is a "
+            "byte order mark.",
+        ),
+    ] = None
+
+    def options(self) -> FileOptions:
+        """Return the options for reading the file. Raises BadParameter."""
+        return _file_options(self.delimiter, self.encoding, None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableFormat(TextFormat):
+    """Options for the format of a table, which may contain numbers."""
+
+    decimal: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIGN",
+            help="Decimal separator in a CSV file: point or comma; by default, it is detected.",
+        ),
+    ] = None
+
+    def options(self) -> FileOptions:
+        """Return the options for reading the file. Raises BadParameter."""
+        return _file_options(self.delimiter, self.encoding, self.decimal)
 
 
 def is_dropped_too_much(dropped: Dropped | None, max_dropped: float | None) -> bool:
@@ -158,7 +180,7 @@ def file_argument(help_text: str) -> Any:
     return typer.Argument(parser=input_path, metavar="FILE", help=f"{help_text} - reads standard input.")
 
 
-def file_options(delimiter: str | None, encoding: str | None, decimal: str | None) -> FileOptions:
+def _file_options(delimiter: str | None, encoding: str | None, decimal: str | None) -> FileOptions:
     """Return the file options; each remark on how the file was read is printed only once on stderr."""
     printed: set[str] = set()
 
@@ -176,9 +198,3 @@ def file_options(delimiter: str | None, encoding: str | None, decimal: str | Non
         )
     except (DialectError, UnknownEncodingError) as error:
         raise typer.BadParameter(str(error)) from error
-
-
-def file_option_words(options: FileOptions) -> list[str]:
-    """Return the options as words of a command line, for a command that continues the batch."""
-    values = options.given()
-    return [word for name, value in values.items() if value is not None for word in (f"--{name}", value)]

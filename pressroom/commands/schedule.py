@@ -14,12 +14,10 @@ import typer
 from jobs.errors import ConfigurationError
 from jobs.schedule import CatchUp, Cron, CronError, TimeZoneUnknownError
 from pressroom.commands.kind import InputFiles, Model, Set, Tenant, input_files, parse_settings
+from pressroom.commands.option_groups import with_option_groups
 from pressroom.commands.options import (
-    Decimal,
-    Delimiter,
-    Encoding,
     Json,
-    file_options,
+    TableFormat,
     label,
     reread_path,
 )
@@ -229,6 +227,7 @@ app = typer.Typer(no_args_is_help=True, help="Manage schedules, which run a batc
 
 
 @app.command()
+@with_option_groups
 def create(
     kind: Annotated[
         str, typer.Argument(metavar="KIND", help="Installed kind that makes batches from files.")
@@ -253,10 +252,9 @@ def create(
     model: Model = None,
     settings: Set = None,
     tenant: Tenant = "default",
-    delimiter: Delimiter = None,
-    encoding: Encoding = None,
-    decimal: Decimal = None,
     json: Json = False,
+    *,
+    table_format: TableFormat,
 ) -> None:
     """Create or change a schedule, which makes a batch of a file's rows at each due time."""
     from db import migrate, schedules
@@ -266,7 +264,7 @@ def create(
     from workers.recurring import FileInputs
 
     times = None if cron is None else _cron(cron, time_zone)
-    options = file_options(delimiter, encoding, decimal)
+    file_options = table_format.options()
     with connected() as (database, _, configured):
         intake = intake_of(load_kind(kind))
         _check_reads_files(load_kind(kind))
@@ -280,7 +278,7 @@ def create(
             input=FileInputs(
                 file=str(file.resolve()),
                 inputs={each: str(path.resolve()) for each, path in others},
-                **options.given(),
+                **file_options.given(),
             ).model_dump(),
         )
         if intake.options_type is None:  # fail now if every run would fail

@@ -12,22 +12,16 @@ import typer
 
 from jobs.rejection import Rejected
 from kinds.classifier.commands.options import (
-    LabelOption,
-    MapOption,
-    TargetOption,
-    TargetsOption,
-    label_options,
-    labelled_input,
+    LABELLED_FILE,
+    BatchOfFile,
+    LabelOptions,
 )
 from kinds.classifier.labelled_texts import LABELS, LabelledInput
+from pressroom.commands.option_groups import with_option_groups
 from pressroom.commands.options import (
-    Delimiter,
     DeviceOption,
-    Encoding,
     Json,
     MaxDropped,
-    file_argument,
-    file_options,
 )
 from pressroom.commands.session import devices_of_command, settings_of_command
 from pressroom.console import errors_reported, print_json, print_line, say
@@ -44,19 +38,11 @@ if TYPE_CHECKING:
     from workers.producer import Submission
 
 
+@with_option_groups
 def calibrate(
     name: Annotated[str, typer.Argument(help="An installed classifier.")],
-    file: Annotated[
-        Path | None,
-        file_argument("Labelled texts: CSV, JSONL or Parquet, also .gz;"),
-    ] = None,
+    file: Annotated[Path | None, LABELLED_FILE] = None,
     text: Annotated[str | None, typer.Option(help="Column with the text.")] = None,
-    label: LabelOption = None,
-    target: TargetOption = None,
-    targets: TargetsOption = None,
-    label_map: MapOption = None,
-    delimiter: Delimiter = None,
-    encoding: Encoding = None,
     offsets: Annotated[
         bool,
         typer.Option(
@@ -74,9 +60,11 @@ def calibrate(
         ),
     ] = False,
     max_dropped: MaxDropped = None,
-    batch: Annotated[UUID | None, typer.Option(help="Continue this batch, which was made from FILE.")] = None,
+    batch: BatchOfFile = None,
     device: DeviceOption = "auto",
     json: Json = False,
+    *,
+    labels: LabelOptions,
 ) -> None:
     """Calibrate a classifier's probabilities with labelled texts like those that it will read.
 
@@ -96,9 +84,7 @@ def calibrate(
         return
     if file is None or text is None:
         raise typer.BadParameter("give a labelled FILE and --text, or --remove", param_hint="FILE")
-    options = file_options(delimiter, encoding, None)
-    source = labelled_input(file, text, label, target, targets, label_map, options)
-    run = _CalibrationRun(name, source, label_map, offsets, max_dropped, batch, device)
+    run = _CalibrationRun(name, labels.input(file, text), labels, offsets, max_dropped, batch, device)
     with errors_reported():
         result = run.run()
     _print(result.exported, result.summary, name, json=json)
@@ -121,7 +107,7 @@ class _CalibrationRun:
 
     name: str
     source: LabelledInput
-    label_map: str | None
+    labels: LabelOptions
     offsets: bool
     max_dropped: float | None
     batch: UUID | None
@@ -163,7 +149,7 @@ class _CalibrationRun:
         return run_batch(request, settings, keep)
 
     def _resume_command(self) -> tuple[str, ...]:
-        options = [*label_options(self.source, self.label_map), "--device", self.device]
+        options = [*self.labels.words(self.source), "--device", self.device]
         offsets = ["--offsets"] if self.offsets else []
         return ("pressroom", "models", "calibrate", self.name, str(self.source.path), *options, *offsets)
 

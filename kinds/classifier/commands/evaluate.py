@@ -12,22 +12,16 @@ import typer
 
 from jobs.rejection import Rejected
 from kinds.classifier.commands.options import (
-    LabelledPath,
-    LabelOption,
-    MapOption,
-    TargetOption,
-    TargetsOption,
-    label_options,
-    labelled_input,
+    LABELLED_FILE,
+    BatchOfFile,
+    LabelOptions,
 )
 from kinds.classifier.labelled_texts import LABELS, LabelledInput
+from pressroom.commands.option_groups import with_option_groups
 from pressroom.commands.options import (
-    Delimiter,
     DeviceOption,
-    Encoding,
     Json,
     MaxDropped,
-    file_options,
     is_dropped_too_much,
 )
 from pressroom.commands.session import devices_of_command, settings_of_command
@@ -45,15 +39,10 @@ if TYPE_CHECKING:
     from workers.producer import Submission
 
 
+@with_option_groups
 def evaluate_sentiment(
-    file: LabelledPath,
+    file: Annotated[Path, LABELLED_FILE],
     text: Annotated[str, typer.Option(help="Column with the text.")],
-    label: LabelOption = None,
-    target: TargetOption = None,
-    targets: TargetsOption = None,
-    label_map: MapOption = None,
-    delimiter: Delimiter = None,
-    encoding: Encoding = None,
     model: Annotated[str, typer.Option(help="An installed classifier.")] = DEFAULT_CLASSIFIER,
     out: Annotated[
         Path | None,
@@ -62,16 +51,16 @@ def evaluate_sentiment(
         ),
     ] = None,
     max_dropped: MaxDropped = None,
-    batch: Annotated[UUID | None, typer.Option(help="Continue this batch, which was made from FILE.")] = None,
+    batch: BatchOfFile = None,
     device: DeviceOption = "auto",
     json: Json = False,
+    *,
+    labels: LabelOptions,
 ) -> None:
     """Classify every text of a labelled file and print accuracy, F1, confusion, calibration and speed."""
     from pressroom.run import REJECTED
 
-    options = file_options(delimiter, encoding, None)
-    source = labelled_input(file, text, label, target, targets, label_map, options)
-    run = _EvaluationRun(source, label_map, model, out, batch, device)
+    run = _EvaluationRun(labels.input(file, text), labels, model, out, batch, device)
     with errors_reported():
         result = run.run()
     counts = result.summary.report.counts
@@ -91,7 +80,7 @@ class _EvaluationRun:
     """One run of `pressroom evaluate sentiment` with its arguments."""
 
     source: LabelledInput
-    label_map: str | None
+    labels: LabelOptions
     model: str
     out: Path | None
     batch: UUID | None
@@ -140,7 +129,7 @@ class _EvaluationRun:
             "evaluate",
             "sentiment",
             str(self.source.path),
-            *label_options(self.source, self.label_map),
+            *self.labels.words(self.source),
             *words,
         )
 

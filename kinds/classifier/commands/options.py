@@ -2,66 +2,70 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
+from uuid import UUID
 
 import typer
 
-from jobs.intake.dialect import FileOptions
 from kinds.classifier.labelled_texts import LabelColumns, LabelledInput, LabelMapError, parse_label_map
-from pressroom.commands.options import file_argument, file_option_words
+from pressroom.commands.options import TextFormat, file_argument
 
-LabelledPath = Annotated[
-    Path,
-    file_argument("Labelled texts: CSV, JSONL or Parquet, also .gz;"),
-]
-LabelOption = Annotated[str | None, typer.Option(help="Column with the label.")]
-TargetOption = Annotated[str | None, typer.Option(help="Column with the entity that the label is about.")]
-TargetsOption = Annotated[
-    str | None,
-    typer.Option(help='Column with a mapping of targets to labels, such as {"Acme": "positive"}.'),
-]
-MapOption = Annotated[
-    str | None,
-    typer.Option(
-        "--map",
-        metavar="CLASS=LABEL,...",
-        help="Labels of each class in the file, such as negative=0,neutral=2,positive=1.",
-    ),
+LABELLED_FILE = file_argument("Labelled texts: CSV, JSONL or Parquet, also .gz;")
+
+BatchOfFile = Annotated[
+    UUID | None,
+    typer.Option("--batch", help="Continue this batch, which was made from FILE."),
 ]
 
 
-def labelled_input(
-    path: Path,
-    text: str,
-    label: str | None,
-    target: str | None,
-    targets: str | None,
-    label_map: str | None,
-    options: FileOptions,
-) -> LabelledInput:
-    """Return the labelled file with its columns. Raises BadParameter for contradictory options."""
-    if (label is None) == (targets is None) or (target is not None and targets is not None):
-        raise typer.BadParameter(
-            "give --label, with or without --target, or else --targets", param_hint="--label"
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelOptions(TextFormat):
+    """Options for the columns of a labelled file and for its format."""
+
+    label: Annotated[str | None, typer.Option(help="Column with the label.")] = None
+    target: Annotated[str | None, typer.Option(help="Column with the entity that the label is about.")] = None
+    targets: Annotated[
+        str | None,
+        typer.Option(help='Column with a mapping of targets to labels, such as {"Acme": "positive"}.'),
+    ] = None
+    label_map: Annotated[
+        str | None,
+        typer.Option(
+            "--map",
+            metavar="CLASS=LABEL,...",
+            help="Labels of each class in the file, such as negative=0,neutral=2,positive=1.",
+        ),
+    ] = None
+
+    def input(self, path: Path, text: str) -> LabelledInput:
+        """Return the labelled file with its columns; `text` is the column with the text.
+
+        Raises BadParameter for contradictory options.
+        """
+        is_contradictory = self.target is not None and self.targets is not None
+        if (self.label is None) == (self.targets is None) or is_contradictory:
+            raise typer.BadParameter(
+                "give --label, with or without --target, or else --targets", param_hint="--label"
+            )
+        try:
+            classes = parse_label_map(self.label_map) if self.label_map else {}
+        except LabelMapError as error:
+            raise typer.BadParameter(str(error), param_hint="--map") from error
+        columns = LabelColumns(
+            text=text, label=self.label, target=self.target, targets=self.targets, map=classes
         )
-    try:
-        classes = parse_label_map(label_map) if label_map else {}
-    except LabelMapError as error:
-        raise typer.BadParameter(str(error), param_hint="--map") from error
-    columns = LabelColumns(text=text, label=label, target=target, targets=targets, map=classes)
-    return LabelledInput(path=path, columns=columns, options=options)
+        return LabelledInput(path=path, columns=columns, options=self.options())
 
-
-def label_options(source: LabelledInput, label_map: str | None) -> list[str]:
-    """Return the options as command-line arguments, for the command that continues the batch."""
-    columns = source.columns
-    options = {
-        "--text": columns.text,
-        "--label": columns.label,
-        "--target": columns.target,
-        "--targets": columns.targets,
-        "--map": label_map,
-    }
-    words = [part for name, value in options.items() if value is not None for part in (name, value)]
-    return words + file_option_words(source.options)
+    def words(self, source: LabelledInput) -> list[str]:
+        """Return the options as words of a command line, for the command that continues the batch."""
+        options = {
+            "text": source.columns.text,
+            "label": self.label,
+            "target": self.target,
+            "targets": self.targets,
+            "map": self.label_map,
+            **source.options.given(),
+        }
+        return [word for name, value in options.items() if value is not None for word in (f"--{name}", value)]

@@ -14,7 +14,8 @@ from jobs.errors import InputError
 from jobs.validation import describe_first
 from kinds.classifier.labelled_texts import parse_label_map
 from kinds.classifier.training_spec import LabelledFile, Recipe
-from pressroom.commands.options import Delimiter, Encoding, Json, file_argument, file_options
+from pressroom.commands.option_groups import with_option_groups
+from pressroom.commands.options import Json, TextFormat, file_argument
 from pressroom.commands.session import settings_of_command
 from pressroom.console import EXIT_FAILURE, EXIT_USAGE, errors_reported, print_json, print_line, say
 from workers.settings import DEFAULT_EMBEDDER, Settings
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from kinds.classifier.training_spec import Plan
 
 
+@with_option_groups
 def train_classifier(
     file: Annotated[
         Path,
@@ -43,8 +45,6 @@ def train_classifier(
     map_: Annotated[
         str | None, typer.Option("--map", help="Labels in the file, such as negative=0,neutral=2,positive=1.")
     ] = None,
-    delimiter: Delimiter = None,
-    encoding: Encoding = None,
     epochs: Annotated[int | None, typer.Option(min=1, max=100, help="Maximum number of epochs.")] = None,
     seed: Annotated[
         int,
@@ -64,13 +64,15 @@ def train_classifier(
         ),
     ] = None,
     json: Json = False,
+    *,
+    text_format: TextFormat,
 ) -> None:
     """Fine-tune, calibrate, evaluate and install a classifier; repeat to continue after Ctrl-C."""
     from kinds.classifier.train import train
 
     with errors_reported():
         settings = settings_of_command()
-        dialect = file_options(delimiter, encoding, None)
+        dialect = text_format.options()
         columns = {"text": text, "label": None if targets else label, "target": target, "targets": targets}
         columns |= {"delimiter": dialect.delimiter, "encoding": dialect.encoding}
         prepared = _Options(file, out, base, columns, map_, epochs, seed, data).prepared(settings)

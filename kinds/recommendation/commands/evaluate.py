@@ -8,24 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kinds.recommendation.commands.recommendations import (
-    Catalogue,
-    CatalogueColumn,
-    InteractionColumn,
-    MatchIdsOption,
-    SettingsFile,
-)
-from pressroom.commands.options import (
-    DateFormat,
-    Decimal,
-    Delimiter,
-    Encoding,
-    Json,
-    MaxDropped,
-    columns_of,
-    file_options,
-    input_path,
-)
+from kinds.recommendation.commands.recommendations import Catalogue, ReadingOptions
+from pressroom.commands.option_groups import with_option_groups
+from pressroom.commands.options import Json, TableFormat, input_path
 from pressroom.console import errors_reported, print_json, say
 
 if TYPE_CHECKING:
@@ -37,6 +22,7 @@ _MAX_SAID = 5
 """Maximum number of rejected lines that are reported individually; all are counted."""
 
 
+@with_option_groups
 def evaluate_recommendations(
     interactions: Annotated[
         Path,
@@ -55,16 +41,10 @@ def evaluate_recommendations(
     ] = "random:0.2",
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the random split.")] = 0,
     k: Annotated[int, typer.Option("--k", min=1, max=100, help="Number of items on each list.")] = 10,
-    settings: SettingsFile = None,
-    catalogue_column: CatalogueColumn = None,
-    interaction_column: InteractionColumn = None,
-    date_format: DateFormat = None,
-    match_ids: MatchIdsOption = None,
-    max_dropped: MaxDropped = None,
-    delimiter: Delimiter = None,
-    encoding: Encoding = None,
-    decimal: Decimal = None,
     json: Json = False,
+    *,
+    reading: ReadingOptions,
+    table_format: TableFormat,
 ) -> None:
     """Hold out part of a log, rank items by the rest, and print how much of that part the lists contain.
 
@@ -79,19 +59,13 @@ def evaluate_recommendations(
         how = parse_split(split)
     except SplitInvalidError as error:
         raise typer.BadParameter(str(error), param_hint="--split") from error
-    columns = {
-        "catalogue_columns": columns_of(catalogue_column, "--catalogue-column"),
-        "interaction_columns": columns_of(interaction_column, "--interaction-column"),
-        "date_order": date_format,
-        "match_ids": match_ids,
-        "max_dropped_share": max_dropped,
-    }
-    dialect = file_options(delimiter, encoding, decimal)
+    options = reading.intake() | table_format.options().given()
     refused: list[str] = []
     with errors_reported():
-        given = RecommenderFile() if settings is None else read_recommender_file(settings)
+        path = reading.settings
+        given = RecommenderFile() if path is None else read_recommender_file(path)
         intake = given.intake.model_copy(
-            update={name: one for name, one in (columns | dialect.given()).items() if one not in (None, {})}
+            update={name: value for name, value in options.items() if value not in (None, {})}
         )
         result = evaluate_files(
             interactions,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,18 +16,16 @@ from kinds.recommendation.catalogue.inputs import MatchIds
 from kinds.recommendation.recommender import KIND, Recommender, RecommenderSources
 from kinds.recommendation.texts.text import TextScope
 from pressroom.commands.kind import submit_command
+from pressroom.commands.option_groups import with_option_groups
 from pressroom.commands.options import (
     DateFormat,
-    Decimal,
-    Delimiter,
     DeviceOption,
-    Encoding,
     Json,
     MaxDropped,
     Out,
     RetryFailed,
+    TableFormat,
     columns_of,
-    file_options,
     input_path,
 )
 from pressroom.commands.session import altered_named, devices_of_command, settings_of_command
@@ -51,39 +50,6 @@ Interactions = Annotated[
         help="Log of interactions between users and items, in the same formats.",
     ),
 ]
-SettingsFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--settings",
-        parser=input_path,
-        metavar="FILE",
-        help="TOML file with the models and the tables `rules`, `copy`, `ranking` and `intake`.",
-    ),
-]
-CatalogueColumn = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--catalogue-column",
-        metavar="FIELD=COLUMN",
-        help="Column that a field of the catalogue is read from; may be repeated.",
-    ),
-]
-InteractionColumn = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--interaction-column",
-        metavar="FIELD=COLUMN",
-        help="Column that a field of the log is read from; may be repeated.",
-    ),
-]
-MatchIdsOption = Annotated[
-    MatchIds | None,
-    typer.Option(
-        "--match-ids",
-        help="How ids are compared: exact, or loose, which ignores case, spaces, leading zeros and a "
-        "final .0.",
-    ),
-]
 Copy = Annotated[
     TextScope | None,
     typer.Option(
@@ -100,6 +66,58 @@ Embedder = Annotated[
 ]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadingOptions:
+    """Options for reading a catalogue and a log."""
+
+    settings: Annotated[
+        Path | None,
+        typer.Option(
+            "--settings",
+            parser=input_path,
+            metavar="FILE",
+            help="TOML file with the models and the tables `rules`, `copy`, `ranking` and `intake`.",
+        ),
+    ] = None
+    catalogue_column: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--catalogue-column",
+            metavar="FIELD=COLUMN",
+            help="Column that a field of the catalogue is read from; may be repeated.",
+        ),
+    ] = None
+    interaction_column: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--interaction-column",
+            metavar="FIELD=COLUMN",
+            help="Column that a field of the log is read from; may be repeated.",
+        ),
+    ] = None
+    date_format: DateFormat = None
+    match_ids: Annotated[
+        MatchIds | None,
+        typer.Option(
+            "--match-ids",
+            help="How ids are compared: exact, or loose, which ignores case, spaces, leading zeros and a "
+            "final .0.",
+        ),
+    ] = None
+    max_dropped: MaxDropped = None
+
+    def intake(self) -> dict[str, object]:
+        """Return the options by their names in a recommender's settings of the intake."""
+        return {
+            "catalogue_columns": columns_of(self.catalogue_column, "--catalogue-column"),
+            "interaction_columns": columns_of(self.interaction_column, "--interaction-column"),
+            "date_order": self.date_format,
+            "match_ids": self.match_ids,
+            "max_dropped_share": self.max_dropped,
+        }
+
+
+@with_option_groups
 def run_recommendations(
     catalogue: Catalogue = None,
     interactions: Interactions = None,
@@ -111,22 +129,16 @@ def run_recommendations(
             help="Name of the recommender whose releases are continued; defaults to the catalogue's name.",
         ),
     ] = None,
-    settings: SettingsFile = None,
     copy: Copy = None,
-    catalogue_column: CatalogueColumn = None,
-    interaction_column: InteractionColumn = None,
-    date_format: DateFormat = None,
-    match_ids: MatchIdsOption = None,
-    max_dropped: MaxDropped = None,
-    delimiter: Delimiter = None,
-    encoding: Encoding = None,
-    decimal: Decimal = None,
     model: Model = None,
     embedder: Embedder = None,
     batch: Annotated[UUID | None, typer.Option(help="Continue this batch instead of reading files.")] = None,
     retry_failed: RetryFailed = False,
     device: DeviceOption = "auto",
     json: Json = False,
+    *,
+    reading: ReadingOptions,
+    table_format: TableFormat,
 ) -> None:
     """Rank items for each user, and write texts where something has changed since the last run."""
     from kinds.recommendation.export.outcome import export_outcome
@@ -140,18 +152,9 @@ def run_recommendations(
         raise typer.BadParameter("give --catalogue and --interactions, or --batch to continue a batch")
     with errors_reported():
         configured = settings_of_command()
-        options = RecommendationOptions(
-            recommender=recommender,
-            text_scope=copy,
-            model=model,
-            embedder=embedder,
-            catalogue_columns=columns_of(catalogue_column, "--catalogue-column"),
-            interaction_columns=columns_of(interaction_column, "--interaction-column"),
-            date_order=date_format,
-            match_ids=match_ids,
-            max_dropped_share=max_dropped,
-        )
-        over = partial(options.over, settings_file=settings, file=file_options(delimiter, encoding, decimal))
+        own = {"recommender": recommender, "copy": copy, "model": model, "embedder": embedder}
+        options = RecommendationOptions.model_validate(own | reading.intake())
+        over = partial(options.over, settings_file=reading.settings, file=table_format.options())
         devices = devices_of_command(device)
         submit, given = None, over(None)
         if catalogue is not None and interactions is not None:

@@ -11,7 +11,7 @@ import typer
 
 from jobs.rejection import MAX_DROPPED_SHARE, Dropped
 from jobs.schedule import CatchUp
-from kinds.sentiment.commands.options import MaxReports, Reports
+from kinds.sentiment.commands.options import MaxReports, Reports, Rules, Windows
 from kinds.sentiment.commands.sentiment import backtest_file
 from kinds.sentiment.monitor import KIND
 from kinds.sentiment.series.policy import AlertRule
@@ -97,13 +97,8 @@ def create(
         ),
     ] = None,
     catch_up: CatchUpOption = CatchUp.LATEST,
-    window: Annotated[
-        list[WindowSize] | None,
-        typer.Option(help="Window size; may be repeated. The rules apply to the first one."),
-    ] = None,
-    rule: Annotated[
-        list[AlertRule] | None, typer.Option(help="Alert rule; may be repeated. Defaults to all rules.")
-    ] = None,
+    window: Windows = None,
+    rule: Rules = None,
     reports: Reports = None,
     max_reports: MaxReports = None,
     target: TargetTexts = None,

@@ -8,32 +8,26 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jobs.rejection import MAX_DROPPED_SHARE
-from kinds.sentiment.commands.options import MaxReports, Reports
+from kinds.sentiment.commands.options import AnalysisOptions, MaxReports, Reports
 from kinds.sentiment.monitor import KIND
-from kinds.sentiment.options import NONE, SentimentOptions
+from kinds.sentiment.options import NONE
 from kinds.sentiment.series.policy import AlertRule
-from kinds.sentiment.series.time_windows import WindowSize
 from pressroom.commands.kind import submit_command
+from pressroom.commands.option_groups import with_option_groups
 from pressroom.commands.options import (
     BatchOption,
-    DateFormat,
-    Decimal,
-    Delimiter,
-    DeviceOption,
-    Encoding,
     Json,
-    MaxDropped,
     Out,
     RetryFailed,
+    TableFormat,
     columns_of,
     file_argument,
-    file_options,
     input_path,
     is_dropped_too_much,
 )
 from pressroom.commands.session import devices_of_command, settings_of_command
 from pressroom.console import EXIT_FAILURE, errors_reported, print_json, print_line, say
-from workers.settings import DEFAULT_CLASSIFIER, DEFAULT_EMBEDDER, DEFAULT_MODEL
+from workers.settings import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from kinds.sentiment.backtest import Backtest
@@ -65,67 +59,28 @@ MonitorName = Annotated[
         help="Monitor to whose history the documents are added; defaults to the name of the watch list."
     ),
 ]
-Column = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--column", metavar="FIELD=COLUMN", help="Column that a field is read from; may be repeated."
-    ),
-]
-Window = Annotated[
-    list[WindowSize] | None,
-    typer.Option(help="Window size; may be repeated. The rules apply to the first one."),
-]
-TimeZone = Annotated[str | None, typer.Option(help="Time zone of days and weeks, as an IANA name.")]
-Rule = Annotated[
-    list[AlertRule] | None, typer.Option(help="Alert rule; may be repeated. Defaults to all rules.")
-]
-FalseAlarms = Annotated[
-    float | None,
-    typer.Option(
-        "--false-alarms",
-        min=0.001,
-        max=100,
-        help="Budget of false alarms per week for the whole monitor.",
-    ),
-]
-Classifier = Annotated[str, typer.Option(help="Classifier of the documents.")]
-Embedder = Annotated[
-    str,
-    typer.Option(
-        help="Embedding model that finds topics by meaning. With `none`, they are found by alias only."
-    ),
-]
 Summarizer = Annotated[
     str, typer.Option(help="Language model that writes summaries. With `none`, they are plain sentences.")
 ]
 Strict = Annotated[bool, typer.Option("--strict", help="Refuse the whole file if any record is refused.")]
 
 
+@with_option_groups
 def run_sentiment(
     file: Documents = None,
     watch: Watch = None,
     out: Out = Path("out"),
     monitor: MonitorName = None,
-    column: Column = None,
-    delimiter: Delimiter = None,
-    encoding: Encoding = None,
-    decimal: Decimal = None,
-    window: Window = None,
-    time_zone: TimeZone = None,
-    rule: Rule = None,
-    false_alarms: FalseAlarms = None,
     reports: Reports = None,
     max_reports: MaxReports = None,
-    model: Classifier = DEFAULT_CLASSIFIER,
-    embedder: Embedder = DEFAULT_EMBEDDER,
     summarizer: Summarizer = DEFAULT_MODEL,
     batch: BatchOption = None,
     retry_failed: RetryFailed = False,
-    date_format: DateFormat = None,
-    max_dropped: MaxDropped = None,
     strict: Strict = False,
-    device: DeviceOption = "auto",
     json: Json = False,
+    *,
+    analysis: AnalysisOptions,
+    table_format: TableFormat,
 ) -> None:
     """Analyse documents about watched companies and topics: rows, trends, alerts and a report of each."""
     from kinds.sentiment.runs import FileRun, run_file
@@ -139,49 +94,30 @@ def run_sentiment(
         request = FileRun(
             file=file,
             watch=watch,
-            model=model,
-            options=SentimentOptions(
-                monitor=monitor,
-                windows=tuple(window or ()) or None,
-                time_zone=time_zone,
-                rules=tuple(rule or ()) or None,
-                false_alarms_per_week=false_alarms,
-                embedder=embedder,
-                summarizer=summarizer,
-                reports=reports,
-                max_reports=max_reports,
-                columns=columns_of(column, "--column"),
-                date_order=date_format,
+            model=analysis.model,
+            options=analysis.submission(
+                monitor, summarizer=summarizer, reports=reports, max_reports=max_reports
             ),
-            file_options=file_options(delimiter, encoding, decimal),
+            file_options=table_format.options(),
             strict=strict,
             batch_id=batch,
             retry_failed=retry_failed,
-            device=device,
-            devices=devices_of_command(device),
+            device=analysis.device,
+            devices=devices_of_command(analysis.device),
         )
         result = run_file(request, out, settings, json=json)
-    _print_run(result, out, max_dropped, json=json)
+    _print_run(result, out, analysis.max_dropped, json=json)
 
 
+@with_option_groups
 def backtest_file(
     file: DatedDocuments,
     watch: WatchNeeded,
     events: Events = None,
-    column: Column = None,
-    date_format: DateFormat = None,
-    max_dropped: MaxDropped = None,
-    delimiter: Delimiter = None,
-    encoding: Encoding = None,
-    decimal: Decimal = None,
-    window: Window = None,
-    time_zone: TimeZone = None,
-    rule: Rule = None,
-    false_alarms: FalseAlarms = None,
-    model: Classifier = DEFAULT_CLASSIFIER,
-    embedder: Embedder = DEFAULT_EMBEDDER,
-    device: DeviceOption = "auto",
     json: Json = False,
+    *,
+    analysis: AnalysisOptions,
+    table_format: TableFormat,
 ) -> None:
     """Replay a dated file as if live, day by day: alerts, and how right and how late they were."""
     from kinds.sentiment.backtest import read_events
@@ -190,31 +126,22 @@ def backtest_file(
 
     with errors_reported():
         watchlist = read_watchlist(watch).watchlist
-        known = None if events is None else read_events(events, watchlist, rule or tuple(AlertRule))
+        rules = analysis.rule or tuple(AlertRule)
+        known = None if events is None else read_events(events, watchlist, rules)
         settings = settings_of_command()
-        columns = columns_of(column, "--column")
-        name = backtest_name(file, watch, columns, model, embedder)
+        columns = columns_of(analysis.column, "--column")
+        name = backtest_name(file, watch, columns, analysis.model, analysis.embedder)
         request = FileRun(
             file=file,
             watch=watch,
-            model=model,
-            options=SentimentOptions(
-                monitor=name,
-                windows=tuple(window or ()) or None,
-                time_zone=time_zone,
-                rules=tuple(rule or ()) or None,
-                false_alarms_per_week=false_alarms,
-                embedder=embedder,
-                summarizer=NONE,
-                columns=columns,
-                date_order=date_format,
-            ),
-            file_options=file_options(delimiter, encoding, decimal),
-            device=device,
-            devices=devices_of_command(device),
+            model=analysis.model,
+            options=analysis.submission(name, summarizer=NONE),
+            file_options=table_format.options(),
+            device=analysis.device,
+            devices=devices_of_command(analysis.device),
         )
         result = replay_file(request, known, settings)
-    _print_backtest(result, max_dropped, json=json)
+    _print_backtest(result, analysis.max_dropped, json=json)
 
 
 def _print_run(
