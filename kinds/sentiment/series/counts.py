@@ -6,7 +6,7 @@ result computed from a part of the past equals, to the last bit, the one compute
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from zoneinfo import ZoneInfo
@@ -23,6 +23,9 @@ Bools = NDArray[np.bool_]
 
 Read = Callable[[datetime], Sequence[Mention]]
 """A function that returns one entity's mentions published at or after an instant, in any order."""
+
+StoredSums = Mapping[WindowSize, Sequence[WindowSums]]
+"""Sums of an entity's stored windows, by size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,58 +121,63 @@ class Counts:
         return len(self.starts)
 
 
-def count_windows(
-    columns: Columns,
-    size: WindowSize,
-    zone: ZoneInfo,
-    *,
-    begin: datetime,
-    until: datetime,
-    first_at: datetime,
-    counted_from: datetime,
-    stored: Sequence[WindowSums],
-) -> Counts:
-    """Return the counts of windows, from the one containing `begin` to the last that begins before `until`.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WindowCounter:
+    """Counts the windows of one entity, of any size, from its mentions and its stored windows."""
 
-    `counted_from` is the start of a window. From there on mentions are counted; the sums of earlier windows
-    come from `stored`.
-    """
-    starts = window_starts(size, zone, begin, until)
-    ends_at = shifted(size, zone, starts[-1], 1)
-    edges = np.array([epoch_us_of(start) for start in (*starts, ends_at)], np.int64)
-    window = np.searchsorted(edges, columns.epoch_us, side="right") - 1
-    inside = (window >= 0) & (window < len(starts)) & (columns.epoch_us >= epoch_us_of(counted_from))
-    first, weight = columns.first & inside, columns.weight
-    place_of = {start: place for place, start in enumerate(starts) if start < counted_from}
-    stored_at = [(place_of[each.starts_at], each) for each in stored if each.starts_at in place_of]
+    columns: Columns
+    zone: ZoneInfo
+    until: datetime
+    """The last window is the last one that begins before this instant."""
+    first_at: datetime
+    """When the entity's first mention was published."""
+    counted_from: datetime
+    """Start of a window. From there on mentions are counted; earlier sums come from `stored`."""
+    stored: StoredSums
 
-    def total(name: str, chosen: Bools, amount: Int64s | None = None) -> Int64s:
-        sums = np.zeros(len(starts), np.int64)
-        np.add.at(sums, window[chosen], 1 if amount is None else amount[chosen])
-        for place, each in stored_at:
-            sums[place] = getattr(each, name)
-        return sums
+    def count(self, size: WindowSize, begin: datetime) -> Counts:
+        """Return the counts of windows from the one containing `begin` on."""
+        columns = self.columns
+        starts = window_starts(size, self.zone, begin, self.until)
+        ends_at = shifted(size, self.zone, starts[-1], 1)
+        edges = np.array([epoch_us_of(start) for start in (*starts, ends_at)], np.int64)
+        window = np.searchsorted(edges, columns.epoch_us, side="right") - 1
+        inside = (window >= 0) & (window < len(starts)) & (columns.epoch_us >= epoch_us_of(self.counted_from))
+        first, weight = columns.first & inside, columns.weight
+        place_of = {start: place for place, start in enumerate(starts) if start < self.counted_from}
+        stored_at = [
+            (place_of[each.starts_at], each)
+            for each in self.stored.get(size, ())
+            if each.starts_at in place_of
+        ]
 
-    return Counts(
-        size=size,
-        starts=starts,
-        ends_at=ends_at,
-        known_from=int(np.searchsorted(edges, epoch_us_of(first_at), side="right")) - 1,
-        documents=total("num_documents", first),
-        followups=total("num_followups", columns.followup & inside),
-        negative=total("num_negative", first & (columns.label == 0)),
-        neutral=total("num_neutral", first & (columns.label == 1)),
-        positive=total("num_positive", first & (columns.label == 2)),
-        weight=total("weight", first, weight),
-        weight_squared=total("weight_squared", first, weight * weight),
-        score=total("weighted_score", first, weight * columns.score),
-    )
+        def total(name: str, chosen: Bools, amount: Int64s | None = None) -> Int64s:
+            sums = np.zeros(len(starts), np.int64)
+            np.add.at(sums, window[chosen], 1 if amount is None else amount[chosen])
+            for place, each in stored_at:
+                sums[place] = getattr(each, name)
+            return sums
+
+        return Counts(
+            size=size,
+            starts=starts,
+            ends_at=ends_at,
+            known_from=int(np.searchsorted(edges, epoch_us_of(self.first_at), side="right")) - 1,
+            documents=total("num_documents", first),
+            followups=total("num_followups", columns.followup & inside),
+            negative=total("num_negative", first & (columns.label == 0)),
+            neutral=total("num_neutral", first & (columns.label == 1)),
+            positive=total("num_positive", first & (columns.label == 2)),
+            weight=total("weight", first, weight),
+            weight_squared=total("weight_squared", first, weight * weight),
+            score=total("weighted_score", first, weight * columns.score),
+        )
 
 
 def sums_of(documents: Sequence[CountedDocument], starts_at: datetime) -> WindowSums:
     """Return the sums over the documents of the window that starts at `starts_at`.
 
-    `count_windows` computes the same sums.
+    `WindowCounter` computes the same sums.
     """
     first = [document for document in documents if document.novelty == 1]
     weights = [max(document.relevance, 1) for document in first]

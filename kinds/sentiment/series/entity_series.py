@@ -14,7 +14,7 @@ its end therefore reads only the mentions within HISTORY and those that an alert
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -22,15 +22,12 @@ from zoneinfo import ZoneInfo
 import numpy as np
 
 from kinds.sentiment.series.aggregate import COMPARISONS, entity_windows
-from kinds.sentiment.series.counts import Columns, Counts, Read, Readings, count_windows, epoch_us_of
+from kinds.sentiment.series.counts import Columns, Read, Readings, StoredSums, WindowCounter, epoch_us_of
 from kinds.sentiment.series.detection import detect_alerts, first_window
 from kinds.sentiment.series.mention import Novelty
 from kinds.sentiment.series.novelty import HISTORY
 from kinds.sentiment.series.policy import Alert, Policy
-from kinds.sentiment.series.time_windows import EntityWindow, WindowSize, WindowSums, shifted, window_of
-
-StoredSums = Mapping[WindowSize, Sequence[WindowSums]]
-"""Sums of an entity's stored windows, by size."""
+from kinds.sentiment.series.time_windows import EntityWindow, WindowSize, shifted, window_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,54 +60,66 @@ def past_needed(policy: Policy) -> timedelta:
     return instant - (windows_needed(policy, begin_of(policy, instant)) - HISTORY) + timedelta(days=8)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeriesUpdate:
+    """The part of an entity's series to compute, and the policy for it."""
+
+    since: datetime
+    """The earlier of two instants: the first at which a mention was added, changed or removed, and the start
+    of the entity's last stored window. If it is `first_at`, the whole series is computed."""
+    as_of: datetime
+    """End of the series: windows reach up to this instant."""
+    first_at: datetime
+    """When the entity's first mention was published."""
+    policy: Policy
+    num_entities: int
+    """Number of the monitor's entities, which share its budget of false alarms."""
+
+    @property
+    def begin(self) -> datetime:
+        """Start of the earliest window that is computed."""
+        return begin_of(self.policy, max(self.since, self.first_at))
+
+
 def compute_series(
-    entity_id: str,
-    read: Read,
-    *,
-    since: datetime,
-    as_of: datetime,
-    first_at: datetime,
-    policy: Policy,
-    num_entities: int,
-    stored: StoredSums | None = None,
+    entity_id: str, read: Read, update: SeriesUpdate, *, stored: StoredSums | None = None
 ) -> EntitySeries:
-    """Return the series of one entity from the windows that contain `since` on.
+    """Return the series of one entity from the windows that contain `update.since` on.
 
     `read` must reach back at least `past_needed(policy)` before `since`; earlier mentions make no difference.
-    `first_at` is the time of publication of the entity's first mention. `since` is the earlier of two
-    instants: the first at which a mention was added, changed or removed, and the start of the entity's last
-    stored window. With `since` at `first_at`, the whole series is computed. `stored` holds all windows stored
-    from `windows_needed` to `begin_of` of `since`; other windows in it make no difference. If it is None,
-    these windows are counted from mentions.
+    `stored` holds all windows stored from `windows_needed` to `begin_of` of `since`; other windows in it make
+    no difference. If it is None, these windows are counted from mentions.
     """
-    begin, replaced_from = begin_of(policy, max(since, first_at)), begin_of(policy, since)
-    zone = ZoneInfo(policy.time_zone)
+    policy, begin, replaced_from = update.policy, update.begin, begin_of(update.policy, update.since)
     counted_from = windows_needed(policy, begin) if stored is None else begin
     readings = Readings(read, min_relevance=policy.min_relevance)
     columns = readings.since(counted_from)
-
-    def counts(size: WindowSize, read_from: datetime) -> Counts:
-        return count_windows(
-            columns,
-            size,
-            zone,
-            begin=read_from,
-            until=as_of,
-            first_at=first_at,
-            counted_from=counted_from,
-            stored=[sums for sums in (stored or {}).get(size, ()) if sums.starts_at < replaced_from],
-        )
-
+    counter = WindowCounter(
+        columns=columns,
+        zone=ZoneInfo(policy.time_zone),
+        until=update.as_of,
+        first_at=update.first_at,
+        counted_from=counted_from,
+        stored={
+            size: [each for each in sums if each.starts_at < replaced_from]
+            for size, sums in (stored or {}).items()
+        },
+    )
     windows: list[EntityWindow] = []
     raised: list[Alert] = []
-    if begin < as_of:
-        judged = counts(policy.alert_window, first_window(policy, begin))
+    if begin < update.as_of:
         raised = detect_alerts(
-            entity_id, readings, judged, since=begin, as_of=as_of, policy=policy, num_entities=num_entities
+            entity_id,
+            readings,
+            counter.count(policy.alert_window, first_window(policy, begin)),
+            since=begin,
+            as_of=update.as_of,
+            policy=policy,
+            num_entities=update.num_entities,
         )
         named = {alert.starts_at for alert in raised}
         for size in policy.windows:
-            compared = counts(size, _compared_from(size, policy, begin))
+            compared = counter.count(size, _compared_from(size, policy, begin))
             windows += entity_windows(entity_id, compared, begin=COMPARISONS[size].past, named=named)
     # Before `first_at` there are no mentions, so everything stored there is removed.
     return EntitySeries(

@@ -22,7 +22,7 @@ from zoneinfo import ZoneInfo
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from kinds.sentiment.series.counts import memory_reader
-from kinds.sentiment.series.entity_series import compute_series
+from kinds.sentiment.series.entity_series import SeriesUpdate, compute_series
 from kinds.sentiment.series.mention import Mention
 from kinds.sentiment.series.policy import Alert, AlertRule, Policy
 from kinds.sentiment.series.time_windows import WindowSize, shifted, window_starts
@@ -104,11 +104,13 @@ def _replay_entity(
         series = compute_series(
             entity_id,
             memory_reader(visible),
-            since=since,
-            as_of=steps[end - 1],
-            first_at=min(mention.published_at for mention in visible),
-            policy=policy,
-            num_entities=num_entities,
+            SeriesUpdate(
+                since=since,
+                as_of=steps[end - 1],
+                first_at=min(mention.published_at for mention in visible),
+                policy=policy,
+                num_entities=num_entities,
+            ),
         )
         valid = {key: each for key, each in current.items() if each.alert.starts_at < series.since}
         for alert in series.alerts:

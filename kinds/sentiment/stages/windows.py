@@ -14,8 +14,9 @@ from kinds.sentiment.entity_links import PreparedWatchlist, prepare_watchlist
 from kinds.sentiment.history import EntityHistory, History, Unsettled
 from kinds.sentiment.payload import ReportPlan, SentimentSettings, WindowsOutput, WindowsPayload
 from kinds.sentiment.report_plan import first_reports, plan_reports
+from kinds.sentiment.series.counts import StoredSums
 from kinds.sentiment.series.detection import observed_alerts
-from kinds.sentiment.series.entity_series import StoredSums, begin_of, compute_series, windows_needed
+from kinds.sentiment.series.entity_series import SeriesUpdate, compute_series, windows_needed
 from kinds.sentiment.series.mention import Mention
 from kinds.sentiment.series.novelty import HISTORY
 from kinds.sentiment.series.policy import Alert, Policy
@@ -31,7 +32,13 @@ def compute_windows(payload: WindowsPayload, settings: SentimentSettings, contex
     entities = dict(enumerate(watched.watchlist.entities[payload.start : payload.stop], start=payload.start))
     state = _state([entity.id for entity in entities.values()], payload.as_of, settings, context)
     updates = {
-        position: _Update(since, state.first_at.get(entity.id) or until, settings.policy)
+        position: SeriesUpdate(
+            since=since,
+            as_of=until,
+            first_at=state.first_at.get(entity.id) or until,
+            policy=settings.policy,
+            num_entities=settings.num_entities,
+        )
         for position, entity in entities.items()
         if (until := state.as_of) and (since := _since(entity.id, payload.since.get(position), state))
     }
@@ -94,19 +101,6 @@ class _State:
 
 
 @dataclass(frozen=True, slots=True)
-class _Update:
-    """The part of an entity's series that a job computes."""
-
-    since: datetime
-    first_at: datetime
-    policy: Policy
-
-    @property
-    def begin(self) -> datetime:
-        return begin_of(self.policy, max(self.since, self.first_at))
-
-
-@dataclass(frozen=True, slots=True)
 class _Past:
     """Sums of each entity's stored windows, and its mentions after these and within HISTORY before them."""
 
@@ -148,7 +142,7 @@ def _since(entity_id: str, changed_at: datetime | None, state: _State) -> dateti
 
 
 def _past(
-    updates: Mapping[str, _Update], state: _State, settings: SentimentSettings, context: Context
+    updates: Mapping[str, SeriesUpdate], state: _State, settings: SentimentSettings, context: Context
 ) -> _Past:
     """Read the past of all entities in two statements.
 
@@ -171,14 +165,14 @@ def _past(
 
 def _history(
     entity_id: str,
-    update: _Update,
+    update: SeriesUpdate,
     past: _Past,
     state: _State,
     payload: WindowsPayload,
     settings: SentimentSettings,
     context: Context,
 ) -> EntityHistory:
-    monitor_id, until = settings.monitor_id, state.as_of or update.since
+    monitor_id, until = settings.monitor_id, update.as_of
     stored = past.sums.get(entity_id)
 
     def read(since: datetime) -> Sequence[Mention]:
@@ -187,16 +181,7 @@ def _history(
         mentions = context.port(History).mentions(monitor_id, {entity_id: since}, until=until + MICROSECOND)
         return mentions.get(entity_id, ())
 
-    series = compute_series(
-        entity_id,
-        read,
-        since=update.since,
-        as_of=until,
-        first_at=update.first_at,
-        policy=update.policy,
-        num_entities=settings.num_entities,
-        stored=stored,
-    )
+    series = compute_series(entity_id, read, update, stored=stored)
     unsettled = state.unsettled.get(entity_id)
     return EntityHistory(
         monitor_id=monitor_id,

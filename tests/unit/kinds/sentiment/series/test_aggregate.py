@@ -9,7 +9,7 @@ from scipy.stats import binomtest
 
 from kinds.sentiment.series.aggregate import COMPARISONS, wilson
 from kinds.sentiment.series.counts import memory_reader
-from kinds.sentiment.series.entity_series import compute_series
+from kinds.sentiment.series.entity_series import SeriesUpdate, compute_series
 from kinds.sentiment.series.mention import Mention
 from kinds.sentiment.series.policy import Policy
 from kinds.sentiment.series.time_windows import EntityWindow, WindowSize, window_of
@@ -23,11 +23,13 @@ def windows(mentions: list[Mention], days: float, policy: Policy = POLICY) -> li
         compute_series(
             "acme-steel",
             memory_reader(mentions),
-            since=min(each.published_at for each in mentions),
-            as_of=MONDAY + timedelta(days=days),
-            first_at=min(each.published_at for each in mentions),
-            policy=policy,
-            num_entities=1,
+            SeriesUpdate(
+                since=min(each.published_at for each in mentions),
+                as_of=MONDAY + timedelta(days=days),
+                first_at=min(each.published_at for each in mentions),
+                policy=policy,
+                num_entities=1,
+            ),
         ).windows
     )
 

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from kinds.sentiment.series.counts import memory_reader, sums_of
-from kinds.sentiment.series.entity_series import EntitySeries, compute_series
+from kinds.sentiment.series.entity_series import EntitySeries, SeriesUpdate, compute_series
 from kinds.sentiment.series.mention import CountedDocument, Mention
 from kinds.sentiment.series.policy import Policy
 from kinds.sentiment.series.time_windows import EntityWindow, WindowSize, WindowSums, shifted
@@ -73,11 +73,13 @@ def test_sums_of_the_counted_documents_are_those_of_every_window(seed: int) -> N
     analysis = compute_series(
         "acme-steel",
         memory_reader(mentions),
-        since=first_at,
-        as_of=MONDAY + timedelta(days=21),
-        first_at=first_at,
-        policy=POLICY,
-        num_entities=1,
+        SeriesUpdate(
+            since=first_at,
+            as_of=MONDAY + timedelta(days=21),
+            first_at=first_at,
+            policy=POLICY,
+            num_entities=1,
+        ),
     )
 
     for window in analysis.windows:

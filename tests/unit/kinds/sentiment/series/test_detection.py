@@ -8,7 +8,7 @@ import pytest
 
 from kinds.sentiment.series.counts import memory_reader
 from kinds.sentiment.series.detection import TESTS_PER_WINDOW, thresholds
-from kinds.sentiment.series.entity_series import compute_series
+from kinds.sentiment.series.entity_series import SeriesUpdate, compute_series
 from kinds.sentiment.series.mention import Mention
 from kinds.sentiment.series.policy import Alert, AlertRule, Policy
 from kinds.sentiment.series.time_windows import WindowSize
@@ -25,11 +25,13 @@ def alerts(mentions: list[Mention], days: int, policy: Policy = POLICY) -> list[
         compute_series(
             "acme-steel",
             memory_reader(mentions),
-            since=first_at,
-            as_of=MONDAY + timedelta(days=days),
-            first_at=first_at,
-            policy=policy,
-            num_entities=36,
+            SeriesUpdate(
+                since=first_at,
+                as_of=MONDAY + timedelta(days=days),
+                first_at=first_at,
+                policy=policy,
+                num_entities=36,
+            ),
         ).alerts
     )
 
@@ -135,11 +137,13 @@ def test_a_day_is_judged_when_it_has_ended() -> None:
         found = compute_series(
             "acme-steel",
             memory_reader(CALM + surge),
-            since=first_at,
-            as_of=as_of,
-            first_at=first_at,
-            policy=POLICY,
-            num_entities=36,
+            SeriesUpdate(
+                since=first_at,
+                as_of=as_of,
+                first_at=first_at,
+                policy=POLICY,
+                num_entities=36,
+            ),
         )
         assert rules(list(found.alerts)) == expected
 
@@ -198,11 +202,13 @@ def test_an_hour_that_an_alert_speaks_of_has_a_window_though_nothing_was_said_in
     analysis = compute_series(
         "acme-steel",
         memory_reader(busy),
-        since=first_at,
-        as_of=MONDAY + timedelta(days=42),
-        first_at=first_at,
-        policy=policy,
-        num_entities=36,
+        SeriesUpdate(
+            since=first_at,
+            as_of=MONDAY + timedelta(days=42),
+            first_at=first_at,
+            policy=policy,
+            num_entities=36,
+        ),
     )
     empty = {window.starts_at for window in analysis.windows if not window.num_documents}
     silences = {alert.starts_at for alert in analysis.alerts if alert.rule is AlertRule.SILENCE}

@@ -11,7 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kinds.sentiment.series.counts import memory_reader
-from kinds.sentiment.series.entity_series import begin_of, compute_series, past_needed, windows_needed
+from kinds.sentiment.series.entity_series import (
+    SeriesUpdate,
+    begin_of,
+    compute_series,
+    past_needed,
+    windows_needed,
+)
 from kinds.sentiment.series.mention import Mention, Novelty
 from kinds.sentiment.series.policy import Alert, AlertRule, Policy
 from kinds.sentiment.series.time_windows import EntityWindow, WindowSize
@@ -50,11 +56,13 @@ class Kept:
         analysis = compute_series(
             "acme-steel",
             self._read,
-            since=since,
-            as_of=as_of,
-            first_at=first_at,
-            policy=self.policy,
-            num_entities=NUM_ENTITIES,
+            SeriesUpdate(
+                since=since,
+                as_of=as_of,
+                first_at=first_at,
+                policy=self.policy,
+                num_entities=NUM_ENTITIES,
+            ),
             stored=kept,
         )
         since = analysis.since
@@ -185,11 +193,13 @@ def test_what_was_published_before_the_past_needed_makes_no_difference(day: int,
         compute_series(
             "acme-steel",
             memory_reader(mentions),
-            since=since,
-            as_of=END,
-            first_at=MONDAY - timedelta(days=200),
-            policy=policy,
-            num_entities=NUM_ENTITIES,
+            SeriesUpdate(
+                since=since,
+                as_of=END,
+                first_at=MONDAY - timedelta(days=200),
+                policy=policy,
+                num_entities=NUM_ENTITIES,
+            ),
         )
         for mentions in (LONG, [m for m in LONG if m.published_at >= read_from])
     ]

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kinds.sentiment.series.counts import memory_reader
-from kinds.sentiment.series.entity_series import compute_series
+from kinds.sentiment.series.entity_series import SeriesUpdate, compute_series
 from kinds.sentiment.series.mention import Mention
 from kinds.sentiment.series.policy import Alert, AlertRule, Policy
 from kinds.sentiment.series.replay import Event, ReplayedAlert, replay, score_alerts, watched_weeks
@@ -33,11 +33,13 @@ def analysed(mentions: list[Mention], as_of: datetime, policy: Policy = POLICY) 
     series = compute_series(
         "acme-steel",
         memory_reader(mentions),
-        since=first_at,
-        as_of=as_of,
-        first_at=first_at,
-        policy=policy,
-        num_entities=36,
+        SeriesUpdate(
+            since=first_at,
+            as_of=as_of,
+            first_at=first_at,
+            policy=policy,
+            num_entities=36,
+        ),
     )
     return list(series.alerts)
 
@@ -180,11 +182,13 @@ def test_a_late_copy_changes_who_was_first() -> None:
     series = compute_series(
         "acme-steel",
         memory_reader([*pair, first]),
-        since=first.published_at,
-        as_of=day(3),
-        first_at=first.published_at,
-        policy=POLICY,
-        num_entities=1,
+        SeriesUpdate(
+            since=first.published_at,
+            as_of=day(3),
+            first_at=first.published_at,
+            policy=POLICY,
+            num_entities=1,
+        ),
     )
     assert [(each.number, each.first_id) for each in series.novelties] == [
         (1, "d000003"),

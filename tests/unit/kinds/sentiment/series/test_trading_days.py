@@ -13,7 +13,7 @@ import pytest
 
 from kinds.sentiment.documents.watchlist_file import WatchlistError, read_watchlist
 from kinds.sentiment.series.counts import memory_reader
-from kinds.sentiment.series.entity_series import compute_series
+from kinds.sentiment.series.entity_series import SeriesUpdate, compute_series
 from kinds.sentiment.series.mention import Mention
 from kinds.sentiment.series.policy import AlertRule, Policy
 from kinds.sentiment.series.time_windows import WindowSize
@@ -46,11 +46,13 @@ def silences(mentions: list[Mention], policy: Policy, until: date = LAST) -> lis
     found = compute_series(
         "acme-steel",
         memory_reader(mentions),
-        since=first_at,
-        as_of=datetime.combine(until, datetime.min.time(), NEW_YORK),
-        first_at=first_at,
-        policy=policy,
-        num_entities=5,
+        SeriesUpdate(
+            since=first_at,
+            as_of=datetime.combine(until, datetime.min.time(), NEW_YORK),
+            first_at=first_at,
+            policy=policy,
+            num_entities=5,
+        ),
     ).alerts
     return [each.starts_at.astimezone(NEW_YORK).date() for each in found if each.rule is AlertRule.SILENCE]
 
