@@ -37,7 +37,7 @@ class DocumentVersion:
 
 
 @dataclass(frozen=True, slots=True)
-class Unsettled:
+class PendingChange:
     """Changes of an entity's mentions that its series does not include yet."""
 
     since: datetime
@@ -133,7 +133,7 @@ class History(Protocol):
         """Return when each entity's first mention was published; entities without mentions are left out."""
         ...
 
-    def unsettled(self, monitor_id: UUID, entity_ids: Sequence[str]) -> dict[str, Unsettled]:
+    def pending_changes(self, monitor_id: UUID, entity_ids: Sequence[str]) -> dict[str, PendingChange]:
         """Return entities with changes since their series was computed; call it before reading mentions."""
         ...
 
@@ -222,8 +222,8 @@ class EntityHistory:
     stored."""
     novelties: Sequence[Novelty]
     windows: Sequence[EntityWindow]
-    unsettled: int | None
-    """Number of the entity's unsettled change that this series covers, see History.unsettled."""
+    change_number: int | None
+    """Number of the entity's pending change that this series covers, see History.pending_changes."""
     alerts: Sequence[Alert]
     """All valid alerts from `since` on: stored ones that are missing here are withdrawn."""
 

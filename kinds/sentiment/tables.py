@@ -121,19 +121,19 @@ class EntityWindowRow(Base):
     job_id: Mapped[UUID]
 
 
-UNSETTLED_NUMBER = Sequence("unsettled_number", metadata=Base.metadata)
+PENDING_CHANGE_NUMBER = Sequence("pending_change_number", metadata=Base.metadata)
 
 
-class UnsettledRow(Base):
+class PendingChangeRow(Base):
     """An entity whose mentions have changed since its series was computed, for whatever reason."""
 
-    __tablename__ = "unsettled_series"
+    __tablename__ = "pending_changes"
 
     monitor_id: Mapped[UUID] = mapped_column(ForeignKey("monitors.id", ondelete="CASCADE"), primary_key=True)
     entity_id: Mapped[str] = mapped_column(primary_key=True)
     since: Mapped[datetime]
     """Time of the earliest mention that was added, changed or removed."""
-    number: Mapped[int] = mapped_column(BigInteger, server_default=text("nextval('unsettled_number')"))
+    number: Mapped[int] = mapped_column(BigInteger, server_default=text("nextval('pending_change_number')"))
     """Number of the last change, different for each; a series read before that change does not settle it."""
 
 

@@ -13,7 +13,7 @@ depends_on: str = "core_0001"
 
 
 def upgrade() -> None:
-    op.execute("CREATE SEQUENCE unsettled_number")
+    op.execute("CREATE SEQUENCE pending_change_number")
     op.create_table(
         "classifications",
         sa.Column("model_sha256", sa.Text(), nullable=False),
@@ -201,20 +201,23 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_mutes")),
     )
     op.create_table(
-        "unsettled_series",
+        "pending_changes",
         sa.Column("monitor_id", sa.Uuid(), nullable=False),
         sa.Column("entity_id", sa.Text(), nullable=False),
         sa.Column("since", sa.DateTime(timezone=True), nullable=False),
         sa.Column(
-            "number", sa.BigInteger(), server_default=sa.text("nextval('unsettled_number')"), nullable=False
+            "number",
+            sa.BigInteger(),
+            server_default=sa.text("nextval('pending_change_number')"),
+            nullable=False,
         ),
         sa.ForeignKeyConstraint(
             ["monitor_id"],
             ["monitors.id"],
-            name=op.f("fk_unsettled_series_monitor_id_monitors"),
+            name=op.f("fk_pending_changes_monitor_id_monitors"),
             ondelete="CASCADE",
         ),
-        sa.PrimaryKeyConstraint("monitor_id", "entity_id", name=op.f("pk_unsettled_series")),
+        sa.PrimaryKeyConstraint("monitor_id", "entity_id", name=op.f("pk_pending_changes")),
     )
     op.create_table(
         "deliveries",
@@ -257,7 +260,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.drop_index("ix_deliveries_due", table_name="deliveries", postgresql_where=sa.text("ended_at IS NULL"))
     op.drop_table("deliveries")
-    op.drop_table("unsettled_series")
+    op.drop_table("pending_changes")
     op.drop_table("mutes")
     op.drop_index("ix_mentions_series", table_name="mentions")
     op.drop_index("ix_mentions_document", table_name="mentions")
@@ -273,4 +276,4 @@ def downgrade() -> None:
     op.drop_table("alerts")
     op.drop_table("monitors")
     op.drop_table("classifications")
-    op.execute("DROP SEQUENCE unsettled_number")
+    op.execute("DROP SEQUENCE pending_change_number")

@@ -11,7 +11,7 @@ from pydantic_core import to_json
 
 from jobs.kind import Artifact, Context, Parent, Result
 from kinds.sentiment.entity_links import PreparedWatchlist, prepare_watchlist
-from kinds.sentiment.history import EntityHistory, History, Unsettled
+from kinds.sentiment.history import EntityHistory, History, PendingChange
 from kinds.sentiment.payload import ReportPlan, SentimentSettings, WindowsOutput, WindowsPayload
 from kinds.sentiment.report_plan import first_reports, plan_reports
 from kinds.sentiment.series.counts import StoredSums
@@ -97,7 +97,7 @@ class _State:
     """When the latest run that read all sources was due; it may already have judged windows up to then."""
     first_at: Mapping[str, datetime]
     until: Mapping[str, datetime]
-    unsettled: Mapping[str, Unsettled]
+    pending: Mapping[str, PendingChange]
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +125,7 @@ def _state(
         read_until=read_until,
         first_at=history.first_published_at(monitor_id, entity_ids),
         until=history.last_window_at(monitor_id, entity_ids, sizes),
-        unsettled=history.unsettled(monitor_id, entity_ids),
+        pending=history.pending_changes(monitor_id, entity_ids),
     )
 
 
@@ -136,8 +136,8 @@ def _since(entity_id: str, changed_at: datetime | None, state: _State) -> dateti
         return None
     if until is None:  # first computation, or changed policy: compute everything
         changed_at = first_at
-    unsettled = state.unsettled.get(entity_id)
-    changes = (changed_at, None if unsettled is None else unsettled.since, until, state.as_of)
+    pending = state.pending.get(entity_id)
+    changes = (changed_at, None if pending is None else pending.since, until, state.as_of)
     return min(instant for instant in changes if instant is not None)
 
 
@@ -146,7 +146,7 @@ def _past(
 ) -> _Past:
     """Read the past of all entities in two statements.
 
-    Call it after `_state`: changes that arrive later remain unsettled for the next job.
+    Call it after `_state`: changes that arrive later are left to the next job.
     """
     if not updates or state.as_of is None:
         return _Past({}, {})
@@ -182,14 +182,14 @@ def _history(
         return mentions.get(entity_id, ())
 
     series = compute_series(entity_id, read, update, stored=stored)
-    unsettled = state.unsettled.get(entity_id)
+    pending = state.pending.get(entity_id)
     return EntityHistory(
         monitor_id=monitor_id,
         entity_id=entity_id,
         read_at=state.read_at,
         since=min(update.since, series.since),
         policy=update.policy,
-        unsettled=None if unsettled is None else unsettled.number,
+        change_number=None if pending is None else pending.number,
         novelties=series.novelties,
         windows=series.windows,
         alerts=observed_alerts(

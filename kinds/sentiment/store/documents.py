@@ -39,7 +39,7 @@ from kinds.sentiment.tables import (
     ClassificationRow,
     DocumentRow,
     MentionRow,
-    UnsettledRow,
+    PendingChangeRow,
 )
 
 PAGE_ROWS = 1_000
@@ -415,22 +415,22 @@ def _replace_mentions(connection: Connection, monitor_id: UUID, versions: Mappin
     if mentions:
         insert_rows(connection, MentionRow, [mentions[key] for key in sorted(mentions)])
     added = [(row["entity_id"], row["published_at"]) for row in mentions.values()]
-    _unsettle(connection, monitor_id, [*((row.entity_id, row.published_at) for row in removed), *added])
+    _record_changes(connection, monitor_id, [*((row.entity_id, row.published_at) for row in removed), *added])
 
 
-def _unsettle(connection: Connection, monitor_id: UUID, changes: Iterable[tuple[Any, Any]]) -> None:
+def _record_changes(connection: Connection, monitor_id: UUID, changes: Iterable[tuple[Any, Any]]) -> None:
     """Record, for each entity, the instant from which its series is out of date."""
     since: dict[str, datetime] = {}
     for entity_id, instant in changes:
         since[entity_id] = min(instant, since.get(entity_id, instant))
     if not since:
         return
-    statement = postgresql.insert(UnsettledRow)
+    statement = postgresql.insert(PendingChangeRow)
     connection.execute(
         statement.on_conflict_do_update(
             index_elements=["monitor_id", "entity_id"],
             set_={
-                "since": func.least(UnsettledRow.since, statement.excluded.since),
+                "since": func.least(PendingChangeRow.since, statement.excluded.since),
                 "number": statement.excluded.number,
             },
         ),

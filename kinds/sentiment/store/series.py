@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Engine, TableValuedAlias, case, delete, func,
 from sqlalchemy.dialects import postgresql
 
 from db.bulk import fields_of, upsert_rows, values_table
-from kinds.sentiment.history import EntityHistory, Unsettled
+from kinds.sentiment.history import EntityHistory, PendingChange
 from kinds.sentiment.monitor import AlertStatus
 from kinds.sentiment.series.policy import Alert, Policy
 from kinds.sentiment.series.time_windows import EntityWindow, WindowSize, WindowSums
@@ -24,7 +24,7 @@ from kinds.sentiment.tables import (
     EntityWindowRow,
     MentionRow,
     MonitorRow,
-    UnsettledRow,
+    PendingChangeRow,
 )
 
 DELIVERED_AGE = timedelta(days=7)
@@ -136,13 +136,13 @@ class SeriesHistory:
                 found[alert.entity_id].append(alert)
         return dict(found)
 
-    def unsettled(self, monitor_id: UUID, entity_ids: Sequence[str]) -> dict[str, Unsettled]:
+    def pending_changes(self, monitor_id: UUID, entity_ids: Sequence[str]) -> dict[str, PendingChange]:
         """Return the entities whose mentions have changed since their series was computed."""
-        statement = select(UnsettledRow.entity_id, UnsettledRow.since, UnsettledRow.number).where(
-            UnsettledRow.monitor_id == monitor_id, UnsettledRow.entity_id.in_(entity_ids)
+        statement = select(PendingChangeRow.entity_id, PendingChangeRow.since, PendingChangeRow.number).where(
+            PendingChangeRow.monitor_id == monitor_id, PendingChangeRow.entity_id.in_(entity_ids)
         )
         with self._database.connect() as connection:
-            return {row[0]: Unsettled(row[1], row[2]) for row in connection.execute(statement)}
+            return {row[0]: PendingChange(row[1], row[2]) for row in connection.execute(statement)}
 
     def last_window_at(
         self, monitor_id: UUID, entity_ids: Sequence[str], sizes: Sequence[WindowSize]
@@ -185,14 +185,14 @@ class _Series:
         return self.histories[0][1].policy.windows
 
     def given(self) -> TableValuedAlias:
-        """Return a table with entity_id, since, read_at and unsettled of each history."""
+        """Return a table with entity_id, since, read_at and change_number of each history."""
         own = [history for _, history in self.histories]
         return values_table(
             "given",
             entity_id=([history.entity_id for history in own], EntityWindowRow.entity_id),
             since=([history.since for history in own], EntityWindowRow.starts_at),
             read_at=([history.read_at for history in own], EntityWindowRow.read_at),
-            unsettled=([history.unsettled for history in own], UnsettledRow.number),
+            change_number=([history.change_number for history in own], PendingChangeRow.number),
         )
 
 
@@ -207,10 +207,10 @@ def write_histories(connection: Connection, histories: Sequence[tuple[UUID, Enti
     for series in _apart(by_policy):
         given = series.given()
         connection.execute(
-            delete(UnsettledRow).where(
-                UnsettledRow.monitor_id == series.monitor_id,
-                UnsettledRow.entity_id == given.c.entity_id,
-                UnsettledRow.number == given.c.unsettled,
+            delete(PendingChangeRow).where(
+                PendingChangeRow.monitor_id == series.monitor_id,
+                PendingChangeRow.entity_id == given.c.entity_id,
+                PendingChangeRow.number == given.c.change_number,
             )
         )
         later_since = _later_since(connection, series)

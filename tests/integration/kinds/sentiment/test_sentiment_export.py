@@ -189,7 +189,7 @@ def history(monitor_id: UUID) -> tuple[Record, ...]:
             ],
             windows=[window],
             alerts=[alert],
-            unsettled=None,
+            change_number=None,
         ),
     )
 

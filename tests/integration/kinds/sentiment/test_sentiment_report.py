@@ -452,7 +452,7 @@ def test_weekly_alerts_are_delivered_too(press: Press) -> None:
         policy=monitor.policy,
         novelties=(),
         windows=(),
-        unsettled=None,
+        change_number=None,
         alerts=(week, replace(week, starts_at=week.starts_at - timedelta(days=14))),
     )
     with press.database.begin() as connection:

@@ -86,7 +86,7 @@ def reading(
         read_at=READ_AT + timedelta(minutes=minute),
         since=DAY,
         policy=Policy(),
-        unsettled=None,
+        change_number=None,
         novelties=(),
         windows=windows,
         alerts=alerts,

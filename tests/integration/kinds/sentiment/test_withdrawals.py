@@ -70,7 +70,7 @@ class Readings:
             policy=Policy(),
             novelties=(),
             windows=(),
-            unsettled=None,
+            change_number=None,
             alerts=(SURGE,) if stands else (),
         )
         with self._database.begin() as connection:
