@@ -25,28 +25,29 @@ from pathlib import Path
 from statistics import median
 
 import psutil
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from benchmarks.machine import machine_facts, write_result
 from benchmarks.sentiment_files import Files, make_files
 from db.reports import batch_status
-from db.tables import BatchRow, WorkerRow
+from db.tables import BatchRow, JobRow, WorkerRow
 from jobs.batch import BatchStatus, BatchStatusReport
 from jobs.inference import TextPair
 from jobs.registry import load_kind
 from kinds.sentiment.documents.blocks import MAX_BLOCK_DOCUMENTS
-from kinds.sentiment.intake import DocumentsOrder, IntakeCounts, put_monitor_of, submit_documents
+from kinds.sentiment.intake import DOCUMENTS, WATCHLIST
 from kinds.sentiment.monitor import KIND
-from kinds.sentiment.options import SentimentOptions
+from kinds.sentiment.options import NONE
 from pressroom.one_machine import OneMachine
-from storage import open_store
 from workers.devices import Device
 from workers.engine import EncoderRequest, EngineOptions
+from workers.intake import BatchRequest
 from workers.model_pool import EncoderModel, load_models
+from workers.producer import submit
 from workers.settings import DEFAULT_CLASSIFIER, Settings
 
 PROFILE = "classifier"
-OWN = {"embedder": None, "summarizer": None, "reports": "none"}
+OPTIONS = {"embedder": NONE, "summarizer": NONE, "reports": "none"}
 BLOCK = MAX_BLOCK_DOCUMENTS
 """Number of rows per request to the encoder alone, as in a job."""
 
@@ -77,7 +78,10 @@ class Round:
     seconds: float
     cpu_seconds: float
     """Processor seconds of all processes."""
-    intake: IntakeCounts
+    num_new: int
+    """Documents that the batch analyses."""
+    num_known: int
+    """Documents that were analysed in an earlier round."""
     report: BatchStatusReport
     memory: Memory
 
@@ -113,17 +117,19 @@ def wait_until_ready(machine: OneMachine) -> None:
 
 def run_round(machine: OneMachine, path: Path, watch: Path, settings: Settings) -> Round:
     """Submit a file, wait until its batch ends, and return the figures."""
-    store = open_store(machine.urls.s3_url)
     memory, done = Memory(), threading.Event()
     watcher = threading.Thread(target=_watch_memory, args=(machine.worker_pids[0], memory, done))
     watcher.start()
     cpu_seconds = _cpu_seconds()
     begun_at = datetime.now(UTC)
-    monitor = put_monitor_of(
-        machine.database, store, SentimentOptions(), watch=watch, model=DEFAULT_CLASSIFIER, on_note=print
-    )
-    submission, intake = submit_documents(
-        machine.database, path, DocumentsOrder(monitor=monitor, settings=OWN), settings, print
+    submission = submit(
+        machine.database,
+        {DOCUMENTS: path, WATCHLIST: watch},
+        BatchRequest(kind=KIND, model=DEFAULT_CLASSIFIER, settings=OPTIONS),
+        settings,
+        print,
+        on_note=print,
+        s3_url=machine.urls.s3_url,
     )
     while (report := batch_status(machine.database, submission.batch_id)).status is BatchStatus.RUNNING:
         machine.check()
@@ -135,11 +141,16 @@ def run_round(machine: OneMachine, path: Path, watch: Path, settings: Settings) 
         finished_at = connection.execute(
             select(BatchRow.finished_at).where(BatchRow.id == submission.batch_id)
         ).scalar_one()
+        block_sizes = select(func.jsonb_array_length(JobRow.payload["documents"])).where(
+            JobRow.batch_id == submission.batch_id, JobRow.stage == 0
+        )
+        num_new = sum(connection.scalars(block_sizes))
     if finished_at is None:
         raise RuntimeError(f"batch {submission.batch_id} is {report.status}, not finished")
     # The end is taken from Postgres, whose clock is this machine's, not from when this loop notices it.
     seconds = (finished_at - begun_at).total_seconds()
-    return Round(seconds, cpu_seconds, intake, report, memory)
+    num_read = submission.dropped.num_records if submission.dropped else 0
+    return Round(seconds, cpu_seconds, num_new, num_read - num_new, report, memory)
 
 
 def _family() -> list[psutil.Process]:
@@ -289,8 +300,8 @@ def _others(rounds: Sequence[Rounds]) -> dict[str, object]:
 def _again(rounds: Sequence[Rounds]) -> dict[str, dict[str, float]]:
     return {
         name: {
-            "new_documents": rounds[0][name].intake.num_documents,
-            "known_documents": rounds[0][name].intake.num_known,
+            "new_documents": rounds[0][name].num_new,
+            "known_documents": rounds[0][name].num_known,
             "seconds": round(median(each[name].seconds for each in rounds), 2),
             "share": round(median(each[name].seconds / each["first"].seconds for each in rounds), 4),
         }

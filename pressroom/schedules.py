@@ -62,7 +62,6 @@ class ScheduleState:
     def as_json(self) -> dict[str, object]:
         """Return the schedule as JSON; docs/kinds.md documents the names, which are stable."""
         schedule = self.schedule
-        times = _times_json(schedule.timing)
         return {
             "name": schedule.name,
             "id": str(schedule.id),
@@ -71,8 +70,7 @@ class ScheduleState:
             "model": schedule.model,
             "settings": dict(schedule.settings),
             "input": None if schedule.input is None else dict(schedule.input),
-            **times,
-            "schedule": None if schedule.timing is None else times,
+            **_times_json(schedule.timing),
             **self.description.fields,
             "runs": [_run_json(run) for run in self.runs],
         }
@@ -88,17 +86,15 @@ def state_of(database: Engine, schedule: Schedule, *, num_runs: int = NUM_RUNS_S
 
 
 def _times_json(timing: Timing | None) -> dict[str, object]:
-    """Return when a schedule starts; for one without times, every value except `paused` is null."""
+    """Return when a schedule starts; for one that runs on demand only, every value is null."""
     if timing is None:
-        names = ("cron", "time_zone", "catch_up", "paused_at", "next_due_at")
-        return {**dict.fromkeys(names), "paused": False}
+        return dict.fromkeys(("cron", "time_zone", "catch_up", "paused_at", "next_due_at"))
     return {
         "cron": timing.cron.expression,
         "time_zone": timing.cron.time_zone,
         "catch_up": timing.catch_up.value,
         "paused_at": utc_text(timing.paused_at),
         "next_due_at": utc_text(timing.next_due_at),
-        "paused": timing.paused_at is not None,
     }
 
 
@@ -109,8 +105,6 @@ def _run_json(run: ScheduleRun) -> dict[str, object]:
         "outcome": run.outcome.value,
         "batch_id": None if run.batch_id is None else str(run.batch_id),
         "error": {"code": run.error_code, "message": run.error_message} if is_failed else None,
-        "error_code": run.error_code,
-        "error_message": run.error_message,
     }
 
 

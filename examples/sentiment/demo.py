@@ -21,11 +21,12 @@ from db.reports import batch_status
 from examples.sentiment.feed import EVENTS, FEED, WATCHLIST, write_feed
 from jobs.batch import BatchStatus
 from jobs.errors import PressroomError
+from kinds.sentiment import intake
 from kinds.sentiment.backtest import Backtest, backtest, read_events
 from kinds.sentiment.documents.watchlist_file import read_watchlist
 from kinds.sentiment.export import export_sentiment
-from kinds.sentiment.intake import FILE_STAGES, DocumentsOrder, put_monitor_of, submit_documents
-from kinds.sentiment.options import SentimentOptions
+from kinds.sentiment.monitor import KIND
+from kinds.sentiment.options import NONE
 from kinds.sentiment.series.policy import AlertRule
 from kinds.sentiment.store.monitors import find_monitor
 from pressroom.console import Interruption, errors_reported, say
@@ -36,6 +37,8 @@ from pressroom.summary import Summary
 from pressroom.watch import watch_batch
 from storage import open_store
 from workers.devices import parse_devices
+from workers.intake import BatchRequest
+from workers.producer import submit
 from workers.settings import DEFAULT_CLASSIFIER, DEFAULT_EMBEDDER, DEFAULT_MODEL, Settings, read_settings
 
 FEEDS = "feeds"
@@ -93,36 +96,33 @@ class _Demo:
     def run(self, folder: Path, out: Path, name: str, *, with_reports: bool) -> None:
         """Run a feed through a monitor of this name; if requested, write reports into `out`."""
         machine, begun_at = self._machine, time.monotonic()
-        store = open_store(machine.urls.s3_url)
-        monitor = put_monitor_of(
-            machine.database,
-            store,
-            SentimentOptions(monitor=name),
-            watch=folder / WATCHLIST,
+        request = BatchRequest(
+            kind=KIND,
             model=DEFAULT_CLASSIFIER,
-            on_note=say,
+            settings={
+                "monitor": name,
+                "summarizer": DEFAULT_MODEL if with_reports else NONE,
+                "reports": "latest" if with_reports else "none",
+            },
+            stages=intake.FILE_STAGES if with_reports else intake.FILE_STAGES[:1],
         )
-        own = {
-            "embedder": DEFAULT_EMBEDDER,
-            "summarizer": DEFAULT_MODEL if with_reports else None,
-            "reports": "latest" if with_reports else "none",
-        }
-        order = DocumentsOrder(
-            monitor=monitor,
-            settings=own,
-            stages=FILE_STAGES if with_reports else FILE_STAGES[:1],
-        )
-
+        inputs = {intake.DOCUMENTS: folder / FEED, intake.WATCHLIST: folder / WATCHLIST}
         with rejected_lines((out if with_reports else folder) / REJECTED) as on_rejected:
-            submission, _ = submit_documents(
-                machine.database, folder / FEED, order, self._settings, on_rejected
+            submission = submit(
+                machine.database,
+                inputs,
+                request,
+                self._settings,
+                on_rejected,
+                on_note=say,
+                s3_url=machine.urls.s3_url,
             )
         self._watch(submission.batch_id)
         if with_reports:
             seconds = time.monotonic() - begun_at
             report = batch_status(machine.database, submission.batch_id)
             summary = Summary(report=report, elapsed_seconds=seconds, startup_seconds=0)
-            export_sentiment(machine.database, store, summary, out)
+            export_sentiment(machine.database, open_store(machine.urls.s3_url), summary, out)
 
     def _watch(self, batch_id: UUID) -> None:
         machine = self._machine

@@ -14,16 +14,15 @@ from db.stages import NewJob
 from jobs.documents.document import Document
 from jobs.documents.reading import read_documents
 from jobs.errors import ConfigurationError
-from jobs.instants import DateOrder
-from jobs.intake.dialect import AS_FOUND, FileOptions
+from jobs.intake.dialect import FileOptions
 from jobs.provenance import payload_digest
-from jobs.rejection import DroppedTally, Rejected
+from jobs.rejection import Rejected
 from kinds.sentiment.backtest import is_of_backtest
 from kinds.sentiment.document_filter import DocumentFilter
 from kinds.sentiment.documents.blocks import BlockCutter
 from kinds.sentiment.documents.watchlist import Watchlist
 from kinds.sentiment.documents.watchlist_file import WatchlistFile, read_watchlist
-from kinds.sentiment.monitor import KIND, Monitor
+from kinds.sentiment.monitor import Monitor
 from kinds.sentiment.options import SentimentOptions
 from kinds.sentiment.payload import ANALYSIS_VERSION, MOODS
 from kinds.sentiment.series.policy import Policy
@@ -33,9 +32,8 @@ from kinds.sentiment.store.history import DatabaseHistory, write_records
 from kinds.sentiment.store.monitors import NEVER, MonitorNotFoundError, observed_until
 from storage.resources import put_resource, read_resource
 from storage.store import Store
-from workers.intake import BatchRequest, InputMissingError, IntakePlan, IntakeSource
+from workers.intake import InputMissingError, IntakePlan, IntakeSource
 from workers.models.manifest import ModelNotInstalledError, model_digest, require_labels
-from workers.producer import Submission, accept_plan
 from workers.settings import Settings
 
 DOCUMENTS = "documents"
@@ -59,21 +57,6 @@ class IntakeCounts:
     """Records left out because the same id occurs earlier in the file, in the same or a later version."""
     notes: list[str] = field(default_factory=list)
     """Notes about the file for the user, one line each."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DocumentsOrder:
-    """A file of documents to be run through a monitor."""
-
-    monitor: Monitor
-    settings: Mapping[str, object]
-    """Settings of the kind that override those of the monitor."""
-    columns: Mapping[str, str] = field(default_factory=dict)
-    date_order: DateOrder | None = None
-    file: FileOptions = AS_FOUND
-    strict: bool = False
-    stages: tuple[str, ...] = FILE_STAGES
-    idempotency_key: str | None = None
 
 
 def put_watchlist(store: Store, file: WatchlistFile) -> str:
@@ -120,48 +103,20 @@ def observed_setting(connection: Connection, monitor: Monitor) -> dict[str, obje
     return {"observed_until": (observed_until(connection, monitor.id) or NEVER).isoformat()}
 
 
-def submit_documents(
-    database: Engine,
-    path: Path,
-    order: DocumentsOrder,
-    settings: Settings,
-    on_rejected: Callable[[Rejected], None],
-) -> tuple[Submission, IntakeCounts]:
-    """Submit the new documents of a file as one batch of blocks, for an existing monitor.
-
-    Raises what `workers.producer.submit` raises; nothing is accepted in that case.
-    """
-    counts = IntakeCounts()
-    request = BatchRequest(
-        kind=KIND,
-        model=order.monitor.model,
-        settings={},
-        tenant=order.monitor.tenant,
-        idempotency_key=order.idempotency_key,
-        strict=order.strict,
-        stages=order.stages,
-    )
-    with database.begin() as connection:
-        plan = plan_documents(connection, path, order, settings, counts)
-        tally = DroppedTally(path, on_rejected)
-        return accept_plan(connection, plan, request, settings, tally), counts
-
-
 def plan_documents(
-    connection: Connection, path: Path, order: DocumentsOrder, settings: Settings, counts: IntakeCounts
+    source: IntakeSource, path: Path, monitor: Monitor, options: SentimentOptions, counts: IntakeCounts
 ) -> IntakePlan:
     """Plan the blocks of documents that are not known yet; streaming the blocks fills in `counts`."""
-    monitor = order.monitor
-    observed = observed_setting(connection, monitor)
-    own = kind_settings(monitor, {**order.settings, **observed}, settings)
-    database = connection.engine
+    observed = observed_setting(source.connection, monitor)
+    own = kind_settings(monitor, {**options.own_settings, **observed}, source.settings)
+    database = source.connection.engine
     known = DocumentFilter(DatabaseHistory(database), monitor_id=monitor.id, analysis=str(own["analysis"]))
     documents = read_documents(
         path,
         now=datetime.now(UTC),
-        columns=order.columns,
-        date_order=order.date_order,
-        options=order.file,
+        columns=options.columns,
+        date_order=options.date_order,
+        options=source.request.file,
         known=known.records,
         on_note=counts.notes.append,
     )
@@ -177,7 +132,7 @@ def plan_documents(
         settings=own,
         model=monitor.model,
         name=path.name,
-        stages=order.stages,
+        stages=source.request.stages or FILE_STAGES,
         num_records=lambda: counts.num_documents + counts.num_known + counts.num_repeated,
     )
 
@@ -235,16 +190,8 @@ def read_sentiment_inputs(source: IntakeSource) -> IntakePlan:
         model=request.model,
         on_note=source.on_note,
     )
-    order = DocumentsOrder(
-        monitor=monitor,
-        settings=options.own_settings,
-        columns=options.columns,
-        date_order=options.date_order,
-        file=request.file,
-        stages=request.stages or FILE_STAGES,
-    )
     counts = IntakeCounts()
-    plan = plan_documents(source.connection, path, order, source.settings, counts)
+    plan = plan_documents(source, path, monitor, options, counts)
 
     def jobs() -> Iterator[NewJob | Rejected]:
         yield from plan.jobs

@@ -116,7 +116,7 @@ def test_installed_kinds_are_listed_and_shown_with_their_columns(tmp_path: Path)
     assert [column["required"] for column in shown["columns"]] == [True, False]
     assert [setting["name"] for setting in shown["settings"]] == ["seconds"]
     assert "glossary" in print_text(tmp_path, "kinds", "list")
-    assert "leaves TermCounts" in print_text(tmp_path, "kinds", "show", "glossary")
+    assert "returns TermCounts" in print_text(tmp_path, "kinds", "show", "glossary")
 
 
 def test_run_writes_files_a_table_and_a_page_and_goes_on_after_ctrl_c(tmp_path: Path) -> None:
@@ -218,7 +218,7 @@ def test_schedule_reads_the_same_file_again_and_shows_why_a_run_failed(
     errors = [run["error"] for run in shown["runs"] if run["outcome"] == "failed"]
     assert str(file) in errors[0]["message"]
     assert {"started", "failed"} <= {run["outcome"] for run in shown["runs"]}
-    assert shown["paused"]
+    assert shown["paused_at"] is not None
     assert [schedule["name"] for schedule in listed["schedules"]] == ["words"]
 
     write_texts(file, {"e": "one more"})

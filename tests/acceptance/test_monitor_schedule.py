@@ -143,7 +143,7 @@ def test_monitor_runs_by_its_schedule_and_loses_and_doubles_nothing_when_everyth
     (tmp_path / "watch.toml").write_text(WATCH)
     (tmp_path / "steel.toml").write_text(MONITOR)
     created = json.loads(command(home, environment, "monitor", "create", tmp_path / "steel.toml", "--json"))
-    assert created["schedule"]["next_due_at"] is not None
+    assert created["next_due_at"] is not None
 
     with pressroom(home, "up", "--device", "cpu", **environment) as up:
         up.wait_until(lambda: up.count(FINISHED) >= 2, "two runs that ended")
@@ -164,7 +164,7 @@ def test_monitor_runs_by_its_schedule_and_loses_and_doubles_nothing_when_everyth
         check_every_due_time(up.query)
         command(home, environment, "monitor", "pause", "steel")
         shown = json.loads(command(home, environment, "monitor", "show", "steel", "--json"))
-        assert shown["schedule"]["paused_at"] is not None
+        assert shown["paused_at"] is not None
         alerts = json.loads(command(home, environment, "alerts", "list", "--json"))["alerts"]
         up.interrupt()
         code, _ = up.finish_text()

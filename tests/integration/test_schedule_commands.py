@@ -92,18 +92,18 @@ def test_every_group_shows_the_same_fields_and_pauses_and_resumes(run: Run, grou
     of_any_kind = run("schedule", "show", "daily", "--kind", group.kind, "--json")
     assert created == own == of_any_kind
     assert (own["kind"], own["cron"], own["catch_up"]) == (group.kind, CRON, "latest")
-    assert own["schedule"]["time_zone"] == own["time_zone"] == ZONE
+    assert own["time_zone"] == ZONE
     assert own["next_due_at"].endswith("Z")
     assert run(group.command, "list", "--json") == {f"{group.noun}s": [own]}
     assert run(group.command, "show", "daily").startswith(f"{group.noun:<11} daily of kind {group.kind}")
 
     run(group.command, "pause", "daily")
     paused = run("schedule", "list", "--json")["schedules"][0]
-    assert (paused["paused"], paused["next_due_at"]) == (True, None)
-    assert paused["paused_at"] == paused["schedule"]["paused_at"] is not None
+    assert paused["next_due_at"] is None
+    assert paused["paused_at"] is not None
     assert "(paused)" in run(group.command, "list")
     assert "next" in run(group.command, "resume", "daily")
-    assert not run("schedule", "show", "daily", "--json")["paused"]
+    assert run("schedule", "show", "daily", "--json")["paused_at"] is None
 
 
 @GROUPS

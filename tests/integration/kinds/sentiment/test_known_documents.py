@@ -23,8 +23,9 @@ from jobs.rejection import Rejected
 from jobs.sources import FileSource, PrefixSource, Sources
 from kinds.sentiment.document_filter import DocumentFilter
 from kinds.sentiment.history import AnalysedDocuments, DocumentFacts, History, RecordDigests
-from kinds.sentiment.intake import DocumentsOrder, IntakeCounts, kind_settings, submit_documents
+from kinds.sentiment.intake import IntakeCounts, kind_settings
 from kinds.sentiment.monitor import Monitor
+from kinds.sentiment.options import NONE, SentimentOptions
 from kinds.sentiment.payload import CollectPayload, DocumentsPayload, SentimentSettings
 from kinds.sentiment.series.policy import Policy
 from kinds.sentiment.stages.collect import collect
@@ -32,7 +33,12 @@ from kinds.sentiment.store.history import DatabaseHistory, write_records
 from kinds.sentiment.store.monitors import new_id, put_monitor
 from kinds.sentiment.tables import DocumentRow
 from storage.memory import MemoryStore
-from tests.integration.kinds.sentiment.test_sentiment_report import CLASSIFIER, documents, pressing
+from tests.integration.kinds.sentiment.test_sentiment_report import (
+    CLASSIFIER,
+    documents,
+    pressing,
+    submit_documents,
+)
 from tests.tiny_encoder import write_manifest, write_scripted_encoder
 from workers.connectors.sources import ConnectedSources
 from workers.ports import StoredResources
@@ -85,9 +91,9 @@ class Desk:
         return self.run_file(self.path)
 
     def run_file(self, path: Path, **columns: str) -> IntakeCounts:
-        order = DocumentsOrder(monitor=self.monitor, settings={}, columns=columns)
+        options = SentimentOptions(embedder=NONE, summarizer=NONE, columns=columns)
         submission, intake = submit_documents(
-            self.database, path, order, self._settings, self.rejected.append
+            self.database, path, self.monitor, options, self._settings, self.rejected.append
         )
         with self.database.begin() as connection:
             rows = connection.execute(

@@ -58,7 +58,7 @@ def test_a_backtest_without_options_goes_by_the_defaults_whatever_the_one_before
 def test_monitor_is_made_changed_paused_and_resumed(run: Run, tmp_path: Path) -> None:
     target = ("--target", "https://example.com/hook?token=secret", "--target", "-")
     made = run(*CREATE, *target, "--cron", "0 7 * * *", "--time-zone", "Europe/Berlin", "--json")
-    assert made["schedule"]["cron"] == "0 7 * * *"
+    assert made["cron"] == "0 7 * * *"
     assert made["policy"]["time_zone"] == "Europe/Berlin"
     assert made["sources"] == [{"type": "file", "path": str(tmp_path / "in"), "columns": {}}]
     assert made["targets"][0]["url"] == "https://example.com/hook"
@@ -66,11 +66,11 @@ def test_monitor_is_made_changed_paused_and_resumed(run: Run, tmp_path: Path) ->
     changed = run(*CREATE, "--rule", "surge", "--window", "hour", "--json")
     assert changed["id"] == made["id"]
     assert (changed["policy"]["rules"], changed["policy"]["alert_window"]) == (["surge"], "hour")
-    assert changed["schedule"]["cron"] == "0 7 * * *"  # none was given: it stays
+    assert changed["cron"] == "0 7 * * *"  # none was given: it stays
 
     run("monitor", "pause", "steel")
     (listed,) = run("monitor", "list", "--json")["monitors"]
-    assert (listed["schedule"]["next_due_at"], listed["name"]) == (None, "steel")
+    assert (listed["next_due_at"], listed["name"]) == (None, "steel")
     assert "paused" in run("monitor", "show", "steel")
     assert "next" in run("monitor", "resume", "steel")
 

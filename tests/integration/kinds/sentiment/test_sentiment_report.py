@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -19,11 +19,13 @@ from db.reports import batch_status, job_detail
 from db.tables import JobRow
 from jobs.batch import BatchStatus
 from jobs.provenance import CodeFacts
-from jobs.rejection import Rejected
+from jobs.rejection import DroppedTally, Rejected
 from kinds.sentiment.documents.watchlist_file import read_watchlist
 from kinds.sentiment.history import EntityHistory
-from kinds.sentiment.intake import DocumentsOrder, IntakeCounts, put_watchlist, submit_documents
-from kinds.sentiment.monitor import AlertStatus, Monitor
+from kinds.sentiment.intake import DOCUMENTS, IntakeCounts, plan_documents, put_watchlist
+from kinds.sentiment.monitor import KIND, AlertStatus, Monitor
+from kinds.sentiment.options import NONE, SentimentOptions
+from kinds.sentiment.payload import ReportsOf
 from kinds.sentiment.series.policy import Alert, AlertRule, Policy
 from kinds.sentiment.series.time_windows import WindowSize
 from kinds.sentiment.store.history import write_records
@@ -48,8 +50,10 @@ from tests.tiny_encoder import write_manifest, write_scripted_encoder
 from workers.attempt import JobServices, WorkerIdentity
 from workers.delivery import FileTarget
 from workers.engine import EngineOptions
+from workers.intake import BatchRequest, IntakeSource
 from workers.model_pool import load_models
 from workers.ports import open_ports
+from workers.producer import Submission, accept_plan
 from workers.publisher import Publisher
 from workers.runner import Runner
 from workers.settings import Profile, Settings
@@ -90,6 +94,32 @@ def documents(days: int, *, seed: int = 0) -> list[dict[str, str]]:
                     }
                 )
     return lines
+
+
+def submit_documents(
+    database: Engine,
+    path: Path,
+    monitor: Monitor,
+    options: SentimentOptions,
+    settings: Settings,
+    on_rejected: Callable[[Rejected], None],
+) -> tuple[Submission, IntakeCounts]:
+    """Submit a file to an existing monitor, and return the counts that the intake only prints."""
+    counts = IntakeCounts()
+    with database.begin() as connection:
+        request = BatchRequest(kind=KIND, model=monitor.model, settings={})
+        source = IntakeSource(
+            inputs={DOCUMENTS: path},
+            request=request,
+            options=options,
+            connection=connection,
+            settings=settings,
+            on_rejected=on_rejected,
+            on_note=print,
+        )
+        plan = plan_documents(source, path, monitor, options, counts)
+        tally = DroppedTally(path, on_rejected)
+        return accept_plan(connection, plan, request, settings, tally), counts
 
 
 class Press:
@@ -134,7 +164,7 @@ class Press:
         self,
         lines: Sequence[dict[str, str]],
         *,
-        reports: str = "none",
+        reports: ReportsOf = "none",
         max_reports: int = 500,
         until_stage: int | None = None,
     ) -> tuple[UUID, IntakeCounts]:
@@ -149,16 +179,16 @@ class Press:
         return batch_id, intake
 
     def submit(
-        self, lines: Sequence[dict[str, str]], *, reports: str = "none", max_reports: int = 500
+        self, lines: Sequence[dict[str, str]], *, reports: ReportsOf = "none", max_reports: int = 500
     ) -> tuple[UUID, IntakeCounts]:
         """Submit a batch of the lines as one file, without running anything."""
         path = self._folder / "documents.jsonl"
         path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-        order = DocumentsOrder(
-            monitor=get_monitor(self.database, self.monitor_id),
-            settings={"reports": reports, "max_reports": max_reports},
+        monitor = get_monitor(self.database, self.monitor_id)
+        options = SentimentOptions(embedder=NONE, summarizer=NONE, reports=reports, max_reports=max_reports)
+        submission, intake = submit_documents(
+            self.database, path, monitor, options, self.config, self.rejected.append
         )
-        submission, intake = submit_documents(self.database, path, order, self.config, self.rejected.append)
         return submission.batch_id, intake
 
     def run_stage(self, batch_id: UUID, stage: int) -> None:
