@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from uuid import UUID
@@ -59,6 +60,8 @@ class Dispatcher:
         self._listener = JobListener(database)
         self._postgres = Outage(logger, "Postgres", meanwhile="the dispatcher waits")
         self._broker = Outage(logger, "Valkey", meanwhile="queued jobs wait in Postgres")
+        self._num_sent: defaultdict[str, int] = defaultdict(int)
+        """Number of jobs that were sent and not claimed, by queue, at the end of the last round."""
         self._has_worked = False
         self._reconciled_at = 0.0
 
@@ -138,17 +141,24 @@ class Dispatcher:
 
     def _send_due(self, profile: str) -> bool:
         capacity = dispatch.capacity(self._database, profile)
-        places = window(capacity)
+        places = window(capacity, self._num_claimed(profile))
         demands = dispatch.demands(self._database, profile, limit=places)
         num_queued = sum(demand.num_sent + demand.num_unsent for demand in demands)
         size = shard_size(num_queued, capacity.num_workers, at_most=self._settings.shard_jobs)
         shares = {batch_id: number for batch_id, number in allocate(demands, places).items() if number}
+        self._num_sent[profile] = sum(demand.num_sent for demand in demands)
         for batch_id, number in shares.items():
-            self._send(RUN_SHARD, profile, dispatch.take(self._database, batch_id, number), size)
+            job_ids = dispatch.take(self._database, batch_id, number)
+            self._num_sent[profile] += len(job_ids)
+            self._send(RUN_SHARD, profile, job_ids, size)
         suspects = dispatch.take_suspects(self._database, profile)
         if suspects:
             self._send(RUN_ALONE, profile, suspects, len(suspects))
         return bool(shares or suspects)
+
+    def _num_claimed(self, profile: str) -> int:
+        """Return how many jobs of a queue were claimed since the last round."""
+        return max(0, self._num_sent[profile] - dispatch.num_sent(self._database, profile))
 
     def _send(self, task: str, queue: str, job_ids: Sequence[UUID], size: int) -> None:
         try:
@@ -178,14 +188,22 @@ dry, and a later batch waits only a little."""
 MIN_WINDOW_JOBS = 64
 """Minimum window in jobs; it applies while the workers of a queue are still loading."""
 
+MAX_WINDOW_JOBS = 10_000
+"""Maximum window in jobs that short jobs lead to; the ids of so many are some 400 KB in the broker."""
+
 SHARDS_PER_WORKER = 8
 """Minimum messages per worker into which a backlog is divided, so that workers finish at about the same time.
 """
 
 
-def window(capacity: Capacity) -> int:
-    """Return how many jobs of a queue may be sent and not yet claimed."""
-    return max(MIN_WINDOW_JOBS, WINDOW_FACTOR * capacity.max_jobs_in_flight)
+def window(capacity: Capacity, num_claimed: int = 0) -> int:
+    """Return how many jobs of a queue may be sent and not yet claimed.
+
+    Twice what was claimed since the last round, so that it grows while short jobs empty the queue in less
+    than a round, and shrinks at once when long jobs follow.
+    """
+    least = max(MIN_WINDOW_JOBS, WINDOW_FACTOR * capacity.max_jobs_in_flight)
+    return max(least, min(MAX_WINDOW_JOBS, 2 * num_claimed))
 
 
 def shard_size(num_queued: int, num_workers: int, *, at_most: int) -> int:

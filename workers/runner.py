@@ -31,61 +31,92 @@ from workers.stages import close_stages
 logger = logging.getLogger(__name__)
 
 
+MAX_AHEAD = 500
+"""Maximum number of jobs that a worker claims beyond its threads. It bounds what a crash can interrupt."""
+
+AHEAD_SECONDS = 0.5
+"""Seconds of work that a worker claims in advance, at the rate of the last RATE_SECONDS. That is longer than a
+result usually waits for its pack and its commit, so that the rate can grow. Long jobs are not claimed in
+advance: another worker may be free sooner."""
+
+RATE_SECONDS = 1.0
+"""Time over which the rate is measured."""
+
+
 class Capacity:
-    """The places for jobs in flight, behind a gate that can be closed. Any thread may call it."""
+    """Places for jobs in flight. Any thread may call it.
+
+    There are as many places as jobs can run at once, and more while jobs end quickly: then most of those in
+    flight wait for their turn, for their pack or for their commit.
+    """
 
     def __init__(self, num_places: int) -> None:
-        self._free = num_places
         self._num_places = num_places
+        self._num_in_use = 0
         self._exclusive = False
         self._closed = False
         self._changed = threading.Condition()
+        self._ended: deque[tuple[float, int]] = deque()
+        """Instants on time.monotonic(), and the number of jobs that ended then, in the last RATE_SECONDS."""
 
     @property
     def num_in_use(self) -> int:
         """Number of places in use now."""
-        return self._num_places - self._free
+        return self._num_in_use
 
     def take(self, at_most: int) -> int:
         """Wait until a place is free and take up to `at_most`; return 0 if the gate was closed meanwhile."""
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or (self._free > 0 and not self._exclusive))
+            self._changed.wait_for(lambda: self._closed or (self._num_free() > 0 and not self._exclusive))
             if self._closed:
                 return 0
-            num_places = min(at_most, self._free)
-            self._free -= num_places
+            num_places = min(at_most, self._num_free())
+            self._num_in_use += num_places
             return num_places
 
     def give_back(self, number: int) -> None:
         """Free this number of places."""
         with self._changed:
-            self._free += number
+            self._num_in_use -= number
             self._changed.notify_all()
+
+    def note_ended(self, number: int) -> None:
+        """Take into account that this number of jobs ended, for the number of places."""
+        with self._changed:
+            self._ended.append((time.monotonic(), number))
+
+    def _num_free(self) -> int:
+        since = time.monotonic() - RATE_SECONDS
+        while self._ended and self._ended[0][0] < since:
+            self._ended.popleft()
+        rate = sum(number for _, number in self._ended) / RATE_SECONDS
+        return self._num_places + min(MAX_AHEAD, int(rate * AHEAD_SECONDS)) - self._num_in_use
 
     @contextmanager
     def alone(self, at_most: int = 1) -> Iterator[int]:
         """Wait until every place is free, take up to `at_most`, and keep others out until all are given back.
 
-        Yields the number of places taken, or 0 if the gate was closed meanwhile; closing it ends every wait.
+        Yields the number of places, or 0 if the gate was closed meanwhile; once it is closed, nobody waits
+        any more.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._closed or not self._exclusive)
             self._exclusive = True
-            self._changed.wait_for(lambda: self._closed or self._free == self._num_places)
-            num_places = 0 if self._closed else min(at_most, self._free)
-            self._free -= num_places
+            self._changed.wait_for(lambda: self._closed or not self._num_in_use)
+            num_places = 0 if self._closed else min(at_most, self._num_places - self._num_in_use)
+            self._num_in_use += num_places
         try:
             yield num_places
         finally:
             with self._changed:
-                self._changed.wait_for(lambda: self._closed or self._free == self._num_places)
+                self._changed.wait_for(lambda: self._closed or not self._num_in_use)
                 self._exclusive = False
                 self._changed.notify_all()
 
     def wait_until_free(self, timeout_seconds: float) -> bool:
         """Wait until no place is taken; return False if that took longer than the timeout."""
         with self._changed:
-            return self._changed.wait_for(lambda: self._free == self._num_places, timeout_seconds)
+            return self._changed.wait_for(lambda: not self._num_in_use, timeout_seconds)
 
     def close(self) -> None:
         """Close the gate; places that are taken stay taken until they are given back."""
@@ -266,6 +297,7 @@ class Runner:
         self._committer.add(failure_of(held.job, error, self._services.settings))
 
     def _committed(self, outcomes: Sequence[Outcome]) -> None:
+        self._capacity.note_ended(len(outcomes))
         self._forget(outcome.job for outcome in outcomes)
         for batch_id in {outcome.job.batch_id for outcome in outcomes}:
             try:

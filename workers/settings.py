@@ -122,7 +122,7 @@ class Settings(BaseSettings):
     """Results that finish within this time share one object in the store and one transaction."""
     resend_seconds: float = Field(default=60.0, gt=0, le=_DAY_SECONDS)
     """Time after which a message that is not claimed is sent again."""
-    shard_jobs: int = Field(default=16, ge=1, le=1000)
+    shard_jobs: int = Field(default=64, ge=1, le=1000)
     """Maximum job ids per message."""
     remote_control: bool = False
     """Whether workers obey `celery inspect` and `celery control`, and register Celery's own tasks. If so,
