@@ -39,8 +39,12 @@ FETCH_THREADS = 16
 It hides the store's latency without overloading a small store server.
 """
 
-PAGE_JOBS = 4 * FETCH_THREADS
-"""Number of jobs whose artifacts are fetched as one page; two pages are in memory at a time."""
+PAGE_JOBS = 256
+"""Number of jobs whose rows are read at a time, one page ahead of the caller."""
+
+WINDOW_BYTES = 32 * 1024 * 1024
+"""Size of the artifacts that are fetched at a time; one window is in memory while the next one is fetched. A
+larger artifact is a window of its own."""
 
 
 class ArtifactAlteredError(PermanentError):
@@ -60,6 +64,8 @@ class Job(Protocol):
 
 
 JobT = TypeVar("JobT", bound=Job)
+
+Window = list[tuple[JobT, JobEvidence | None]]
 
 OnAltered = Callable[[Altered], None]
 
@@ -100,17 +106,18 @@ class ResultReader:
         """Yield the results of the stage that was started last, in input order, as `read` does."""
         return self.read(stream_results(self.database, batch_id, statuses=(JobStatus.SUCCEEDED,)))
 
-    def read(self, jobs: Iterator[JobT], *, page_jobs: int = PAGE_JOBS) -> Iterator[Result[JobT]]:
+    def read(self, jobs: Iterator[JobT]) -> Iterator[Result[JobT]]:
         """Yield the results of succeeded jobs in order.
 
-        The next page is fetched while the caller works on the current one. Raises StoreError, and without
+        The next ones are fetched while the caller works on the current one. Raises StoreError, and without
         `on_altered` also ArtifactAlteredError or StatementAlteredError.
         """
         with _fetch_pool() as pool:
-            ahead = self._begin(pool, itertools.islice(jobs, page_jobs))
+            windows = self._windows(pool, jobs)
+            ahead = self._begin(pool, next(windows, []))
             while ahead:
-                page, ahead = ahead, self._begin(pool, itertools.islice(jobs, page_jobs))
-                for job, evidence, reads in page:
+                window, ahead = ahead, self._begin(pool, next(windows, []))
+                for job, evidence, reads in window:
                     try:
                         bodies = _check(evidence, reads, self.store)
                     except (ArtifactAlteredError, StatementAlteredError) as error:
@@ -120,14 +127,32 @@ class ResultReader:
                             yield Result(job=job, evidence=evidence, bodies=bodies)
 
     def _begin(
-        self, pool: ThreadPoolExecutor, jobs: Iterator[JobT]
+        self, pool: ThreadPoolExecutor, window: Window[JobT]
     ) -> list[tuple[JobT, JobEvidence | None, Sequence[Read]]]:
-        """Begin to fetch a page. Parts of a pack that are neighbours are read by one request."""
-        page = list(jobs)
+        """Begin to fetch a window. Parts of a pack that are neighbours are read by one request."""
+        reads = _begin_reads(self.store, pool, [evidence for _, evidence in window])
+        return [(*found, of_job) for found, of_job in zip(window, reads, strict=True)]
+
+    def _windows(self, pool: ThreadPoolExecutor, jobs: Iterator[JobT]) -> Iterator[Window[JobT]]:
+        """Yield the jobs with their evidence, as many at a time as are fetched together."""
+        ahead = pool.submit(self._page, jobs)
+        while page := ahead.result():
+            ahead = pool.submit(self._page, jobs)
+            window: Window[JobT] = []
+            num_bytes = 0
+            for job, evidence in page:
+                size = 0 if evidence is None else sum(each.num_bytes for each in evidence.artifacts)
+                if window and num_bytes + size > WINDOW_BYTES:
+                    yield window
+                    window, num_bytes = [], 0
+                window.append((job, evidence))
+                num_bytes += size
+            yield window
+
+    def _page(self, jobs: Iterator[JobT]) -> Window[JobT]:
+        page = list(itertools.islice(jobs, PAGE_JOBS))
         found = job_evidence(self.database, [job.job_id for job in page]) if page else {}
-        every = [found.get(job.job_id) for job in page]
-        reads = _begin_reads(self.store, pool, every)
-        return list(zip(page, every, reads, strict=True))
+        return [(job, found.get(job.job_id)) for job in page]
 
     def check_digest(self, job_id: UUID, sha256: str, what: str) -> None:
         """Raise StatementAlteredError unless a job's checked statement names the digest in a row of a kind.

@@ -35,9 +35,9 @@ MAX_AHEAD = 500
 """Maximum number of jobs that a worker claims beyond its threads. It bounds what a crash can interrupt."""
 
 AHEAD_SECONDS = 0.5
-"""Seconds of work that a worker claims in advance, at the rate of the last RATE_SECONDS. That is longer than a
-result usually waits for its pack and its commit, so that the rate can grow. Long jobs are not claimed in
-advance: another worker may be free sooner."""
+"""Seconds of work that a worker claims in advance, at the rate of the last RATE_SECONDS. A result waits less
+than that for its pack and its commit, so the rate can grow. Long jobs are not claimed in advance, because
+another worker may be free sooner."""
 
 RATE_SECONDS = 1.0
 """Time over which the rate is measured."""

@@ -36,7 +36,7 @@ from kinds.sentiment.store.history import DatabaseHistory
 from kinds.sentiment.store.stage_jobs import StageJob, stream_stage
 from pressroom.console import print_json, print_line
 from pressroom.export import FAILED, INDEX, file_stem
-from pressroom.results import FETCH_THREADS, Result, ResultReader
+from pressroom.results import Result, ResultReader
 from pressroom.run import REJECTED
 from pressroom.show import print_labelled, print_status, say_altered
 from pressroom.summary import Summary
@@ -351,7 +351,7 @@ def collected_notes(database: Engine, batch_id: UUID) -> tuple[str, ...]:
 def _read(source: ResultReader, batch_id: UUID, stage: str) -> Iterator[Result[StageJob]]:
     """Yield the results of a stage."""
     jobs = stream_stage(source.database, batch_id, stage, statuses=(JobStatus.SUCCEEDED,))
-    return source.read(jobs, page_jobs=FETCH_THREADS // 2)  # a block holds hundreds of documents
+    return source.read(jobs)
 
 
 def _first_published(body: bytes) -> datetime | None:
