@@ -165,7 +165,7 @@ def _locked(database: Engine, run: Callable[[Config], None]) -> None:
 def _exclusive(database: Engine) -> Iterator[Connection]:
     """Open a transaction that excludes all other migrations."""
     with database.begin() as connection:
-        connection.execute(text("SET LOCAL statement_timeout = 0"))  # indexing a large table takes long
+        connection.execute(text("SET LOCAL statement_timeout = 0"))  # an index on a large table is slow
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
         yield connection
 

@@ -26,12 +26,12 @@ from jobs.registry import load_kind, load_target
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredArtifact:
-    """An artifact whose object is in the store."""
+    """An artifact whose bytes are in the store, as an object or as a part of a pack."""
 
     name: str
     object_key: str
     byte_offset: int | None = None
-    """Offset in the object, if that is a pack; None for an object of its own."""
+    """Offset of the artifact in its pack; None if it is stored as a separate object."""
     sha256: str
     num_bytes: int
     media_type: str
@@ -45,7 +45,7 @@ class StoredStatement:
     sha256: str
     object_key: str
     byte_offset: int | None = None
-    """Offset in the object, if that is a pack; None for an object of its own."""
+    """Offset of the statement in its pack; None if it is stored as a separate object."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -56,7 +56,7 @@ class JobResult:
     artifact_name: str | None
     object_key: str | None
     byte_offset: int | None
-    """Offset in the object, if that is a pack."""
+    """Offset of the artifact in its pack; None if it is stored as a separate object."""
     num_bytes: int | None
     sha256: str | None
     media_type: str | None

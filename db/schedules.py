@@ -160,8 +160,8 @@ def clear_times(connection: Connection, schedule_id: UUID) -> None:
 def remove_schedule(connection: Connection, schedule: Schedule, *, id_setting: str | None = None) -> None:
     """Delete the schedule, the outcomes of its due times, and the rows of its kind that refer to it.
 
-    Its batches are kept. Raises RunUnderWayError while one of them is running. With `id_setting`, this also
-    applies to a batch of the same kind in which this setting contains the schedule's id.
+    Its batches are kept. Raises RunUnderWayError while one of them is running, or, with `id_setting`, while
+    any batch of the same kind is running in which this setting contains the schedule's id.
     """
     connection.execute(select(ScheduleRow.id).where(ScheduleRow.id == schedule.id).with_for_update())
     uses = BatchRow.schedule_id == schedule.id

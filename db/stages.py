@@ -34,10 +34,11 @@ the job a little later by polling."""
 _COPY_JOBS = "COPY jobs (id, position, custom_id, prefix_group, payload, batch_id, stage, status) FROM STDIN"
 
 _BLOCK_CHARACTERS = 2**18
-"""Size of the rows that are sent to Postgres together, so that threads change over a few times a second."""
+"""Number of characters of payload that are sent to Postgres at a time. At this size, the thread that makes
+rows and the one that sends them alternate only a few times a second."""
 
 _COPY_ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
-"""What COPY reads for the characters that separate its columns and rows."""
+"""Escapes of the characters that have a meaning in COPY's text format."""
 
 STREAM_ROWS = 500
 """Number of rows that a streamed query keeps in memory at a time."""

@@ -290,7 +290,7 @@ class ArtifactRow(Base):
     number: Mapped[int] = mapped_column(SmallInteger)
     object_key: Mapped[str] = mapped_column(index=True)
     byte_offset: Mapped[int | None] = mapped_column(BigInteger)
-    """Offset in the object, if that is a pack; empty for an object of its own."""
+    """Offset of the artifact in its pack; None if it is stored as a separate object."""
     sha256: Mapped[str]
     num_bytes: Mapped[int] = mapped_column(BigInteger)
     media_type: Mapped[str]
@@ -306,7 +306,7 @@ class StatementRow(Base):
     sha256: Mapped[str]
     object_key: Mapped[str] = mapped_column(index=True)
     byte_offset: Mapped[int | None] = mapped_column(BigInteger)
-    """Offset in the object, if that is a pack; empty for an object of its own."""
+    """Offset of the statement in its pack; None if it is stored as a separate object."""
 
 
 class ModelRow(Base):

@@ -152,8 +152,8 @@ def may_be_shown(text: str) -> bool:
 
 
 _MAX_READINGS = 3
-"""Number of passes, each of which removes one level of every kind of escape. JSON within JSON is escaped
-twice."""
+"""Number of passes, each of which removes one level of every kind of escape. JSON within JSON needs two; the
+third is a reserve."""
 
 
 def _plainer(text: str) -> str:

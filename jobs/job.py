@@ -100,7 +100,7 @@ def job_ids(batch_id: UUID, stage: int) -> Iterator[str]:
 _UUID_VERSION_5 = 0x5000_8000_0000_0000_0000
 """Version and variant of a UUID of version 5 (RFC 9562, section 5.5)."""
 _UUID_HASH_BITS = ~0xF000_C000_0000_0000_0000
-"""All other bits of it, which are those of the hash."""
+"""The remaining bits of a UUID of version 5, which come from the hash."""
 
 
 def job_seed(batch_seed: int, custom_id: str) -> int:

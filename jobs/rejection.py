@@ -121,7 +121,7 @@ class Refusal:
     """Why a row cannot be used."""
 
     code: str
-    """Stable code: the one of an InputError, otherwise `row_unreadable`."""
+    """Stable code: that of the InputError, otherwise `row_unreadable`."""
     reason: str
     """Reason in words, without anything secret."""
 

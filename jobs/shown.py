@@ -127,6 +127,15 @@ def _escape(character: str) -> str:
     return "".join(f"\\u{units[at]:02x}{units[at + 1]:02x}" for at in range(0, len(units), 2))
 
 
+def plural(count: int, singular: str, plural_form: str) -> str:
+    """Return a count with the form of the noun that fits it.
+
+    >>> plural(1, "job is", "jobs are"), plural(2000, "job is", "jobs are")
+    ('1 job is', '2,000 jobs are')
+    """
+    return f"{count:,} {singular if count == 1 else plural_form}"
+
+
 def utc_text(at: datetime | None) -> str | None:
     """Return the instant in UTC in the form that JSON outputs use, or None for None.
 

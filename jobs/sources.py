@@ -131,7 +131,7 @@ class PrefixSource(FilesPlace):
 
 
 class FeedSource(WebPlace):
-    """An RSS or Atom feed; its variable is one of the worker."""
+    """An RSS or Atom feed. `url_variable` is read from the worker's environment."""
 
     type: Literal["feed"] = "feed"
 

@@ -20,6 +20,7 @@ from db.faults import errors_named
 from db.session import open_database
 from jobs.batch import BatchStatusReport
 from jobs.errors import ConfigurationError, InputError, TransientError
+from jobs.shown import plural
 from pressroom.embedded.services import ServiceUrls, find_running
 from workers.settings import Settings, read_settings
 
@@ -204,8 +205,8 @@ class Client:
                 )
         if altered:
             named = "; ".join(map(str, altered[:MAX_ALTERED_NAMED]))
-            were = "result was" if len(altered) == 1 else "results were"
-            raise ArtifactAlteredError(f"batch {batch_id}: {len(altered)} {were} left out: {named}")
+            left_out = plural(len(altered), "result was", "results were")
+            raise ArtifactAlteredError(f"batch {batch_id}: {left_out} left out: {named}")
 
     @errors_named()
     def cancel(self, batch_id: UUID) -> int:

@@ -178,7 +178,7 @@ def check_output(folder: Path) -> None:
 
     Raises DiskFullError, OutputUnsafeError or ConfigurationError (`output_unwritable`).
     """
-    with _output_errors(folder, "give --out another folder"), new_folder(folder) as probe:
+    with _output_errors(folder, "choose another folder with --out"), new_folder(folder) as probe:
         (probe.path / "probe").write_bytes(b"x")
 
 

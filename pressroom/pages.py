@@ -19,7 +19,7 @@ import jinja2
 from markupsafe import Markup
 
 from db.reports import JobResult
-from jobs.shown import page_text
+from jobs.shown import page_text, plural
 from pressroom.summary import Summary
 
 MAX_PAGE_FAILURES = 200
@@ -111,15 +111,6 @@ def number(value: float) -> str:
     '1,234,567'
     """
     return f"{value:,.0f}"
-
-
-def plural(count: int, singular: str, plural_form: str) -> str:
-    """Return a count with the form of the noun that fits it.
-
-    >>> plural(1, "job is", "jobs are"), plural(2000, "job is", "jobs are")
-    ('1 job is', '2,000 jobs are')
-    """
-    return f"{number(count)} {singular if count == 1 else plural_form}"
 
 
 def moment(at: datetime) -> str:

@@ -312,7 +312,8 @@ def _check(evidence: JobEvidence | None, reads: Sequence[Read], store: Store) ->
     key = statement_key(evidence.artifacts[0].sha256, statement.sha256)
     if statement.byte_offset is None and statement.object_key != key:
         raise StatementAlteredError(
-            f"the row names the object {statement.object_key}, but the statement is stored under another key"
+            f"the row names the object {statement.object_key}, but the statement is stored under a "
+            "different key"
         )
     copy, *artifacts = reads
     if _finish(copy, statement.object_key) != statement.body:

@@ -26,7 +26,7 @@ from jobs.batch import BatchStatus, BatchStatusReport
 from jobs.errors import ConfigurationError
 from jobs.registry import load_kind
 from jobs.rejection import Dropped, Rejected
-from jobs.shown import json_text
+from jobs.shown import json_text, plural
 from pressroom.console import Interruption, say
 from pressroom.embedded.services import embedded_services, find_running
 from pressroom.export import check_output
@@ -260,11 +260,13 @@ def _batch(request: RunRequest, machine: OneMachine, out: Path) -> Submission:
             check_kind(report, request.kind)
         check_profile(report, request.profiles)
         if request.retry_failed:
-            say(f"{retry_unfinished(machine.database, request.batch_id)} jobs are queued again.")
+            num_queued = retry_unfinished(machine.database, request.batch_id)
+            say(f"{plural(num_queued, 'job is', 'jobs are')} queued again.")
             if num_failed := batch_status(machine.database, request.batch_id).counts.failed:
                 say(
-                    f"{num_failed} failed jobs of earlier stages are not run again, because later stages "
-                    "were planned without them. Submit the input again to run them; finished work is not "
+                    f"{plural(num_failed, 'failed job', 'failed jobs')} of earlier stages cannot run again, "
+                    "because later stages were planned without them. Submit the input again to run them; "
+                    "finished work is not "
                     "repeated."
                 )
         return Submission(request.batch_id, created=False)
@@ -316,7 +318,8 @@ def rejected_lines(path: Path) -> Iterator[RefusedLines]:
             if lines.are_new or lines.number:
                 new.publish()
     if lines.number > MAX_REJECTED_SHOWN:
-        say(f"... and {lines.number - MAX_REJECTED_SHOWN} more refused lines: see {path}")
+        more = plural(lines.number - MAX_REJECTED_SHOWN, "more refused line", "more refused lines")
+        say(f"... and {more}: see {path}")
 
 
 class RefusedLines:

@@ -91,7 +91,7 @@ class KindInfo:
     """Inputs that batches are made from; empty if only the kind's own commands make batches."""
     default_model: str | None
     columns: tuple[FieldSchema, ...]
-    """Columns of a table whose rows are jobs; empty for a kind that reads its inputs in another way."""
+    """Columns of a table whose rows are jobs; empty for a kind that reads its inputs in a different way."""
     settings: tuple[FieldSchema, ...]
     """Settings that a submission may contain."""
 

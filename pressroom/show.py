@@ -10,6 +10,7 @@ from typing import Any
 
 from db.reports import Attempt, JobDetail, JobResult
 from jobs.batch import BatchStatus, BatchStatusReport
+from jobs.shown import plural
 from pressroom.console import print_json, print_line, say
 from pressroom.describers import Line, lines_json
 from pressroom.summary import Altered, Summary
@@ -44,16 +45,17 @@ def print_status(
     for label, text in description:
         print_labelled(label, text)
     for code, number in report.top_errors:
-        print_labelled("error", f"{code}: {number} jobs")
+        print_labelled("error", f"{code}: {plural(number, 'job', 'jobs')}")
     for job in report.parked:
         print_labelled(
             "parked",
-            f"{job.custom_id!r}, job {job.job_id}: {len(job.losses)} workers were lost while they ran it",
+            f"{job.custom_id!r}, job {job.job_id}: "
+            f"{plural(len(job.losses), 'worker was', 'workers were')} lost while running it",
         )
         for loss, number in Counter(map(str, job.losses)).most_common():
-            print_labelled("", f"{number} times: {loss}")
+            print_labelled("", f"{plural(number, 'time', 'times')}: {loss}")
     if (num_more := report.num_parked - len(report.parked)) > 0:
-        print_labelled("", f"and {num_more} more parked jobs")
+        print_labelled("", f"and {plural(num_more, 'more parked job', 'more parked jobs')}")
     if report.waiting_reason and report.status is BatchStatus.FAILED:
         print_labelled("failed", report.waiting_reason)
     elif report.waiting_reason and is_live:
@@ -185,7 +187,7 @@ def _provenance(predicate: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for encoding in predicate["encodings"]:
         yield (
             encoding["task"],
-            f"{encoding['numInputs']} texts by {encoding['model']}, inputs sha256 "
+            f"{plural(encoding['numInputs'], 'text', 'texts')} by {encoding['model']}, inputs sha256 "
             f"{encoding['inputsSha256'][:SHORT_DIGEST]}, answers sha256 "
             f"{encoding['outputsSha256'][:SHORT_DIGEST]}",
         )

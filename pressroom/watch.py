@@ -24,6 +24,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from db.faults import DatabaseAwayError, DatabaseFault, fault_of
 from db.reports import batch_status
 from jobs.batch import BatchStatusReport
+from jobs.shown import plural
 from pressroom.console import Interruption, console, say
 from workers.outage import Outage
 
@@ -36,7 +37,7 @@ LINE_SECONDS = 10.0
 """Seconds between two lines of progress without a terminal, so that a log file stays readable."""
 
 INTAKE_LINE_SECONDS = 60.0
-"""The same for lines about an input that is being read. A million records take about a minute."""
+"""Seconds between two lines about an input that is being read. A million records take about a minute."""
 
 MAX_PARKED_SHOWN = 5
 
@@ -181,7 +182,8 @@ def say_parked(report: BatchStatusReport) -> None:
         names = ", ".join(repr(job.custom_id) for job in report.parked[:MAX_PARKED_SHOWN])
         more = ", ..." if report.num_parked > MAX_PARKED_SHOWN else ""
         say(
-            f"{report.num_parked} jobs are parked ({names}{more}) because their workers were lost repeatedly "
-            f"for an unknown reason. `pressroom status {report.batch_id}` shows the evidence; "
-            f"`pressroom retry {report.batch_id}` releases them."
+            f"{plural(report.num_parked, 'job is', 'jobs are')} parked ({names}{more}), because workers were "
+            f"lost repeatedly for an unknown reason. `pressroom status {report.batch_id}` shows the "
+            "evidence; "
+            f"`pressroom retry {report.batch_id}` queues parked jobs again."
         )

@@ -23,8 +23,8 @@ PREFIX = "packs/"
 MEDIA_TYPE = "application/zip"
 
 MAX_PART_BYTES = 256 * 1024
-"""Maximum size of a part. Above it, a request costs little beside the bytes that it transfers, and an object
-of its own can be read without Postgres."""
+"""Maximum size of a part. A larger body is stored as a separate object, which can be read without Postgres;
+the request for it costs little compared with the transfer of so many bytes."""
 
 MAX_PACK_BYTES = 16 * 1024 * 1024
 """Maximum size of the parts of a pack. It bounds what a failed upload sends again."""

@@ -89,7 +89,7 @@ MAX_UNANNOUNCED_BYTES = 1024 * 1024
 refuses the request, costs less than asking each time."""
 
 _MD5 = re.compile(r'"([0-9a-f]{32})"')
-"""Matches an entity tag that is the MD5 of an object. Tags of multipart uploads have another form."""
+"""Matches an entity tag that is the MD5 of an object. Tags of multipart uploads have a different form."""
 
 
 class TruncatedBodyError(Exception):
@@ -169,8 +169,8 @@ class S3Store:
         if not answer.get("ContentRange", "").startswith(f"bytes {offset}-"):
             answer["Body"].close()
             raise RangesUnsupportedError(
-                f"{self.location} answers a request for a range with something else, but small results are "
-                "read by their range: use an S3 server that supports the Range header"
+                f"{self.location} ignores the Range header, which is needed to read small results: use an S3 "
+                "server that supports it"
             )
         return _body_of(answer)
 

@@ -152,6 +152,6 @@ def check_access(store: Store) -> None:
     start, end = PROBE_RANGE
     if store.get_range(PROBE_KEY, start, end - start) != PROBE[start:end]:
         raise RangesUnsupportedError(
-            f"{store.location} does not return the range of an object that was requested, but small results "
-            "are read by their range: use an S3 server that supports the Range header"
+            f"{store.location} does not return the requested range of an object, which is needed to read "
+            "small results: use an S3 server that supports the Range header"
         )

@@ -23,11 +23,11 @@ UP = "up"
 RUN = "run"
 
 RESTART_SECONDS = 30.0
-"""Wait after a service ended, or failed to start, before it is started again."""
+"""Seconds to wait before a service that ended, or failed to start, is started again."""
 
 
 class BackgroundEndedError(PressroomError):
-    """A service of a kind has crashed; it is started again."""
+    """A service of a kind has crashed; it will be restarted."""
 
     code = "background_ended"
 

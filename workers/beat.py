@@ -190,7 +190,9 @@ class BeatThread:
     def check(self) -> None:
         """Raise BeatEndedError if the thread has crashed."""
         if not self._thread.is_alive():
-            raise BeatEndedError("beat ended because of the error above: due runs wait in Postgres")
+            raise BeatEndedError(
+                "beat ended because of the error above; due runs wait in Postgres until it is started again"
+            )
 
     def stop(self, timeout_seconds: float | None = None) -> None:
         """Stop the thread and wait this long; a thread that hangs in a network call ends with the process."""

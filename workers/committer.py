@@ -50,7 +50,7 @@ class Committer:
         self._failure_of = failure_of
         self._on_committed = on_committed
         self._on_broken = on_broken
-        self._postgres = Outage(logger, "Postgres", meanwhile="the commit is retried")
+        self._postgres = Outage(logger, "Postgres", meanwhile="the commit will be retried")
         self._outcomes: queue.SimpleQueue[Outcome | None] = queue.SimpleQueue()
         self._num_pending = 0
         self._lock = threading.Lock()

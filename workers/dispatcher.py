@@ -137,7 +137,7 @@ class Dispatcher:
         age = self._settings.resend_seconds if num_messages else EMPTY_QUEUE_GRACE_SECONDS
         forgotten = dispatch.forget_stale(self._database, profile, older_than_seconds=age)
         if forgotten:
-            logger.info("Messages are sent again.", extra={"num_jobs": forgotten, "queue": profile})
+            logger.info("Lost messages will be sent again.", extra={"num_jobs": forgotten, "queue": profile})
 
     def _send_due(self, profile: str) -> bool:
         capacity = dispatch.capacity(self._database, profile)

@@ -73,11 +73,12 @@ class EngineOptions:
     """Data type of the computation; None selects float32 on a CPU (faster there and batch-invariant) and
     bfloat16 on a GPU."""
     num_slots: int | None = None
-    """Number of requests decoded together; None selects one for the device."""
+    """Number of requests decoded together; None selects a number that suits the device."""
     max_context_tokens: int = 2048
     """Maximum prompt and new tokens of one request together; the model's own limit may be lower."""
     max_prefill_tokens: int | None = None
-    """Maximum prompt tokens computed in one step, including padding; None selects a number for the device."""
+    """Maximum prompt tokens computed in one step, including padding; None selects a number that suits the
+    device."""
     max_prefix_tokens: int = 8192
     """Maximum tokens of shared prompt prefixes whose keys and values are kept; with 0, every prompt is
     computed in full."""

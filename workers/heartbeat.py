@@ -28,7 +28,7 @@ DUMP_SIGNAL = signal.SIGUSR2
 """Signal that makes a worker write the stacks of all its threads to its log. Celery uses SIGUSR1."""
 
 STDERR = 2
-"""File descriptor of stderr, because Celery replaces sys.stderr with a logger."""
+"""File descriptor of stderr. sys.stderr is not used, because Celery replaces it with a logger."""
 
 _BEAT, _READY, _DRAINING = b"beat", b"ready", b"draining"
 

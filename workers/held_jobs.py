@@ -118,7 +118,7 @@ class HeldJobs:
             try:
                 lost = leases.renew(self._database, renewable, lease_seconds=self._lease_seconds)
             except SQLAlchemyError:
-                logger.warning("Leases could not be renewed; renewal is retried.", exc_info=True)
+                logger.warning("Leases could not be renewed; renewal will be retried.", exc_info=True)
                 continue
             for job_id in lost:
                 newest[job_id].inference.abandon()
@@ -128,7 +128,9 @@ class HeldJobs:
         try:
             leases.note_survival(self._database, lost)
         except SQLAlchemyError:
-            logger.warning("This worker's survival of lost leases could not be recorded.", exc_info=True)
+            logger.warning(
+                "It could not be recorded that this worker survived the loss of its leases.", exc_info=True
+            )
 
     def _newest(self) -> dict[UUID, HeldJob]:
         """Return the newest attempt of each job held.

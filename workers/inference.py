@@ -31,8 +31,8 @@ from workers.models.calibration import Calibration
 from workers.thinking import ThoughtPlan, ThoughtUnfinishedError
 
 ENGINE_GRACE_SECONDS = 30.0
-"""How long after a job's deadline an unanswered request is given up. The engine normally ends a request at
-its deadline."""
+"""Seconds after a job's deadline at which an unanswered request is given up. This is only a safeguard: the
+engine normally ends a request at its deadline."""
 
 AnswerT = TypeVar("AnswerT")
 

@@ -195,7 +195,7 @@ def load_models(
             models.append(_open(check_installed(folder), folder, engine, options))
             models[-1].engine.warm()
             logger.info(
-                "A model has been warmed up.",
+                "A model was warmed up.",
                 extra={"model": name, "seconds": round(time.monotonic() - begun_at, 1)},
             )
     except BaseException:

@@ -218,7 +218,7 @@ def _places(models: ModelPool) -> int:
 
 def _end(exit_code: int) -> None:
     """End the process, because a thread cannot be killed; its jobs are requeued when their leases expire."""
-    logger.critical("The worker cannot continue; it exits, so that it is restarted.")
+    logger.critical("The worker cannot continue; it exits and will be restarted.")
     faulthandler.dump_traceback(file=sys.stderr, all_threads=True)
     os._exit(exit_code)
 
@@ -258,7 +258,7 @@ def _watch(process: _Process) -> None:
             starved_since = time.monotonic()
         elif time.monotonic() - max(starved_since, process.runner.last_claim_at) > stalled_after:
             logger.critical(
-                "Messages are waiting and none is consumed; the worker exits, so that it is restarted."
+                "Messages are waiting and none is being consumed; the worker exits and will be restarted."
             )
             os._exit(EXIT_CUT_OFF)
 

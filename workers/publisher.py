@@ -48,7 +48,7 @@ ABANDONED_SECONDS = 0.2
 """Interval at which a thread that waits for the store checks whether its jobs have been abandoned."""
 
 _ENTRY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-"""Names of artifacts that every tool can unpack under the same name."""
+"""Matches names of artifacts that every tool can unpack under the same name."""
 
 STATEMENT_MEDIA_TYPE = "application/vnd.in-toto+json"
 
@@ -75,7 +75,7 @@ class Prepared:
     usage: Usage
 
     def parts(self) -> Iterator[Part]:
-        """Yield what is to be packed: the small artifacts in the kind's order, then the statement."""
+        """Yield what is to be packed: the small artifacts, in their order, and then the statement."""
         folder = f"{self.job.id}.{self.job.attempt}"
         for number, artifact in enumerate(self.result.artifacts):
             if is_packed(artifact):
@@ -232,7 +232,7 @@ def _may_pass(error: BaseException) -> bool:
 def _warn(state: RetryCallState) -> None:
     reason = state.outcome.exception() if state.outcome is not None else None
     extra = {"num_tries": state.attempt_number, "reason": str(reason)}
-    logger.warning("The store is unavailable; storing is retried.", extra=extra)
+    logger.warning("The store is unavailable; storing will be retried.", extra=extra)
 
 
 GIT_TIMEOUT_SECONDS = 5

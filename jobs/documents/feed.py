@@ -79,7 +79,7 @@ def _plain_head(body: bytes) -> bytes:
     """Return the feed with single spaces before its root element, and its declaration on a separate line.
 
     feedparser searches for the encoding in the whole first line, and for entities after any white space, with
-    patterns whose running time is a power of the length. Raises ValueError for a malformed declaration.
+    patterns whose running time grows faster than the length. Raises ValueError for a malformed declaration.
     """
     root = _ROOT.search(body)
     end = root.start() if root is not None else len(body)

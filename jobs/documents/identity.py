@@ -87,7 +87,8 @@ class Identities:
     def new(self, documents: Sequence[Document], link_of: Callable[[int], str]) -> list[Document | None]:
         """Return each document with a unique id, or None for a duplicate or an old version.
 
-        `link_of` returns the web address of the document at an index, or "" if it has none or is its id.
+        `link_of` returns the web address of the document at an index, or "" if the document has none or if
+        its id is that address.
         """
         different = _merged(documents) if any(document.symbols for document in documents) else documents
         named = {n: document for n, document in enumerate(different) if document is not None}

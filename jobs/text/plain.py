@@ -15,7 +15,7 @@ import nh3
 _REFERENCE = re.compile(r"&#(?:(?P<decimal>[0-9]++)|[xX](?P<hex>[0-9a-fA-F]++));?")
 _MAX_DIGITS = 7
 """Maximum number of digits of a character reference: U+10FFFF is 1114111 or 10FFFF. HTML replaces larger
-numbers by U+FFFD (HTML, section 13.2.5.80)."""
+numbers with U+FFFD (HTML, section 13.2.5.80)."""
 _REPLACEMENT = "\ufffd"
 
 
@@ -82,8 +82,8 @@ direction."""
 _PARAGRAPHS = re.compile(r"(?<!\s)\s*\n\s*\n\s*|[\u2029]")
 _SPACE = re.compile(r"\s+")
 _MAX_ROUNDS = 3
-"""Maximum number of passes, each of which removes one level of escaping. Feeds escape HTML once, careless
-ones twice."""
+"""Maximum number of passes, each of which removes one level of escaping. Feeds escape HTML once or, by
+mistake, twice; the third pass is a reserve."""
 
 
 @dataclass(frozen=True, slots=True)

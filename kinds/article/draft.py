@@ -140,18 +140,18 @@ class Draft:
 _COMPLETE = ArticleBrief(
     topic="a", keywords=("k",), audience="b", tone="c", language="fr", outline="d", facts="e"
 )
-"""A brief for which the template writes all of its own words."""
+"""A brief in which every field is set, so that the template writes all of its fixed text."""
 
 _JOINT_BYTES = 5
-"""Maximum bytes between two keywords or points of a prompt, which are those of " and "."""
+"""Maximum bytes between two keywords or points of a prompt: the length of " and "."""
 
 _QUOTES_BYTES = 12
-"""Bytes of the quotation marks around six values that seem to give instructions."""
+"""Maximum bytes of quotation marks. They surround each of up to six values that seem to give instructions."""
 
 
 @cache
 def _literal_bytes(template: PromptTemplate) -> int:
-    """Return the maximum bytes of the template's own words in the first request."""
+    """Return the maximum bytes of the template's fixed text in the first request."""
     prompt = Draft(_COMPLETE, template).next_prompt()
     return sum(len(message.content.encode()) for message in prompt.messages)
 

@@ -46,7 +46,7 @@ class ArticleKind(Kind[ArticleBrief]):
         return draft.next_prompt(), draft.next_sampling(own, seed=0)
 
     def first_request_size(self, payload: ArticleBrief, settings: BaseModel) -> RequestSize | None:
-        """Return an upper bound of its size, unless the batch has a template of its own."""
+        """Return an upper bound of the first request's size; None if the batch has its own template."""
         own = ArticleSettings.model_validate(settings, from_attributes=True)
         return None if own.template_source is not None else first_request_size(payload, own.load())
 

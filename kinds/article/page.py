@@ -28,7 +28,8 @@ MAX_PAGE_ARTICLES = 500
 which a browser still opens easily."""
 
 SHORT_DIGEST = 16
-"""Number of hexadecimal digits shown of a digest, enough to distinguish two; the JSON file has them all."""
+"""Number of hexadecimal digits shown of a digest, enough to tell digests apart; the JSON file contains all
+digits."""
 
 PAGE = Page(
     package="kinds.article",

@@ -13,6 +13,7 @@ from jobs.classification import ClassificationFigures
 from jobs.errors import InputError, TransientError
 from jobs.intake.files import digest_of
 from jobs.rejection import DroppedTally, InputDroppedError, Rejected, check_dropped
+from jobs.shown import plural
 from jobs.text.plain import normalise
 from kinds.classifier.evaluate import OtherQuestionError, answered
 from kinds.classifier.labelled_texts import LABELS, LabelledInput, LabelledText
@@ -138,7 +139,9 @@ class Model:
             else:
                 probabilities.append((prediction.negative, prediction.neutral, prediction.positive))
         if num_missing:
-            errors = "".join(f", {code} ({number} jobs)" for code, number in summary.report.top_errors)
+            errors = "".join(
+                f", {code} ({plural(number, 'job', 'jobs')})" for code, number in summary.report.top_errors
+            )
             raise NotAnsweredError(
                 f"{num_missing} of {len(labelled.texts)} texts have no answer{errors}; the model is "
                 f"unchanged. Repeat the command with --batch {summary.batch_id}"

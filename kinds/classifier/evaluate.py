@@ -19,7 +19,7 @@ from db.stages import NewJob
 from jobs.classification import ClassificationFigures, classification_figures
 from jobs.errors import InputError
 from jobs.rejection import DroppedTally, Rejected
-from jobs.shown import json_text
+from jobs.shown import json_text, plural
 from kinds.classifier.labelled_texts import LABELS, LabelledInput, LabelledText
 from kinds.classifier.sentiment_labels import BLOCK_TEXTS, LabelPrediction, text_digest
 from pressroom.export import export_errors
@@ -53,7 +53,7 @@ class OtherFileError(InputError):
 
 
 class OtherQuestionError(InputError):
-    """A batch was made for another purpose: with another model, or with or without stored calibration."""
+    """A batch was made with a different model, or differs in whether the stored calibration is applied."""
 
     code = "batch_of_another_question"
 
@@ -178,7 +178,9 @@ def export_evaluation(
             probabilities.append((prediction.negative, prediction.neutral, prediction.positive))
             predictions.write(prediction, text)
     if not labels:
-        errors = ", ".join(f"{code} ({number} jobs)" for code, number in summary.report.top_errors)
+        errors = ", ".join(
+            f"{code} ({plural(number, 'job', 'jobs')})" for code, number in summary.report.top_errors
+        )
         raise NothingEvaluatedError(
             f"no text of {source.path} was classified: {errors or 'all were refused'}"
         )

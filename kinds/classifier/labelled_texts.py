@@ -31,7 +31,7 @@ MAX_TARGETS = 200
 MAX_MAPPING_CHARACTERS = 100_000
 
 FILE_EMPTY = "file_empty"
-"""Code of the error about a file without a record."""
+"""Code of the error about a file without records."""
 
 _ADVICE = "name the columns with --text, --label, --target or --targets"
 

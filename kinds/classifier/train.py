@@ -55,9 +55,9 @@ LINE_SECONDS = 10.0
 """Minimum seconds between two lines of progress."""
 
 MANY = 4
-"""Multiple of the required number of texts from which near-duplicates are sought only by the training.
-
-With the default shares this means 1,200 texts; searching fewer takes at most a third of a second.
+"""With at least this many times the required number of texts, only the training run looks for
+near-duplicates. With the default shares, that is 1,200 texts; searching fewer takes at most a third of a
+second.
 """
 
 
@@ -78,7 +78,8 @@ class PreparedTraining:
 
     @property
     def idempotency_key(self) -> str:
-        """Return the idempotency key of the batch, by which the same command continues the same training."""
+        """Return the idempotency key of the batch, by which the same command continues the same training
+        run."""
         return f"train-{hashlib.sha256(self.spec.model_dump_json().encode()).hexdigest()[:32]}"
 
 
@@ -155,7 +156,7 @@ def check_model_name(name: str, models_folder: Path) -> None:
     """Raise ModelNameTakenError if the name is taken, before hours of work are spent."""
     if (models_folder / name / MANIFEST).is_file():
         raise ModelNameTakenError(
-            f"a model named {name} is already installed: choose another --out, or delete "
+            f"a model named {name} is already installed: choose another name with --out, or delete "
             f"{models_folder / name} first"
         )
 
@@ -188,7 +189,7 @@ def train(prepared: PreparedTraining, settings: Settings, *, keep: Path | None) 
         with interruption.counted():
             _watch(machine, batch_id, interruption)
             if interruption.count:
-                say("Stopping; the same command continues from the last checkpoint.")
+                say("Stopping. Repeat the command to continue from the last checkpoint.")
                 machine.drain()
         job = next(stream_results(machine.database, batch_id))
         if job.status in (JobStatus.QUEUED, JobStatus.RUNNING):
@@ -230,8 +231,8 @@ def _install(
 ) -> tuple[Installation, dict[str, Any]]:
     if job.status is not JobStatus.SUCCEEDED:
         raise TrainingFailedError(
-            f"the training {job.status.value}: {job.error_message or 'no message'} ({job.error_code}); the "
-            "same command retries it"
+            f"the training job {job.status.value}: {job.error_message or 'no message'} ({job.error_code}); "
+            "repeat the command to retry it"
         )
     with _files(machine, store, job, keep) as folder:
         base = model_folder(settings.models_folder, str(job.payload["base"]))

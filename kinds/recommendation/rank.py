@@ -159,7 +159,7 @@ def _changed_share(
 ) -> float:
     """Return the share of users changed since the model was fitted.
 
-    It is 1 if the model cannot be kept for another reason.
+    It is 1 if the model cannot be kept for any other reason.
     """
     if previous is None or previous.ranking != settings.ranking or previous.fit_version != FIT_VERSION:
         return 1.0

@@ -16,6 +16,7 @@ from jobs.errors import InputError
 from jobs.intake.files import open_file, read_physical_lines
 from jobs.intake.formats import Format
 from jobs.intake.values import JsonRefusedError, parse
+from jobs.shown import plural
 from jobs.validation import describe_first
 from kinds.sentiment.documents.watchlist import EntityNotWatchedError, Watchlist
 from kinds.sentiment.monitor import Monitor
@@ -194,7 +195,8 @@ def lines_of(result: Backtest) -> Iterator[str]:
             f"{alert.observed:.2f} against {alert.expected:.2f}, p {alert.p_value:.1e}{gone}"
         )
     span = "" if result.first_at is None else f" from {result.first_at:%Y-%m-%d} to {result.last_at:%Y-%m-%d}"
-    yield f"{len(result.alerts)} alerts over {result.num_mentions} mentions{span}"
+    mentions = plural(result.num_mentions, "mention", "mentions")
+    yield f"{plural(len(result.alerts), 'alert', 'alerts')} over {mentions}{span}"
     if result.score is not None:
         yield from _score_lines(result.score, result.num_events_outside)
 
@@ -209,8 +211,7 @@ def _score_lines(score: Score, num_events_outside: int) -> Iterator[str]:
     )
     if num_events_outside:
         yield (
-            f"  {num_events_outside} of the events lie entirely outside the period of the documents "
-            "and count as missed"
+            f"  events entirely outside the period of the documents, counted as missed: {num_events_outside}"
         )
     for rule, each in score.by_rule.items():
         yield (

@@ -20,7 +20,7 @@ from sqlalchemy import Engine
 
 from jobs.guards import INJECTION_SUSPECTED
 from jobs.job import JobStatus
-from jobs.shown import csv_cell, json_text
+from jobs.shown import csv_cell, json_text, plural
 from jobs.text.plain import HTML_REMOVED
 from kinds.sentiment.documents.language import LANGUAGE_UNSUPPORTED
 from kinds.sentiment.documents.prepare import CONTROL_TOKEN
@@ -160,7 +160,8 @@ class SentimentFigures:
             f"entity, {self.num_rejected} refused",
         )
         if documents.num_refused:
-            yield "refused", f"{documents.num_refused} documents could not be analysed: see {out / FAILED}"
+            refused = plural(documents.num_refused, "document", "documents")
+            yield "refused", f"{refused} could not be analysed: see {out / FAILED}"
         if documents.flagged_words:
             yield "flagged", ", ".join(documents.flagged_words)
         for source in self.unread_sources:
@@ -172,7 +173,7 @@ class SentimentFigures:
             f"{mentions.num_mentions}, of {mentions.num_entities} of the {self.num_entities} watched "
             "entities",
         )
-        yield "alerts", f"{self.num_alerts} current; {self.num_reports} reports"
+        yield "alerts", f"{self.num_alerts} current; {plural(self.num_reports, 'report', 'reports')}"
         if self.num_reports_left_out:
             yield "left out", self._left_out()
 
@@ -180,7 +181,7 @@ class SentimentFigures:
         """Describe how many reports were left out, why, and what to do."""
         left_out, most = self.num_reports_left_out, self.max_reports
         return (
-            f"{left_out:,} {'report' if left_out == 1 else 'reports'}: a batch writes at most {most:,} "
+            f"{plural(left_out, 'report', 'reports')}: a batch writes at most {most:,} "
             "(max_reports), new alerts first, then the newest windows. Raise it for later runs with "
             "--max-reports, or under [settings] in the monitor's file. Windows without a change get no new "
             "report: to get reports for these as well, run the documents through a monitor with a different "

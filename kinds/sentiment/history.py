@@ -93,10 +93,10 @@ class History(Protocol):
         until: datetime,
         min_relevance: int,
     ) -> list[CountedDocument]:
-        """Return the documents that count for an entity and were published in [since, until), in no order.
+        """Return the documents that count for an entity and were published in [since, until).
 
-        Follow-ups are included. Mentions and document digests are read at the same instant. A mention whose
-        series has not been computed yet is in no window and is left out.
+        Follow-ups are included, and the order is arbitrary. Mentions and document digests are read at the
+        same instant. A mention whose series has not been computed yet is in no window and is left out.
         """
         ...
 

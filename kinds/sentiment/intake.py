@@ -17,6 +17,7 @@ from jobs.errors import ConfigurationError
 from jobs.intake.dialect import FileOptions
 from jobs.provenance import payload_digest
 from jobs.rejection import Rejected
+from jobs.shown import plural
 from kinds.sentiment.backtest import is_of_backtest
 from kinds.sentiment.document_filter import DocumentFilter
 from kinds.sentiment.documents.blocks import BlockCutter
@@ -199,7 +200,8 @@ def read_sentiment_inputs(source: IntakeSource) -> IntakePlan:
             source.on_note(f"note: {note}")
         repeated = f"{counts.num_repeated} repeated in the file, " if counts.num_repeated else ""
         source.on_note(
-            f"{counts.num_documents} documents to analyse, {counts.num_known} known already, "
+            f"{plural(counts.num_documents, 'document', 'documents')} to analyse, {counts.num_known} known "
+            "already, "
             f"{repeated}{counts.num_rejected} refused; monitor {monitor.name}"
         )
 
@@ -274,8 +276,8 @@ def _unchanged(monitor: Monitor, options: SentimentOptions, *, watch: Path | Non
         raise ConfigurationError(
             f"the monitor {monitor.name!r} has its own sources and settings, and its classifier is "
             f"{monitor.model}. To run files through it, give only --monitor {monitor.name} --model "
-            f"{monitor.model}; to change its settings, run `pressroom monitor create`; otherwise give "
-            "--monitor another name",
+            f"{monitor.model}; to change its settings, run `pressroom monitor create`; otherwise choose "
+            "another name with --monitor",
             code="monitor_stands",
         )
     return monitor

@@ -105,8 +105,8 @@ class SentimentSettings(BaseModel):
     policy: Policy = Policy()
     as_of: AwareDatetime | None = None
     """When a monitor's run was due; windows are judged up to this instant. None for a file: its windows are
-    judged up to the end of the last document's window or, if the monitor has sources, up to
-    `observed_until`."""
+    judged up to the end of the last document's window or, if the monitor has sources, up to the instant that
+    its runs have reached."""
     observed_until: AwareDatetime | None = None
     """When the latest run that read all sources was due; None if the monitor has no sources."""
     analysis: str = ""

@@ -8,6 +8,7 @@ from uuid import UUID
 
 import typer
 
+from jobs.shown import plural
 from pressroom.commands.options import BatchArgument, Json, Out
 from pressroom.commands.session import client_of_command, connected
 from pressroom.console import EXIT_FAILURE, print_json, print_line, say
@@ -69,7 +70,7 @@ def cancel(batch: BatchArgument) -> None:
     """Cancel a batch; its finished results are kept."""
     with client_of_command() as client:
         number = client.cancel(batch)
-    print_line(f"{number} {'job' if number == 1 else 'jobs'} cancelled")
+    print_line(f"{plural(number, 'job', 'jobs')} cancelled")
 
 
 def retry(
@@ -88,7 +89,7 @@ def retry(
     if json:
         print_json({"batch_id": str(batch), "num_queued": number})
     else:
-        print_line(f"{number} {'job is' if number == 1 else 'jobs are'} queued again")
+        print_line(f"{plural(number, 'job is', 'jobs are')} queued again")
 
 
 def show(

@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from jobs.errors import ConfigurationError, DiskFullError
+from jobs.shown import plural
 
 MIN_FREE_MB = 300
 """Minimum free disk space for starting the services, in MB.
@@ -257,7 +258,8 @@ def _read(path: Path, model: type[ModelT]) -> ModelT | None:
         return None
     except ValidationError as error:
         raise ConfigurationError(
-            f"{path} is damaged ({error.error_count()} errors): restore it from a backup, or remove it",
+            f"{path} is damaged ({plural(error.error_count(), 'error', 'errors')}): restore it from a "
+            "backup, or remove it",
             code="home_damaged",
         ) from None  # the original error would quote the secrets
 

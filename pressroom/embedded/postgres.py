@@ -133,7 +133,8 @@ class PostgresServer:
         return None
 
     def _make_cluster(self) -> None:
-        """Create the cluster under another name, then rename it, so that a kill leaves no incomplete one."""
+        """Create the cluster under a temporary name, then rename it, so that a kill leaves no incomplete
+        one."""
         unfinished = self.folder / "unfinished"
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(mode=0o700)

@@ -117,7 +117,7 @@ class ServerRunner:
                 return False
             self.stop()
         logger.warning(
-            "An embedded service ended and is started again",
+            "An embedded service ended; it will be restarted.",
             extra={"action": "service_restarted", "service": self.name, "port": self.port, "pid": self.pid},
         )
         self.spawn()

@@ -62,7 +62,7 @@ def test_whole_adapter_is_merged(folders: tuple[Path, Path], tmp_path: Path) -> 
         (f"1 tensor is missing: {LORA}", lambda tensors: tensors.pop(LORA)),
         (f"1 tensor is missing: {HEAD}", lambda tensors: tensors.pop(HEAD)),
         ("1 tensor is unexpected: stray", lambda tensors: tensors.update(stray=torch.zeros(2))),
-        (f"of another shape: {LORA}", lambda tensors: tensors.update({LORA: torch.zeros(3, 32)})),
+        (f"of a different shape: {LORA}", lambda tensors: tensors.update({LORA: torch.zeros(3, 32)})),
     ],
 )
 def test_adapter_that_is_not_whole_is_model_incomplete(

@@ -74,7 +74,7 @@ def test_missing_unexpected_and_mismatched_tensors_are_model_incomplete(
     changes: dict[str, Callable[[Tensors], object]] = {
         f"1 tensor is missing: {name}": lambda tensors: tensors.pop(name),
         "1 tensor is unexpected: stray": lambda tensors: tensors.update(stray=torch.zeros(2)),
-        f"1 tensor is of another shape: {name} ": lambda tensors: tensors.update({name: torch.zeros(3)}),
+        f"1 tensor is of a different shape: {name} ": lambda tensors: tensors.update({name: torch.zeros(3)}),
     }
     for message, change in changes.items():
         (folder / "model.safetensors").write_bytes(whole)

@@ -150,7 +150,7 @@ class _Deadline:
     def _cut(self) -> None:
         self.is_over = True
         for connection in list(self._sockets):
-            with suppress(OSError):  # already closed, or replaced by TLS
+            with suppress(OSError):  # already closed, or replaced by the socket of TLS
                 socket.socket.shutdown(connection, socket.SHUT_RDWR)
 
 

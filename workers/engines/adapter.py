@@ -56,7 +56,7 @@ def linear_parts(model: PreTrainedModel) -> tuple[list[str], list[str]]:
 def merge(base: Path, adapter: Path, target: Path, labels: Sequence[str]) -> None:
     """Merge base and adapter into a plain model folder in fp32, in the form of a published classifier.
 
-    Raises ModelIncompleteError if base or adapter lacks a tensor, or has a superfluous one or one of another
+    Raises ModelIncompleteError if a tensor of base or adapter is missing, superfluous or of a different
     shape.
     """
     config = PeftConfig.from_pretrained(str(adapter))
@@ -87,7 +87,7 @@ def _check_adapter(net: torch.nn.Module, adapter: Path) -> None:
     problems = {
         "missing": sorted(expected.keys() - present.keys()),
         "unexpected": sorted(present.keys() - expected.keys()),
-        "of another shape": sorted(
+        "of a different shape": sorted(
             name for name in expected.keys() & present.keys() if expected[name] != present[name]
         ),
     }

@@ -1,7 +1,7 @@
 """Loads a transformers model from exactly the bytes that were digested, with every tensor accounted for.
 
-transformers only warns when a checkpoint lacks a tensor, or has a superfluous one or one of another shape,
-and fills missing ones with random numbers. Here each of these is an error.
+transformers only warns when a tensor of a checkpoint is missing, superfluous or of a different shape, and
+fills missing ones with random numbers. Here each of these is an error.
 """
 
 from __future__ import annotations
@@ -237,7 +237,7 @@ def _check(files: ModelFiles, loading: dict[str, Any], allowed: set[str]) -> Non
     problems = {
         "missing": sorted(loading["missing_keys"] - allowed),
         "unexpected": sorted(loading["unexpected_keys"] - allowed),
-        "of another shape": [
+        "of a different shape": [
             f"{name} ({_shape(actual)}, expected {_shape(expected)})"
             for name, actual, expected in sorted(loading["mismatched_keys"])
         ],

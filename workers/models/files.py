@@ -90,7 +90,7 @@ class RemoteCodeError(PermanentError):
 
 
 class ModelIncompleteError(PermanentError):
-    """The weights lack a tensor of the model, or have one that is superfluous or of another shape."""
+    """The weights lack a tensor of the model, or have one that is superfluous or of a different shape."""
 
     code = "model_incomplete"
 
@@ -282,7 +282,7 @@ def _header_bytes(path: Path, body: bytes | bytearray, size: int) -> int:
 
 
 def keys_in_words(problems: Mapping[str, Sequence[str]]) -> str:
-    """Describe which tensors are missing, unexpected or of another shape, with their number and some names.
+    """Describe which tensors are missing, unexpected or of a different shape: their number and some names.
 
     >>> keys_in_words({"missing": ["norm.weight"], "unexpected": []})
     '1 tensor is missing: norm.weight'

@@ -45,7 +45,7 @@ def _check_header(path: Path) -> None:
     """Raise GgufHeaderError unless every length in the header stays within the file."""
     with path.open("rb") as file:
         if path.stat().st_size < 24 or file.read(4) != b"GGUF":
-            raise GgufHeaderError("this is not a GGUF file, because it does not begin with GGUF and a header")
+            raise GgufHeaderError("this is not a GGUF file, because it does not begin with a GGUF header")
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             _Walk(data).header()
 
@@ -78,7 +78,7 @@ class _Walk:
         for offset in offsets:
             if offset % self._alignment or begin + offset >= len(self._data):
                 raise GgufHeaderError(
-                    f"a tensor begins at {offset}, which is outside of the file or unaligned"
+                    f"a tensor begins at byte {offset}, which is outside of the file or unaligned"
                 )
 
     def _pair(self) -> None:
@@ -113,7 +113,7 @@ class _Walk:
         self._string()
         num_dimensions = self._number("<I")
         if num_dimensions > MAX_DIMENSIONS:
-            raise GgufHeaderError(f"a tensor has {num_dimensions} dimensions, which is too many")
+            raise GgufHeaderError(f"a tensor has {num_dimensions} dimensions, more than {MAX_DIMENSIONS}")
         self._skip(8 * num_dimensions + 4)
         return self._number("<Q")
 
@@ -126,7 +126,7 @@ class _Walk:
     def _bounded(self, limit: int, what: str) -> int:
         value = self._number("<Q")
         if value > limit:
-            raise GgufHeaderError(f"it has {value} {what}, but at most {limit} are read")
+            raise GgufHeaderError(f"it has {value} {what}, more than the maximum of {limit}")
         return value
 
     def _number(self, form: str) -> int:
@@ -181,7 +181,7 @@ def _check(source: Path, loading: Mapping[str, Any], surplus: Sequence[str]) -> 
     problems = {
         "missing": sorted(loading["missing_keys"]),
         "unexpected": sorted({*loading["unexpected_keys"], *surplus}),
-        "of another shape": sorted(name for name, *_ in loading["mismatched_keys"]),
+        "of a different shape": sorted(name for name, *_ in loading["mismatched_keys"]),
         "not loaded": list(loading["error_msgs"]),
     }
     if any(problems.values()):

@@ -11,6 +11,7 @@ from uuid import UUID
 import typer
 
 from jobs.rejection import Rejected
+from jobs.shown import plural
 from kinds.classifier.commands.options import (
     LABELLED_FILE,
     BatchOfFile,
@@ -144,7 +145,8 @@ def _print(evaluation: Evaluation, model: str, file: Path) -> None:
         f"{evaluation.texts_per_second:.0f} documents a second"
     )
     if evaluation.num_missing:
-        print_line(f"{evaluation.num_missing} texts have no answer, because their jobs did not succeed")
+        missing = plural(evaluation.num_missing, "text has", "texts have")
+        print_line(f"{missing} no answer, because the jobs that classify them did not succeed")
     print_line("")
     print_line(
         f"{'':10} {'precision':>9} {'recall':>7} {'F1':>6}    predicted: "

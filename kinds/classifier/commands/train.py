@@ -11,6 +11,7 @@ import typer
 from pydantic import ValidationError
 
 from jobs.errors import InputError
+from jobs.shown import plural
 from jobs.validation import describe_first
 from kinds.classifier.labelled_texts import parse_label_map
 from kinds.classifier.training_spec import LabelledFile, Recipe
@@ -149,7 +150,8 @@ class _Options:
 
 def _say_data(prepared: PreparedTraining) -> None:
     for file, data in zip(prepared.spec.files, prepared.data, strict=True):
-        say(f"{file.name}: {len(data.examples)} examples, {len(data.skipped)} lines skipped")
+        skipped_lines = plural(len(data.skipped), "line", "lines")
+        say(f"{file.name}: {plural(len(data.examples), 'example', 'examples')}, {skipped_lines} skipped")
         for skipped in data.skipped[:5]:
             say(f"  line {skipped.line}, {skipped.reason}")
 

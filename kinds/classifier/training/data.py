@@ -1,7 +1,8 @@
 """Examples of labelled files, and their split into train, dev and test in whole groups of near-duplicates.
 
-This module does not import torch. A headline that is repeated in nearly the same words, in another data set
-or on another day, must not be on both sides of the split, or held-out figures would measure memorisation.
+This module does not import torch. A headline that is repeated in nearly the same words, in a different data
+set or on a different day, must not be on both sides of the split, or held-out figures would measure
+memorisation.
 """
 
 from __future__ import annotations
@@ -124,8 +125,8 @@ Part = Literal["train", "dev", "test"]
 SIMILAR = 0.6
 """Minimum Jaccard similarity of character shingles at which two texts belong to one group.
 
-Texts this similar are usually the same report with another number or name: a hundred tweets, for example, are
-of the form "Hedge Funds Are Selling X".
+Texts this similar are usually the same report with a different number or name: a hundred tweets, for example,
+are of the form "Hedge Funds Are Selling X".
 """
 SHINGLE_CHARACTERS = 4
 NUM_PERMUTATIONS = 64

@@ -130,7 +130,8 @@ def put(named: dict[str, torch.nn.Parameter], values: dict[str, Tensor]) -> None
 
 
 BUCKET_BATCHES = 40
-"""Number of batches whose examples are sorted by length together, for little padding in a still random order.
+"""Number of batches whose examples are sorted by length together. There is then little padding, and the order
+of the batches is still random.
 """
 LENGTH_NOISE = 2.0
 """Maximum of the random number added to a length in tokens before sorting.

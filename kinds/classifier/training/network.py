@@ -185,7 +185,7 @@ class ByteDropout(torch.nn.Dropout):
 
 
 def use_byte_dropout(net: torch.nn.Module) -> None:
-    """Replace every torch.nn.Dropout by a ByteDropout, except one that drops nearly everything."""
+    """Replace every torch.nn.Dropout with a ByteDropout, except one that drops nearly everything."""
     for part in list(net.modules()):
         for name, inner in list(part.named_children()):
             if isinstance(inner, torch.nn.Dropout) and inner.p < 1 - 1 / BYTES:

@@ -93,7 +93,7 @@ class ChildTraining:
         manifest = verify_model(base)
         if manifest.weights_sha256 != spec.base_weights_sha256:
             raise WeightsDigestError(
-                f"{spec.base} has weights {manifest.weights_sha256[:12]} here, but the training needs "
+                f"{spec.base} has weights {manifest.weights_sha256[:12]} here, but the training run needs "
                 f"{spec.base_weights_sha256[:12]}: install the same base on every worker"
             )
         with tempfile.TemporaryDirectory(prefix="pressroom-training-") as folder:
@@ -166,7 +166,7 @@ class ChildTraining:
                 raise JobAbandonedError("another worker has taken over the job")
             if time.monotonic() > self._inference.deadline_at:
                 raise DeadlineError(
-                    "the training was not finished by its deadline; it continues when the command is repeated"
+                    "the training run was not finished by its deadline: repeat the command to continue it"
                 )
             try:
                 event = events.get(timeout=POLL_SECONDS)

@@ -37,7 +37,7 @@ Seconds = npt.NDArray[np.int64]
 def as_dictionary(column: pa.Array) -> tuple[pa.StringArray, Codes]:
     """Return a column's values as stripped strings, and the position of each row's value among them.
 
-    Most values occur only once.
+    A string may occur twice, because values are distinct only before they are stripped.
     """
     encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
     values, indices = encoded.dictionary, encoded.indices

@@ -218,7 +218,7 @@ def _quoted_cell(delimiter: str) -> re.Pattern[bytes]:
 
 
 def _with_points(table: pa.Table, position: int, dialect: Dialect) -> pa.Table:
-    """Return the table with the decimal commas of one column replaced by points."""
+    """Return the table with points instead of decimal commas in one column."""
     index = table.column_names.index(str(position))
     values = table.column(index).combine_chunks().dictionary_encode()
     plain = [dialect.plain_number(text, position) for text in values.dictionary.to_pylist()]
@@ -275,7 +275,7 @@ def _fast_jsonl(chunk: Chunk, columns: Mapping[str, str]) -> EventBatch | None:
 
 
 def _arrow_type(field: str, value: object) -> pa.DataType:
-    """Return the Arrow type of the first line's value; Arrow raises an error if a later line has another."""
+    """Return the Arrow type of the first line's value. Arrow raises an error for any other type later."""
     if isinstance(value, int) and not isinstance(value, bool):
         return pa.float64() if field in ("weight", "quantity", "time") else pa.int64()
     return pa.float64() if isinstance(value, float) else pa.string()
@@ -330,6 +330,6 @@ def _texts(
     return texts
 
 
-@lru_cache(maxsize=1_000)  # a file usually has one shape, but a hostile one may have another on each line
+@lru_cache(maxsize=1_000)  # a file usually has one shape, but a hostile one may have one for each line
 def _assigned(names: tuple[str, ...], columns: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
     return tuple(assign_interaction(names, dict(columns)).items())

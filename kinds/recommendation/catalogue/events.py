@@ -80,7 +80,7 @@ _REASONS: tuple[tuple[str, str, str, str], ...] = (
 _NUMBER_OF = {reason[0]: number for number, reason in enumerate(_REASONS)}
 
 _CODES = {"date_ambiguous": "time_invalid"}
-"""Error codes that are reported instead of the code of an entry of _REASONS."""
+"""Codes under which some entries of _REASONS are reported, instead of their own."""
 
 _UNLISTED = frozenset({"kind_ignored"})
 _NEEDLES = r"BEGIN |AKIA|ASIA|gh|glpat-|sk-|k_live_|AIza|xox|hf_"

@@ -278,7 +278,7 @@ def _latest(
 def _sums(weight: npt.NDArray[np.generic], begins: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
     if not len(begins):
         return np.zeros(0, dtype=np.float32)
-    # Sums have 64 bits and a fixed order, because another order would give another digest.
+    # Sums have 64 bits and a fixed order, because a different order would give a different digest.
     return np.add.reduceat(weight.astype(np.float64), begins).astype(np.float32)
 
 

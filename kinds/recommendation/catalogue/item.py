@@ -55,7 +55,7 @@ class Item(BaseModel):
         return payload_digest(self.model_dump(mode="json"))
 
     def part(self, fields: tuple[str, ...]) -> dict[str, object]:
-        """Return those of the named fields and attributes that are set; a text may be about them."""
+        """Return the values of those named fields and attributes that are set."""
         row = self.model_dump(mode="json", exclude={"attributes"}) | dict(self.attributes)
         return {name: row[name] for name in fields if row.get(name) not in (None, "", (), [])}
 

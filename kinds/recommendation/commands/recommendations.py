@@ -12,6 +12,7 @@ from uuid import UUID
 import typer
 
 from jobs.rejection import Rejected
+from jobs.shown import plural
 from kinds.recommendation.catalogue.inputs import MatchIds
 from kinds.recommendation.recommender import KIND, Recommender, RecommenderSources
 from kinds.recommendation.texts.text import TextScope
@@ -236,8 +237,8 @@ def _report_ingest(ingested: IngestedRun) -> None:
                 say(f"  {name}: {number}")
     if ingested.num_withdrawn:
         say(
-            f"{ingested.num_withdrawn} items are no longer available and were removed from the "
-            "published lists."
+            f"{plural(ingested.num_withdrawn, 'item is', 'items are')} no longer available, and no longer on "
+            "the published lists."
         )
 
 

@@ -10,6 +10,7 @@ import typer
 
 from jobs.errors import ConfigurationError
 from jobs.ranges import MAX_SECONDS
+from jobs.shown import plural
 from kinds.recommendation.recommender import KIND, ServingPlace
 from pressroom.commands.options import DeviceOption, Json, Out, reread_path
 from pressroom.commands.schedule import (
@@ -159,7 +160,10 @@ def withdraw(
     with connected() as (database, _, _):
         recommender = recommenders.find_recommender(database, name)
         number = releases.withdraw(database, recommender.id, dict.fromkeys(items, reason))
-    print_line(f"{number} items withdrawn; `pressroom refresh serve {name}` removes them from Redis")
+    print_line(
+        f"{plural(number, 'item', 'items')} withdrawn; `pressroom refresh serve {name}` removes them from "
+        "Redis"
+    )
 
 
 @app.command()
@@ -271,5 +275,6 @@ def serve(
             )
         else:
             print_line(
-                f"release {served.release} is served: {served.num_rows} rows, {served.num_written} written"
+                f"release {served.release} is served: {plural(served.num_rows, 'row', 'rows')}, "
+                f"{served.num_written:,} written"
             )

@@ -14,7 +14,7 @@ from sqlalchemy import Engine
 from db.stages import stage_outputs
 from jobs.outputs import OutputT
 from jobs.provenance import StatementAlteredError
-from jobs.shown import json_text, printable
+from jobs.shown import json_text, plural, printable
 from kinds.recommendation.export.census import ReleaseFigures
 from kinds.recommendation.export.files import export_release
 from kinds.recommendation.export.page import cut, percent
@@ -212,11 +212,10 @@ def lines_of_stages(stages: Mapping[str, Mapping[str, int]]) -> Iterator[str]:
     """Yield lines about the stages before the texts, from the figures of each stage."""
     collected, embedded, ranked = (stages.get(name, {}) for name in ("collect", "embed", "rank"))
     if collected.get("num_rejected"):
-        yield _line("rejected", f"{collected['num_rejected']:,} rows of the files")
+        yield _line("rejected", f"{plural(collected['num_rejected'], 'row', 'rows')} of the files")
     if collected.get("num_withdrawn"):
-        yield _line(
-            "withdrawn", f"{collected['num_withdrawn']:,} items were removed from the published lists"
-        )
+        withdrawn = plural(collected["num_withdrawn"], "item was", "items were")
+        yield _line("withdrawn", f"{withdrawn} removed from the published lists")
     if embedded:
         new, known = embedded.get("num_embedded", 0), embedded.get("num_known", 0)
         yield _line("embedding", f"{new:,} new item texts, {known:,} embedded before")

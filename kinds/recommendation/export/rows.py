@@ -43,7 +43,7 @@ def reason_words(reason: Reason, item_id: str, catalogue: Mapping[str, Item]) ->
             shared = _shared(reason.attribute, catalogue.get(item_id), because)
             if title is None:
                 return f"It fits what you were interested in{shared}."
-            if not shared:  # chosen by its whole description, which does not make the two similar
+            if not shared:  # the whole text was compared, so no single attribute explains it
                 return f"By its description it goes with {title}, which you were interested in."
             return f"Similar to {title}, which you were interested in{shared}."
         case ReasonKind.POPULAR:

@@ -62,7 +62,7 @@ class Reason:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankedItem:
-    """One place on a list."""
+    """One entry of a user's list."""
 
     item_id: str
     score: float

@@ -80,7 +80,7 @@ class RankingSettings(BaseModel):
     cold_content_weight: float = Field(default=1.0, ge=0, le=1e6)
     """Weight of the low-rank part that text and attributes predict, for items without interactions."""
     cold_users: float = Field(default=1.0, gt=0, le=1e6)
-    """Number of an item's users at which half of that weight is left."""
+    """Number of users of an item at which half of `cold_content_weight` is left."""
     content_ridge: float = Field(default=1.0, gt=0, le=1e9)
     """Ridge of the regression of items' factors on their content."""
     text_share: float = Field(default=0.25, ge=0, le=1)

@@ -78,14 +78,14 @@ class Follower:
                 done = self._follow(recommender)
             except PressroomError as error:
                 extra = {"recommender": recommender.name, "reason": str(error)}
-                logger.warning("A release could not be served; the export is retried.", extra=extra)
+                logger.warning("A release could not be served; the export will be retried.", extra=extra)
                 self._retry_at[recommender.id] = time.monotonic() + RETRY_SECONDS
                 continue
             except SQLAlchemyError:
                 raise
             except Exception:
                 logger.exception(
-                    "A release could not be served; the export is retried.",
+                    "A release could not be served; the export will be retried.",
                     extra={"recommender": recommender.name},
                 )
                 self._retry_at[recommender.id] = time.monotonic() + RETRY_SECONDS

@@ -353,7 +353,7 @@ def check_server(served: Redis, staging: Redis, number: int) -> None:
         )
     if number_of(served) == number:
         raise ServingError(
-            f"database {number} cannot be both the served and the staging database: choose two",
+            f"database {number} cannot be both the served and the staging database: choose another one",
             code="serving_unsuited",
         )
     try:

@@ -87,7 +87,7 @@ class TextRequest(BaseModel):
     audience: str
     """Name of the audience, such as "user:ann", "segment:tents" or "item:17"."""
     items: tuple[FeaturedItem, ...] = Field(min_length=1)
-    """Items ordered by id, so that the same items in another order do not make another text."""
+    """Items ordered by id, so that the same items in a different order do not give a different text."""
     because: str | None = None
     """Basis of the reason: the title of an item the user has interacted with, or the segment's category."""
 

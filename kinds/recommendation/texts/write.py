@@ -47,7 +47,7 @@ TEXT = "text.json"
 PARTS = ("headline", "blurb", "reason")
 
 RETRY_TEMPERATURE = 0.3
-"""Temperature added for each retry. Without it, another seed usually produces the same text."""
+"""Temperature added for each retry. Without it, a different seed usually produces the same text."""
 
 TOP_P = 0.9
 

@@ -169,7 +169,9 @@ def _print_backtest(result: RunResult[Backtest | None], max_dropped: float | Non
 
     counts = result.summary.report.counts
     if result.exported is None:
-        say("Not replayed: some documents are not analysed yet. Repeat the command to continue.")
+        say(
+            "Not replayed, because some documents have not been analysed yet. Repeat the command to continue."
+        )
     elif json:
         print_json(result.exported.as_json())
     else:

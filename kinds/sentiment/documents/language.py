@@ -51,14 +51,14 @@ _MIN_WORDS_WITH_EVIDENCE = 5
 """Minimum words if one of them is a word of another language."""
 
 _MIN_WORDS_FOR_DOUBT = 3
-"""Minimum words for doubting English: lingua cannot classify two words such as "lol"."""
+"""Minimum words for doubting English, because lingua cannot classify one or two words such as "lol"."""
 
 _MIN_SMALL_WORDS = 2
 """Minimum number of lower-case words: a single one, as in "Pfizer jab approved", is weak evidence ("bans" may
 be Norwegian)."""
 
 _MIN_LETTERS = 3
-"""Minimum letters of a word that lingua can classify, because its models are of trigrams."""
+"""Minimum letters of a word that lingua can classify, because its models consist of trigrams."""
 
 _MIN_CONFIDENCE = 0.02
 """Minimum confidence that lower-case words are English; 95% of the English headlines without a listed word

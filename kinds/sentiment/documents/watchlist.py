@@ -38,7 +38,8 @@ class Entity(BaseModel):
     name: str = Field(min_length=1, max_length=100)
     aliases: tuple[str, ...] = ()
     tickers: tuple[str, ...] = ()
-    """Tickers as exchanges write them ("ACME"); found as $ACME, as (NYSE: ACME), or bare unless a word."""
+    """Tickers as exchanges write them ("ACME"). A ticker is found as $ACME or (NYSE: ACME), and also without
+    these marks unless it is a word."""
     description: str = ""
     """One or two sentences that distinguish a company from others with its name, or explain a topic."""
 

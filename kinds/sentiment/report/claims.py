@@ -275,7 +275,7 @@ def _is_of_its_unit(quantity: Quantity, after: str) -> bool:
 
 
 def _is_of_its_time(quantity: Quantity, before: str, after: str) -> bool:
-    """Return whether the text describes the number as past if, and only if, it is one of the past."""
+    """Return whether the text presents the number as past exactly if it belongs to the past."""
     following = " ".join(after.split()[:5])
     following = re.split(r"[,;:.]|\b(?:and|but|while|against|compared|than|from)\b", following)[0]
     says_past = bool(IN_THE_PAST.search(before) or IN_THE_PAST.search(following))

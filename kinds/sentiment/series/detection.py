@@ -60,7 +60,7 @@ def thresholds(policy: Policy, num_entities: int) -> dict[AlertRule, float]:
     Raises ValueError for fewer than one entity.
     """
     if num_entities < 1:
-        raise ValueError("a monitor has at least one entity")
+        raise ValueError("a monitor must have at least one entity")
     share = policy.false_alarms_per_week / max(len(policy.rules), 1) / num_entities
     windows = SCALES[policy.alert_window].windows_per_week
     return {rule: share / (windows * TESTS_PER_WINDOW[rule]) for rule in policy.rules}

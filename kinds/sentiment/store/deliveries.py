@@ -306,7 +306,7 @@ def notify_change(connection: Connection, alert_ids: Sequence[UUID], *, old_ids:
 
 
 def note_failure(database: Engine, delivery: Delivery, *, error_code: str, message: str) -> None:
-    """Record why an attempt failed; the delivery is tried again."""
+    """Record why an attempt failed; the delivery will be tried again."""
     with database.begin() as connection:
         connection.execute(
             update(DeliveryRow).where(*_is(delivery)).values(error_code=error_code, error_message=message)

@@ -400,7 +400,7 @@ def _write_versions(connection: Connection, monitor_id: UUID, versions: Mapping[
 
 
 def _replace_mentions(connection: Connection, monitor_id: UUID, versions: Mapping[str, _Version]) -> None:
-    """Replace the mentions of these documents by those of `versions`, which are the current versions."""
+    """Replace the mentions of these documents with those of `versions`, which are the current versions."""
     removed = connection.execute(
         delete(MentionRow)
         .where(MentionRow.monitor_id == monitor_id, MentionRow.document_id == func.any(list(versions)))

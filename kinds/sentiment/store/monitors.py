@@ -67,8 +67,8 @@ def put_monitor(connection: Connection, monitor: Monitor) -> UUID:
         select(MonitorRow.policy).where(MonitorRow.id == monitor_id).with_for_update(key_share=True)
     ).one_or_none()
     if earlier is not None and earlier.policy != fields["policy"]:
-        # Windows of another time zone or size cannot be continued, so the next batch recomputes everything.
-        # Results that a running batch computes with the former policy are not stored.
+        # Windows of a different time zone or size cannot be continued, so the next batch recomputes
+        # everything. Results that a running batch computes with the former policy are not stored.
         connection.execute(delete(EntityWindowRow).where(EntityWindowRow.monitor_id == monitor_id))
     connection.execute(
         postgresql.insert(MonitorRow)

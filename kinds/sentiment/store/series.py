@@ -331,7 +331,7 @@ def _write_windows(connection: Connection, series: _Series, later_since: Mapping
             keys=keys,
             where=lambda new: EntityWindowRow.read_at <= new.read_at,
         )
-    # Deletes windows left empty because a document was corrected to another time or entity.
+    # Deletes windows left empty because a document was corrected to a different time or entity.
     given = series.given()
     connection.execute(
         delete(EntityWindowRow).where(

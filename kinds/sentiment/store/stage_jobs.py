@@ -30,7 +30,7 @@ class StageJob:
     error_code: str | None
     error_message: str | None
     artifacts: tuple[StoredObject, ...]
-    """Artifacts in the order of the job; empty unless it has succeeded."""
+    """Artifacts in the order in which the kind returned them; empty unless the job has succeeded."""
     statement: bytes | None
 
     def read(self, output_type: type[OutputT]) -> OutputT:
