@@ -45,7 +45,7 @@ class Artifact:
     media_type: str
     body: bytes
     is_resource: bool = False
-    """Whether later jobs read it by its digest, through `Context.resources`. It is then an object of its own,
+    """Whether later jobs read it by its digest, through `Context.resources`. It is then a separate object,
     whose key is its digest, rather than a part of a pack with other small artifacts."""
 
 

@@ -3,7 +3,7 @@
 Jinja2's own sandbox keeps a template away from Python's internals, but does not limit memory and time. Here,
 each rendering has a budget. Every character written, every element created, compared or copied, every
 iteration of a loop and every call is charged to the budget in advance. Its limit therefore also limits
-output, memory, iterations and time. Integers and the depth of nesting have limits of their own.
+output, memory, iterations and time. Integers and the depth of nesting have separate limits.
 """
 
 from __future__ import annotations

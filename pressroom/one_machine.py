@@ -68,7 +68,9 @@ class DispatcherThread:
         self._database.dispose()
 
 
-DRAINING = "Draining: running jobs are finished, the others stay queued. Press Ctrl-C again to end at once."
+DRAINING = (
+    "Draining: running jobs will be finished, and the others stay queued. Press Ctrl-C again to end at once."
+)
 """Sentence printed for the user after the first Ctrl-C."""
 
 THREAD_JOIN_SECONDS = 10.0

@@ -27,7 +27,7 @@ MAX_PART_BYTES = 256 * 1024
 the request for it costs little compared with the transfer of so many bytes."""
 
 MAX_PACK_BYTES = 16 * 1024 * 1024
-"""Maximum size of the parts of a pack. It bounds what a failed upload sends again."""
+"""Maximum total size of the parts of a pack. It bounds what has to be sent again if an upload fails."""
 
 MAX_GAP_BYTES = 64 * 1024
 """Unneeded bytes that are read between two parts, because another request would take longer."""
@@ -146,7 +146,7 @@ def _order(place: Place) -> tuple[str, int]:
 
 
 def _joined(span: Span, place: Place, index: int) -> Span | None:
-    """Return the span extended to the place, or None if the place needs a request of its own."""
+    """Return the span extended to the place, or None if the place needs a separate request."""
     if span.key != place.key or (span.offset is None) != (place.offset is None):
         return None
     if span.offset is not None and span.offset < 0:

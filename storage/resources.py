@@ -64,7 +64,8 @@ def read_resource(store: Store, sha256: str) -> bytes:
 
 
 def _read(store: Store, sha256: str) -> bytes:
-    """Read from the first key that exists. Keys of an earlier version need the permission to list."""
+    """Read from the first key that exists. To find a key of an earlier version, the permission to list is
+    required."""
     missing: PressroomError | None = None
     for key in (resource_key(sha256), artifact_key(sha256)):
         try:

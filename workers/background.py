@@ -48,7 +48,8 @@ class BackgroundService(Protocol):
     """A running service."""
 
     def check(self) -> None:
-        """Check that the service still runs; called about once a second. Raises if the service has ended."""
+        """Check that the service still runs; called about once a second. Raises an error if the service has
+        ended."""
         ...
 
 

@@ -30,7 +30,7 @@ class BrokerRefusedError(ConfigurationError):
 
 
 class BrokerAwayError(TransientError):
-    """Valkey does not answer, or not yet."""
+    """Valkey does not answer; it may still be starting."""
 
     code = "broker_unavailable"
 

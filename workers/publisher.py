@@ -121,7 +121,7 @@ class Prepared:
 
     @property
     def statement_key(self) -> str:
-        """Return the key of the statement if it is an object of its own."""
+        """Return the key of the statement if it is stored as a separate object."""
         return statement_key(self.digests[0], self.statement_sha256)
 
     @property
@@ -130,7 +130,7 @@ class Prepared:
 
 
 def is_packed(artifact: Artifact) -> bool:
-    """Return whether the artifact becomes a part of a pack rather than an object of its own."""
+    """Return whether the artifact becomes a part of a pack rather than a separate object."""
     return len(artifact.body) <= MAX_PART_BYTES and not artifact.is_resource
 
 

@@ -89,7 +89,8 @@ def require_named(names: list[str], wanted: Iterable[str], advice: str) -> list[
 
 
 def with_names(fields: Mapping[str, object], wanted: Iterable[str]) -> dict[str, object]:
-    """Return a record's fields. Add a field under each wanted name that is another form of its own name."""
+    """Return a record's fields. A field whose name is another form of a wanted name also gets the wanted
+    name."""
     named = dict(fields)
     for name in wanted:
         if name not in named:

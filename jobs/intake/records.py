@@ -42,7 +42,7 @@ class Record:
                 yield name, text
 
     def text(self) -> str:
-        """Return every string in the record, each on lines of its own."""
+        """Return every string in the record, each beginning on a new line."""
         return "\n".join(_strings_in(self.fields))
 
     def reject(

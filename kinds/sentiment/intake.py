@@ -143,7 +143,7 @@ def _unknown(
 ) -> Iterator[Document | Rejected]:
     """Yield documents that are not known, and store the records of those recognised only by their content.
 
-    Next time such documents are recognised by their records.
+    Next time, these documents are recognised by their records.
     """
     yield from known.unknown(documents)
     for record_digests in known.record_digests():

@@ -57,7 +57,7 @@ class WindowsPayload(BaseModel):
     stage: Literal["windows"] = "windows"
     start: int = Field(ge=0, le=2**31)
     stop: int = Field(ge=1, le=2**31)
-    """Positions in the watch list, `stop` excluded."""
+    """Range of positions in the watch list; `stop` is excluded."""
     since: Mapping[int, AwareDatetime] = Field(default_factory=dict)
     """By position, the time of the earliest document that this batch added, changed or removed, or the time
     up to which windows were judged with all sources read, if that is earlier."""

@@ -22,8 +22,7 @@ CSV_TABLE = "results.csv"
 PARQUET_TABLE = "results.parquet"
 
 MAX_METRIC_COLUMNS = 256
-"""Maximum number of metrics with a column of their own, in order of appearance; results.jsonl contains all of
-them."""
+"""Maximum number of metrics that get a column, in order of appearance; results.jsonl contains all of them."""
 
 ROWS_AT_A_TIME = 500
 """Rows converted together, and the size of a Parquet row group; with the longest texts they take 16 MB."""

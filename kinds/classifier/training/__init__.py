@@ -21,4 +21,4 @@ RESULT_FILES = (
     "evaluation.json",
     "recipe.json",
 )
-"""Names of the files of a result, with those that people read first at the beginning."""
+"""Names of a result's files, starting with those that people read first."""

@@ -47,7 +47,7 @@ class Evaluation:
     loss: float
     """Mean training loss since the previous evaluation."""
     macro_f1: float
-    """Macro-F1 as the mean over the files."""
+    """Mean of macro-F1 over the files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class Member:
     best_step: int
     """Step, counted over all members, at which the member had its best weights, which are kept."""
     macro_f1: float
-    """Macro-F1 on the dev part as the mean over the files."""
+    """Mean of macro-F1 over the files, on the dev part."""
 
 
 @dataclass(slots=True)
@@ -376,7 +376,7 @@ def droppable_targets(examples: Sequence[Example]) -> list[bool]:
 
 
 def dev_score(logits: Tensor, examples: Sequence[Example]) -> float:
-    """Return macro-F1 as the mean over the files, so that a large file does not outweigh a small one."""
+    """Return the mean of macro-F1 over the files, so that a large file does not outweigh a small one."""
     predicted = logits.argmax(dim=1).tolist()
     scores = []
     for file in sorted({example.file for example in examples}):

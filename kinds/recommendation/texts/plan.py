@@ -164,7 +164,7 @@ class Audience:
 def audiences(
     lists: Iterable[Sequence[UserList]], items: Mapping[str, Item], policy: TextPolicy, rules: Rules
 ) -> Iterator[Audience]:
-    """Yield the audiences of these blocks of lists without repetition; one block is read after the other."""
+    """Yield the audiences of these blocks of lists without repetition, reading one block at a time."""
     match policy.scope:
         case TextScope.USER:
             for block in lists:

@@ -126,9 +126,9 @@ def judge_slide(counts: Counts, _cells: Int64s, at: Int64s, scale: Scale) -> Ver
     """Judge slides, in which the mood gets worse slowly.
 
     Test: weighted least squares of the windows' scores on a hinge that is level over the past and falls over
-    the last `slide_ramp` windows (four weeks, for days); one-sided t of its slope. The rule fires only if the
-    hinge explains the scores better than a sudden fall anywhere in the ramp, or about as well, because such a
-    fall is a surge or a reversal. The condition only removes alerts; the p-value is that of the slope.
+    the last `slide_ramp` windows (four weeks, for days); one-sided t-test of its slope. The rule fires only
+    if the hinge explains the scores better than a sudden fall anywhere in the ramp, or about as well, because
+    such a fall is a surge or a reversal. The condition only removes alerts; the p-value is that of the slope.
     Observed and expected are the fitted scores at the end of the ramp and before it.
     """
     length, ramp = scale.mood_baseline, scale.slide_ramp
@@ -190,11 +190,11 @@ MIN_DISTANCE = 0.05
 def judge_reversal(counts: Counts, _cells: Int64s, at: Int64s, scale: Scale) -> Verdicts:
     """Judge reversals, in which the mood changes sign and keeps the new sign.
 
-    Test: Welch-like two-sample t of the run's mean score against that of the mood baseline before it,
-    two-sided, with the past's variance for both. The rule fires only if the two means have opposite signs and
-    all three thirds of the run have the new sign, so that a burst of a few days does not reverse a good
-    month. Runs of one, two and four weeks are tested. Observed and expected are the mean scores of the run
-    and of the past.
+    Test: two-sided, two-sample t-test, similar to Welch's, of the run's mean score against that of the mood
+    baseline before it, with the past's variance for both. The rule fires only if the two means have opposite
+    signs and all three thirds of the run have the new sign, so that a burst of a few days does not reverse a
+    good month. Runs of one, two and four weeks are tested. Observed and expected are the mean scores of the
+    run and of the past.
     """
     return most_significant([_judge_reversal_run(counts, at, scale, run) for run in scale.reversal_runs])
 
