@@ -78,7 +78,7 @@ THREAD_JOIN_SECONDS = 10.0
 
 
 def background_place(urls: ServiceUrls, settings: Settings) -> BackgroundPlace:
-    """Return what services of kinds need to run beside a command: the URLs and the settings."""
+    """Return what services of kinds need to run alongside a command: the URLs and the settings."""
     return BackgroundPlace(
         db_url=urls.db_url, redis_url=urls.redis_url, s3_url=urls.s3_url, settings=settings
     )

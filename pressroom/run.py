@@ -79,7 +79,7 @@ class RunRequest:
     kind: str | None = None
     """Kind of the batches that the command runs; None if the caller checks the kind itself."""
     is_ingested: bool = False
-    """Whether the input was read earlier, so that its refused lines are already in the output folder."""
+    """Whether the input was read earlier, so its refused lines are already in the output folder."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,7 +51,8 @@ class StandardOutput(io.TextIOWrapper):
 
 
 class StandardError(io.TextIOWrapper):
-    """Standard error that drops what it cannot write, so that a full disk or closed terminal ends no work."""
+    """Standard error that drops what it cannot write. A full disk or a closed terminal does not end a
+    command."""
 
     def write(self, text: str, /) -> int:
         """Write as TextIOWrapper does, and ignore errors."""

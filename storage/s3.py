@@ -85,8 +85,8 @@ MAX_CONNECTIONS = 64
 drops and reopens connections."""
 
 MAX_UNANNOUNCED_BYTES = 1024 * 1024
-"""Maximum size of a body that is sent without `Expect: 100-continue`. Sending it in vain, because the server
-refuses the request, costs less than asking each time."""
+"""Maximum size of a body that is sent without `Expect: 100-continue`. If the server refuses a request, having
+sent such a body costs less than asking before each request."""
 
 _MD5 = re.compile(r'"([0-9a-f]{32})"')
 """Matches an entity tag that is the MD5 of an object. Tags of multipart uploads have a different form."""

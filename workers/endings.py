@@ -28,7 +28,7 @@ class MemoryKills:
     def __init__(self, root: Path = Path("/")) -> None:
         """Find the kernel's counter of these kills; `root` is the folder that contains /proc and /sys."""
         self._file = next((file for file in _files(root) if _count(file) is not None), None)
-        """The counter's file, or None if the kernel has no such counter, so that no kill is attributed to
+        """The counter's file, or None if the kernel has no such counter; then no kill is attributed to
         memory."""
         self._last = self._now() or 0
         self._unclaimed: deque[float] = deque()

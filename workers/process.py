@@ -243,7 +243,7 @@ def _watch(process: _Process) -> None:
     After a reset of the broker, a Celery worker can look alive and consume nothing (celery#8030, #10205).
     """
     stalled_after = 2 * process.settings.resend_seconds
-    # Measured here, because the dispatcher resends unclaimed messages, so that none ever gets this old.
+    # Measured here, because the dispatcher resends unclaimed messages, so none ever gets this old.
     starved_since = time.monotonic()
     postgres = Outage(logger, "Postgres", meanwhile="the worker waits for it")
     while not process.stopped.wait(SEEN_SECONDS):

@@ -64,7 +64,7 @@ class Submission:
 
     batch_id: UUID
     created: bool
-    """False if the idempotency key already had a batch, so that nothing was added."""
+    """False if the idempotency key already had a batch, so nothing was added."""
     dropped: Dropped | None = None
     """Counts of the records that were refused from the inputs."""
 

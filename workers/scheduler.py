@@ -55,7 +55,7 @@ class PrefillRow:
 
     @property
     def is_last(self) -> bool:
-        """Whether the prompt is complete after this chunk, so that a first token follows."""
+        """Whether the prompt is complete after this chunk, so a first token follows."""
         return self.stop == len(self.generation.prompt_ids)
 
 

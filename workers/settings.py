@@ -47,7 +47,7 @@ def default_home() -> Path:
 class Profile(BaseModel):
     """The models that a worker keeps loaded.
 
-    A profile's name is also its queue's, so that a message only reaches workers that have loaded its models.
+    A profile's name is also its queue's, so a message reaches only workers that have loaded its models.
     """
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)

@@ -61,7 +61,7 @@ class Identities:
     def __init__(self, *, is_snapshot: bool = False) -> None:
         """Start without documents.
 
-        `is_snapshot` means that the source has each document once, so that two documents with the same id are
+        `is_snapshot` means that the source has each document once, so two documents with the same id are
         never versions.
         """
         self._is_snapshot = is_snapshot

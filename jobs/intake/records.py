@@ -197,9 +197,9 @@ def read_csv_records(lines: Iterable[Line], dialect: Dialect) -> Iterator[CsvRec
     """Stream the records of a CSV file (RFC 4180, in this dialect), including blank lines as empty records.
 
     A quote that is never closed would make the rest of the file one cell. Therefore only the line with the
-    quote is refused, and the lines after it are read again. If many lines have such quotes, so that this
-    would take more than a few passes over the file, each remaining line is refused without being parsed.
-    Memory holds one record, which has at most MAX_LINE_BYTES.
+    quote is refused, and the lines after it are read again. If so many lines have such quotes that this would
+    take more than a few passes over the file, each remaining line is refused without being parsed. Memory
+    holds one record, which has at most MAX_LINE_BYTES.
     """
     # The csv module limits cells to 131,072 characters, for the whole process. The queue limits records.
     csv.field_size_limit(MAX_LINE_BYTES + 1)

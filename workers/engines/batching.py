@@ -35,7 +35,7 @@ class NextToken:
     is_near_tie: bool = False
     """Whether a greedy choice was made between logits closer than the arithmetic's precision."""
     is_finite: bool = True
-    """False if the row's logits have no finite maximum, so that its token is meaningless."""
+    """False if the row's logits have no finite maximum, so its token is meaningless."""
 
 
 class Executor(Protocol):

@@ -5,9 +5,9 @@ really requires of its cache and its attention, because configurations may conta
 
 If the frequencies of rotary positions depend on the length of a text, they are chosen for each row of a
 batch. LongRoPE (Ding et al. 2024) has one set of factors for texts up to the length of the model's
-pretraining and one for longer texts. transformers uses the longest position of the whole batch, so that a
-short text gets different tokens when it is batched with a long one. Here each row has the frequencies that it
-has alone.
+pretraining and one for longer texts. transformers uses the longest position of the whole batch, so a short
+text gets different tokens when it is batched with a long one. Here each row has the frequencies that it has
+alone.
 """
 
 from __future__ import annotations
@@ -279,7 +279,7 @@ class LengthRotaries:
                 rotary.is_long = is_long
 
     def is_crossing(self, num_prompt_tokens: int, num_tokens: int) -> bool:
-        """Return whether a text has just passed the threshold, so that its keys must be recomputed."""
+        """Return whether a text has just passed the threshold, in which case its keys must be recomputed."""
         if not self._rotaries or self._threshold is None or not self._recomputes:
             return False
         return num_prompt_tokens <= self._threshold == num_tokens - 1

@@ -84,8 +84,8 @@ LAST_SECONDS = 1.0
 class EncoderProcess:
     """Implements workers.engines.encoding.EncoderExecutor with a process of `workers.engines.encoder_child`.
 
-    Each call has a connection to itself, so that as many calls can run at once as there are connections. When
-    the process has ended, every call raises EngineLostError.
+    Each call has a connection to itself, so as many calls can run at once as there are connections. When the
+    process has ended, every call raises EngineLostError.
     """
 
     def __init__(self, request: LoadRequest, num_connections: int, on_lost: Callable[[], None]) -> None:

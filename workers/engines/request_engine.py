@@ -75,7 +75,7 @@ class RequestEngine(ABC, Generic[FlightT, WorkT]):
         self._flights: dict[str, FlightT] = {}
         self._closed = False
         self._has_dropped = False
-        """Whether a request has ended early, so that the engine must drop the work that it still has for it.
+        """Whether a request has ended early, so the engine must drop the work that it still has for it.
         """
         self._num_steps = 0
         self._watchdogs = [

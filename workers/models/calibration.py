@@ -1,8 +1,8 @@
 """The calibration of an installed classifier's probabilities, which is stored in `calibration.json`.
 
 This is the only file of a model's folder that is not part of the installation. It is written in one step, and
-a worker reads it at the beginning of each job, so that a loaded model needs no restart. Its digest is part of
-what identifies a model's answers.
+a worker reads it at the beginning of each job, so a loaded model needs no restart. Its digest is part of what
+identifies a model's answers.
 """
 
 from __future__ import annotations

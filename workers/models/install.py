@@ -97,7 +97,7 @@ class Installation:
     manifest: Manifest
     folder: Path
     was_installed: bool
-    """Whether the model had been installed before, so that nothing was done."""
+    """Whether the model had been installed before, so nothing was done."""
 
 
 def resolve_source(name: str, source: Source | None) -> Source:

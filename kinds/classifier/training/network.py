@@ -162,7 +162,7 @@ BYTES = 256
 
 
 class ByteDropout(torch.nn.Dropout):
-    """A dropout that draws one byte per element, so that its probability is the nearest multiple of 1 / 256.
+    """A dropout that draws one byte per element, so its probability is the nearest multiple of 1 / 256.
 
     It subclasses torch.nn.Dropout for models that read `p` and apply dropout themselves.
     """

@@ -74,7 +74,7 @@ class ServingResult:
     num_resumed_blocks: int
     """Number of blocks that an earlier, interrupted export had already written."""
     was_served: bool
-    """Whether the same release was being served already, so that rows were only updated in place."""
+    """Whether the same release was being served already, in which case rows were only updated in place."""
     num_written: int
     """Number of rows that this call has written."""
 

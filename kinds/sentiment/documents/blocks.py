@@ -15,7 +15,7 @@ time. A lost lease then costs little, and so do the fixed costs of a block (a cl
 commit)."""
 
 MAX_BLOCK_BYTES = 2_000_000
-"""Maximum bytes per block, which is at most two of the largest documents, so that its memory is bounded."""
+"""Maximum bytes per block, which bounds its memory. Two of the largest documents fit into a block."""
 
 _OVERHEAD_BYTES = 200
 """Estimated bytes of a line besides title, text and id."""

@@ -19,7 +19,7 @@ def word_list(name: str) -> frozenset[str]:
       Latin script.
     - `headlines`: further English words that occur 6 times in lower case in half of SEntFiN and of
       financial tweets (docs/experiments.md), without those that other languages spell in the same way.
-    - `shared`: words of the English lists that also exist in German, Dutch or a Romance language, so that
+    - `shared`: words of the English lists that also exist in German, Dutch or a Romance language, so
       they are no evidence in a text of few words.
     """
     text = files("kinds.sentiment.documents").joinpath("words", f"{name}.txt").read_text(encoding="utf-8")

@@ -1,8 +1,8 @@
 """Determines which entities of a watch list a document is about, to what degree, and in which passages.
 
 Names come first. Embeddings decide for topics that no alias names, and for names that several entities share.
-All vectors have length 1, so that a dot product is a cosine. Thresholds are those of MiniLM
-(all-minilm-l6-v2), measured by benchmarks/linking.py.
+All vectors have length 1, so a dot product is a cosine. Thresholds are those of MiniLM (all-minilm-l6-v2),
+measured by benchmarks/linking.py.
 """
 
 from __future__ import annotations
@@ -183,7 +183,7 @@ class Link:
     start: int
     """Position of the first mention in the prepared text."""
     is_ambiguous: bool
-    """Whether the spelling is shared by entities or is a common word, so that the embedding must decide."""
+    """Whether the spelling is shared by entities or is a common word, so the embedding must decide."""
     num_mentions: int
 
 

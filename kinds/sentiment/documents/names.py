@@ -33,7 +33,7 @@ _INITIALS = re.compile(r"(?<![A-Za-z])(?:[A-Za-z]\.){2,}")
 _SPACE = re.compile(r"\s+")
 _MAX_SHORT = 3
 """Maximum letters of a spelling that is matched in capitals only, such as "SBI", "GE" or "TCS". For topics
-this applies only to spellings that are also words ("IT", "US"), so that "ipo" matches like "IPO"."""
+this applies only to spellings that are also words ("IT", "US"), so "ipo" matches like "IPO"."""
 
 
 @dataclass(frozen=True, slots=True)

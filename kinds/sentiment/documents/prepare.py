@@ -94,8 +94,8 @@ def _sentences(text: str, title_end: int) -> tuple[Span, ...]:
 
 _SEED = 20_260_101
 _SCHEME = "affine32"
-"""Hash scheme, the default of datasketch. It uses bijections of 32 bits, so that minima are equal only if
-shingles are."""
+"""Hash scheme, the default of datasketch. It uses bijections of 32 bits, so minima are equal only if shingles
+are."""
 _CHUNK = 4_096
 """Number of shingles permuted at once, which takes one megabyte."""
 

@@ -268,7 +268,7 @@ def _has_its_role(quantity: Quantity, number: _Number, text: str, before: str, a
 
 
 def _is_of_its_unit(quantity: Quantity, after: str) -> bool:
-    """Return whether the text gives a number of documents as such, which "2 days" does not."""
+    """Return whether a number of documents is followed by a word for documents, unlike in "2 days"."""
     if quantity.unit is not Unit.DOCUMENTS:
         return True
     return (_COUNTS_PAST if quantity.is_past else _COUNTS).match(after) is not None
