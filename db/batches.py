@@ -1,8 +1,4 @@
-"""Accepts, cancels, expires and reopens batches.
-
-The open jobs of a cancelled or overdue batch are ended in transactions of limited size. Ending a million jobs
-in one statement would exceed the statement timeout and hold locks for too long.
-"""
+"""Accepts, cancels and reopens batches."""
 
 from __future__ import annotations
 
@@ -24,7 +20,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import IntegrityError
 
-from db.leases import end_open_jobs
+from db.ending import CANCELLED, end_jobs
 from db.stages import NewJob, open_stage
 from db.tables import BatchRow, JobRow, StageRow, job_is
 from db.totals import add_final
@@ -142,19 +138,46 @@ def run_under_way(connection: Connection, schedule_id: UUID | ScalarSelect[UUID 
 
 
 def cancel(database: Engine, batch_id: UUID) -> int:
-    """Cancel the open jobs of the batch and keep finished ones; return how many were cancelled."""
-    with database.begin() as connection:  # a separate transaction; once it commits, no more jobs are sent
-        status = connection.scalar(select(BatchRow.status).where(BatchRow.id == batch_id).with_for_update())
-        if status is None:
+    """Cancel the open jobs of the batch and keep finished ones; return how many were cancelled.
+
+    From its first transaction on, nothing of the batch is sent any more. If it is interrupted after that, the
+    reconciler cancels the rest.
+    """
+    with database.begin() as connection:
+        batch = connection.execute(
+            select(BatchRow.status, BatchRow.num_cancelled).where(BatchRow.id == batch_id).with_for_update()
+        ).one_or_none()
+        if batch is None:
             raise BatchNotFoundError(f"no batch has the id {batch_id}: see `pressroom batches`")
-        if status is BatchStatus.RUNNING:
+        num_before: int = batch.num_cancelled
+        if batch.status is BatchStatus.RUNNING:
             connection.execute(
                 update(BatchRow).where(BatchRow.id == batch_id).values(status=BatchStatus.CANCELLED)
             )
-    num_cancelled = 0
-    while number := cancel_some(database, batch_id):
-        num_cancelled += number
-    return num_cancelled
+    end_jobs(database, batch_id, CANCELLED)
+    finish_cancelled(database, batch_id)
+    with database.connect() as connection:
+        # The reconciler may have cancelled some of them.
+        num_cancelled = connection.scalar(select(BatchRow.num_cancelled).where(BatchRow.id == batch_id)) or 0
+    return num_cancelled - num_before
+
+
+def finish_cancelled(database: Engine, batch_id: UUID) -> None:
+    """Record when a cancelled batch finished, if no job of it is open any more."""
+    is_open = select(JobRow.id).where(
+        JobRow.batch_id == batch_id, job_is(JobStatus.QUEUED, JobStatus.RUNNING)
+    )
+    with database.begin() as connection:
+        connection.execute(
+            update(BatchRow)
+            .where(
+                BatchRow.id == batch_id,
+                BatchRow.status == BatchStatus.CANCELLED,
+                BatchRow.finished_at.is_(None),
+                ~is_open.exists(),
+            )
+            .values(finished_at=func.clock_timestamp())
+        )
 
 
 def retry_unfinished(database: Engine, batch_id: UUID, *, job_id: UUID | None = None) -> int:
@@ -249,53 +272,3 @@ def batch_settings(database: Engine, batch_id: UUID) -> Mapping[str, object]:
     if found is None:
         raise BatchNotFoundError(f"no batch has the id {batch_id}: see `pressroom batches`")
     return found
-
-
-END_LIMIT = 2_000
-"""Maximum number of jobs that one transaction ends, so that it holds locks for about a tenth of a second."""
-
-
-def cancel_some(database: Engine, batch_id: UUID) -> int:
-    """Cancel some open jobs of a cancelled batch; return how many.
-
-    If no open jobs are left, mark the batch as finished and return 0.
-    """
-    cancelled = (BatchRow.id == batch_id) & (BatchRow.status == BatchStatus.CANCELLED)
-    with database.begin() as connection:
-        number = end_open_jobs(
-            connection,
-            _jobs(batch_id, cancelled),
-            status=JobStatus.CANCELLED,
-            error_code=None,
-            error_message=None,
-            limit=END_LIMIT,
-        )
-        add_final(connection, {(batch_id, JobStatus.CANCELLED): number})
-        if not number:
-            connection.execute(
-                update(BatchRow)
-                .where(cancelled, BatchRow.finished_at.is_(None))
-                .values(finished_at=func.clock_timestamp())
-            )
-    return number
-
-
-def expire_some(database: Engine, batch_id: UUID) -> int:
-    """Expire some open jobs of an overdue batch; return how many. 0 means that none are left."""
-    running = (BatchRow.id == batch_id) & (BatchRow.status == BatchStatus.RUNNING)
-    with database.begin() as connection:
-        number = end_open_jobs(
-            connection,
-            _jobs(batch_id, running),
-            status=JobStatus.EXPIRED,
-            error_code="deadline_exceeded",
-            error_message="the batch's deadline passed before this job was finished",
-            limit=END_LIMIT,
-        )
-        add_final(connection, {(batch_id, JobStatus.EXPIRED): number})
-    return number
-
-
-def _jobs(batch_id: UUID, still: ColumnElement[bool]) -> ColumnElement[bool]:
-    """Return the condition that selects the batch's jobs if the batch still meets the condition `still`."""
-    return (JobRow.batch_id == batch_id) & select(BatchRow.id).where(still).correlate(None).exists()

@@ -11,7 +11,9 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import Boolean, Connection, Engine, Row, bindparam, case, func, select, update
 
-from db.batches import cancel_some, expire_some
+from db import ending
+from db.batches import finish_cancelled
+from db.ending import CANCELLED, EXPIRED, end_jobs
 from db.tables import AttemptRow, BatchRow, JobRow, WorkerRow, job_is
 from db.totals import add_final
 from jobs.batch import BatchStatus
@@ -215,7 +217,9 @@ def expire_overdue(database: Engine) -> int:
     )
     with database.connect() as connection:
         batch_ids = connection.scalars(overdue).all()
-    return sum(expire_some(database, batch_id) for batch_id in batch_ids)
+    return sum(
+        end_jobs(database, batch_id, EXPIRED, max_seconds=ending.ROUND_SECONDS) for batch_id in batch_ids
+    )
 
 
 def finish_cancelling(database: Engine) -> int:
@@ -225,7 +229,11 @@ def finish_cancelling(database: Engine) -> int:
     )
     with database.connect() as connection:
         batch_ids = connection.scalars(interrupted).all()
-    return sum(cancel_some(database, batch_id) for batch_id in batch_ids)
+    num_cancelled = 0
+    for batch_id in batch_ids:
+        num_cancelled += end_jobs(database, batch_id, CANCELLED, max_seconds=ending.ROUND_SECONDS)
+        finish_cancelled(database, batch_id)
+    return num_cancelled
 
 
 def running_batches(database: Engine) -> list[UUID]:

@@ -16,9 +16,10 @@ import pytest
 from sqlalchemy import Engine, func, null, select, text, update
 from sqlalchemy.exc import OperationalError
 
-from db import batches, leases
+from db import batches, ending, leases
 from db.batches import BatchNotFoundError, cancel, retry_unfinished
 from db.dispatch import running_profiles
+from db.ending import CANCELLED, end_jobs
 from db.outcomes import commit
 from db.reports import batch_status, job_detail
 from db.session import open_database
@@ -397,11 +398,12 @@ def test_cancel_ends_open_jobs_and_fences_their_workers_off(database: Engine) ->
 def test_a_large_batch_is_cancelled_in_several_transactions(
     database: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batches, "END_LIMIT", 3)
+    monkeypatch.setattr(ending, "RANGE_JOBS", 3)
+    monkeypatch.setattr(ending, "LOCKED_JOBS", 2)
     batch_id = accept(database, 8)
     running = claim_batch(database, batch_id)[:5]
     leases.give_back(database, {job.id: 1 for job in running[:2]})
-    assert batches.cancel_some(database, batch_id) == 0  # it was not cancelled
+    assert end_jobs(database, batch_id, CANCELLED) == 0  # it was not cancelled
     assert cancel(database, batch_id) == 8
     counts = batch_status(database, batch_id).counts
     assert (counts.cancelled, counts.open) == (8, 0)

@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import Engine, select, update
 
-from db import batches, dispatch, leases
+from db import batches, dispatch, ending, leases
 from db.outcomes import commit
 from db.recovery import expire_overdue, finish_cancelling, reap_expired_leases, running_batches
 from db.reports import batch_status
@@ -83,7 +83,8 @@ def test_open_jobs_of_an_overdue_batch_expire_and_finished_ones_stay(database: E
 def test_a_large_batch_expires_some_jobs_at_a_time_and_sends_none_meanwhile(
     database: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batches, "END_LIMIT", 3)
+    monkeypatch.setattr(ending, "RANGE_JOBS", 3)
+    monkeypatch.setattr(ending, "ROUND_SECONDS", 0)
     batch_id = overdue(database, 7)
     assert expire_overdue(database) == 3
     assert dispatch.demands(database, "cpu", limit=10) == []
