@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import count
 from uuid import UUID, uuid4
 
 from sqlalchemy import (
@@ -14,13 +16,12 @@ from sqlalchemy import (
     insert,
     literal,
     select,
-    true,
     update,
 )
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import IntegrityError
 
-from db.ending import CANCELLED, end_jobs
+from db.ending import CANCELLED, RANGE_JOBS, end_jobs
 from db.stages import NewJob, open_stage
 from db.tables import BatchRow, JobRow, StageRow, job_is
 from db.totals import add_final
@@ -180,61 +181,118 @@ def finish_cancelled(database: Engine, batch_id: UUID) -> None:
         )
 
 
+RETRY_HOLD_SECONDS = 60.0
+"""Time for which no stage of a batch is closed after some of its jobs were requeued while others follow. A
+range takes a tenth of a second; if the rest never follows, the batch goes on after this time."""
+
+
 def retry_unfinished(database: Engine, batch_id: UUID, *, job_id: UUID | None = None) -> int:
     """Requeue failed, cancelled and expired jobs and release parked ones; return how many.
 
     Failures so far no longer count. With `job_id`, only that job is requeued. Otherwise, all unfinished jobs
-    of the batch's last stage are. Raises BatchNotFoundError, or RunUnderWayError if the batch's schedule has
-    another unfinished run.
+    of the batch's last stage are, in one transaction for each range of positions; if it is interrupted,
+    calling it again requeues the rest. It ends early if the batch is cancelled in the meantime. Raises
+    BatchNotFoundError, or RunUnderWayError if the batch's schedule has another unfinished run.
     """
-    with database.begin() as connection:
-        # Locking the batch first makes this wait for a stage that is just being planned.
-        connection.execute(select(BatchRow.id).where(BatchRow.id == batch_id).with_for_update())
-        stage = connection.scalar(select(func.max(JobRow.stage)).where(JobRow.batch_id == batch_id))
-        if stage is None:
-            raise BatchNotFoundError(
-                f"batch {batch_id} does not exist or has no jobs: see `pressroom batches`"
+    num_queued, stage, is_last = 0, None, False
+    for positions in _ranges():
+        with database.begin() as connection:
+            # Locking the batch first makes this wait for a stage that is just being planned.
+            status = connection.scalar(
+                select(BatchRow.status).where(BatchRow.id == batch_id).with_for_update()
             )
-        unfinished = (
-            select(JobRow.id, JobRow.status)
-            .where(
-                JobRow.batch_id == batch_id,
-                JobRow.stage == stage,  # the last stage was planned from the results of earlier ones
-                JobRow.status.in_([JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.EXPIRED])
-                | (job_is(JobStatus.QUEUED) & JobRow.parked_at.is_not(None)),
-                true() if job_id is None else JobRow.id == job_id,
+            last = _last_job(connection, batch_id)
+            is_over = num_queued > 0 and status is not BatchStatus.RUNNING
+            if stage is not None and (is_over or stage != last.stage):
+                break
+            stage = last.stage
+            is_last = job_id is not None or last.position < positions.stop
+            which = JobRow.position.between(positions.start, positions.stop - 1)
+            num_queued += _requeue(
+                connection, batch_id, stage, which if job_id is None else JobRow.id == job_id
             )
-            .cte("unfinished")
+            if positions.start or not is_last:
+                _hold_stage(connection, batch_id, seconds=None if is_last else RETRY_HOLD_SECONDS)
+        if is_last:
+            break
+    return num_queued
+
+
+def _ranges() -> Iterator[range]:
+    """Yield ranges of positions without end."""
+    for start in count(step=RANGE_JOBS):
+        yield range(start, start + RANGE_JOBS)
+
+
+@dataclass(frozen=True, slots=True)
+class _LastJob:
+    stage: int
+    position: int
+
+
+def _last_job(connection: Connection, batch_id: UUID) -> _LastJob:
+    """Return the place of the last job of the last stage. Raises BatchNotFoundError."""
+    row = connection.execute(
+        select(JobRow.stage, JobRow.position)
+        .where(JobRow.batch_id == batch_id)
+        .order_by(JobRow.stage.desc(), JobRow.position.desc())
+        .limit(1)
+    ).one_or_none()
+    if row is None:
+        raise BatchNotFoundError(f"batch {batch_id} does not exist or has no jobs: see `pressroom batches`")
+    return _LastJob(row.stage, row.position)
+
+
+def _hold_stage(connection: Connection, batch_id: UUID, seconds: float | None) -> None:
+    """Let no stage of the running batch be closed for this time; None ends that."""
+    until = func.clock_timestamp() + func.make_interval(0, 0, 0, 0, 0, 0, seconds)
+    connection.execute(
+        update(BatchRow)
+        .where(BatchRow.id == batch_id, BatchRow.status == BatchStatus.RUNNING)
+        .values(plan_retry_at=None if seconds is None else until)
+    )
+
+
+def _requeue(connection: Connection, batch_id: UUID, stage: int, which: ColumnElement[bool]) -> int:
+    """Requeue those of the jobs that are unfinished, reopen the batch if there are any; return how many."""
+    unfinished = (
+        select(JobRow.id, JobRow.status)
+        .where(
+            JobRow.batch_id == batch_id,
+            JobRow.stage == stage,  # the last stage was planned from the results of earlier ones
+            JobRow.status.in_([JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.EXPIRED])
+            | (job_is(JobStatus.QUEUED) & JobRow.parked_at.is_not(None)),
+            which,
         )
-        requeued = (
-            update(JobRow)
-            .where(JobRow.id == unfinished.c.id)
-            .values(
-                status=JobStatus.QUEUED,
-                num_failures=0,
-                suspect_group=None,
-                parked_at=None,
-                cleared_attempt=JobRow.attempt,
-                sent_at=None,
-                finished_at=None,
-                available_at=func.now(),
-                error_code=None,
-                error_message=None,
-            )
-            .returning(unfinished.c.status.label("earlier"))
-            .cte("requeued")
+        .cte("unfinished")
+    )
+    requeued = (
+        update(JobRow)
+        .where(JobRow.id == unfinished.c.id)
+        .values(
+            status=JobStatus.QUEUED,
+            num_failures=0,
+            suspect_group=None,
+            parked_at=None,
+            cleared_attempt=JobRow.attempt,
+            sent_at=None,
+            finished_at=None,
+            available_at=func.now(),
+            error_code=None,
+            error_message=None,
         )
-        numbers = connection.execute(
-            select(requeued.c.earlier, func.count()).group_by(requeued.c.earlier)
-        ).all()
-        if _reopen(connection, batch_id, literal(bool(numbers)) | (BatchRow.status == BatchStatus.FAILED)):
-            connection.execute(
-                update(StageRow)
-                .where(StageRow.batch_id == batch_id, StageRow.number >= stage)
-                .values(closed_at=None)
-            )
-            final = {(batch_id, status): -number for status, number in numbers if status.is_final}
-            add_final(connection, final)
+        .returning(unfinished.c.status.label("earlier"))
+        .cte("requeued")
+    )
+    numbers = connection.execute(select(requeued.c.earlier, func.count()).group_by(requeued.c.earlier)).all()
+    if _reopen(connection, batch_id, literal(bool(numbers)) | (BatchRow.status == BatchStatus.FAILED)):
+        connection.execute(
+            update(StageRow)
+            .where(StageRow.batch_id == batch_id, StageRow.number >= stage)
+            .values(closed_at=None)
+        )
+        final = {(batch_id, status): -number for status, number in numbers if status.is_final}
+        add_final(connection, final)
     return sum(number for _, number in numbers)
 
 

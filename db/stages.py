@@ -192,6 +192,8 @@ def close_finished_stages(database: Engine, batch_id: UUID, plan: Planner) -> bo
         ).one_or_none()
         if batch is None or batch.status is not BatchStatus.RUNNING:
             return False
+        if _waits_to_be_planned(connection, batch_id):
+            return False
         for stage, following in _open_stages(connection, batch_id):
             if _has_open_jobs(connection, batch_id):
                 return False

@@ -163,6 +163,8 @@ class BatchRow(Base):
     num_plan_failures: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
     """Number of consecutive failures to plan the next stage."""
     plan_retry_at: Mapped[datetime | None]
+    """No stage is closed and planned before this instant, because planning failed or jobs are being
+    requeued."""
     plan_error: Mapped[str | None]
     finished_at: Mapped[datetime | None]
 
