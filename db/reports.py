@@ -180,17 +180,6 @@ def _parked(connection: Connection, batch_id: UUID) -> tuple[ParkedJob, ...]:
     )
 
 
-def job_artifacts(database: Engine, job_id: UUID) -> list[tuple[str, str, str]]:
-    """Return name, object key and SHA-256 of a job's files, in the order in which the kind returned them."""
-    with database.connect() as connection:
-        rows = connection.execute(
-            select(ArtifactRow.name, ArtifactRow.object_key, ArtifactRow.sha256)
-            .where(ArtifactRow.job_id == job_id)
-            .order_by(ArtifactRow.number)
-        )
-        return [(name, key, sha256) for name, key, sha256 in rows]
-
-
 def _counts(batch: Row[*tuple[Any, ...]]) -> JobCounts:
     """Return the numbers of a batch's jobs by status. Jobs that are neither final nor running are queued."""
     final = batch.num_succeeded + batch.num_failed + batch.num_cancelled + batch.num_expired

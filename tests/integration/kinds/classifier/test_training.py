@@ -17,7 +17,8 @@ from sqlalchemy import Engine
 from transformers import AutoModelForSequenceClassification
 
 from db import recovery
-from db.reports import job_artifacts, job_detail, running_progress
+from db.evidence import job_evidence
+from db.reports import job_detail, running_progress
 from db.stages import NewJob
 from jobs.errors import InputError, PermanentError
 from jobs.job import JobStatus
@@ -34,7 +35,16 @@ from kinds.classifier.training_spec import LabelledFile, Recipe, TrainedClassifi
 from storage.memory import MemoryStore
 from storage.resources import put_resource
 from storage.store import Store
-from tests.factories import accept, claim, job_ids, job_row, new_batch, run_out_leases
+from tests.factories import (
+    accept,
+    artifact_place,
+    claim,
+    job_ids,
+    job_row,
+    new_batch,
+    read_place,
+    run_out_leases,
+)
 from tests.fakes import FakeEngine, fake_models, load_nothing
 from tests.integration.test_runner import run_to_the_end, running
 from tests.tiny_bert import labelled_csv, write_tiny_bert
@@ -170,8 +180,9 @@ def test_the_kind_trains_in_a_worker_and_its_model_can_be_installed(
     assert progress["step"] == progress["num_steps"]
     assert running_progress(database, detail.batch_id) == []
 
-    for name, key, _ in job_artifacts(database, job_id):
-        (tmp_path / name).write_bytes(store.get(key))
+    for number, artifact in enumerate(job_evidence(database, [job_id])[job_id].artifacts):
+        body = read_place(store, artifact_place(database, job_id, number))
+        (tmp_path / artifact.name).write_bytes(body)
     evaluation = json.loads((tmp_path / "evaluation.json").read_text())
     assert progress["best_dev_macro_f1"] == max(each["dev_macro_f1"] for each in evaluation["history"])
     assert len(evaluation["members"]) == RECIPE.members

@@ -32,7 +32,16 @@ from pressroom.summary import Summary
 from storage.memory import MemoryStore
 from storage.resources import put_resource
 from storage.store import Store
-from tests.factories import accept, claim_batch, failure, new_batch, published
+from tests.factories import (
+    accept,
+    alter_place,
+    artifact_place,
+    claim_batch,
+    failure,
+    job_ids,
+    new_batch,
+    published,
+)
 
 DAY = datetime(2026, 3, 2, tzinfo=UTC)
 HOSTILE = "<script>alert(1)</script> =HYPERLINK(1) Acme falls"
@@ -356,10 +365,8 @@ def test_altered_report_is_named_and_left_out(scene: Scene, tmp_path: Path) -> N
         ("acme-x", report(text="other"), report_metrics("2026-03-03")),
     ]
     batch_id = scene.batch("reports", reports)
-    for key in list(scene.store.keys("artifacts/")):
-        if scene.store.get(key) == b"other":
-            scene.store.delete(key)
-            scene.store.put(key, b"altered", media_type="text/html")
+    altered_job = job_ids(scene.database, batch_id)[1]
+    alter_place(scene.store, artifact_place(scene.database, altered_job), b"altered")
 
     summary = scene.summary(batch_id)
     export_sentiment(scene.database, scene.store, summary, tmp_path)
