@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from db.dispatch import Capacity, Demand
-from workers.dispatcher import MIN_WINDOW_JOBS, WINDOW_FACTOR, allocate, shard_size, window
+from workers.dispatcher import MAX_WINDOW_JOBS, MIN_WINDOW_JOBS, WINDOW_FACTOR, allocate, shard_size, window
 
 
 def demand(number: int, *, unsent: int, sent: int = 0, tenant: str = "a", priority: int = 0) -> Demand:
@@ -87,6 +87,12 @@ def test_a_higher_priority_is_served_first() -> None:
 def test_the_window_follows_the_workers_and_has_a_floor() -> None:
     assert window(Capacity(0, 0)) == MIN_WINDOW_JOBS
     assert window(Capacity(2, 1000)) == WINDOW_FACTOR * 1000
+
+
+def test_the_window_grows_while_jobs_are_claimed_quickly_and_is_bounded() -> None:
+    assert window(Capacity(1, 4), MIN_WINDOW_JOBS) == 2 * MIN_WINDOW_JOBS
+    assert window(Capacity(1, 4), 10**7) == MAX_WINDOW_JOBS
+    assert window(Capacity(1, 10**5), 10**7) == WINDOW_FACTOR * 10**5
 
 
 @given(st.integers(0, 10**7), st.integers(0, 100), st.integers(1, 1000))

@@ -12,7 +12,7 @@ import pytest
 
 from jobs.job import ClaimedJob
 from jobs.kind import Stage
-from workers.runner import Capacity, StageThreads
+from workers.runner import AHEAD_SECONDS, MAX_AHEAD, RATE_SECONDS, Capacity, StageThreads
 
 SECONDS = 10.0
 """Until a wait that ought to end is a hang."""
@@ -88,6 +88,31 @@ def test_alone_waits_for_the_others_and_keeps_newcomers_out(pool: ThreadPoolExec
     leave.set()
     assert exclusive.result(SECONDS)
     assert newcomer.result(SECONDS) == 1
+
+
+def test_short_jobs_are_claimed_in_advance_and_long_ones_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr("workers.runner.time.monotonic", lambda: now)
+    capacity = Capacity(4)
+    capacity.note_ended(40)  # in the last second
+    assert capacity.take(1000) == 4 + 40 * AHEAD_SECONDS
+    capacity.give_back(24)
+    now += RATE_SECONDS + 0.1  # nothing has ended since
+    assert capacity.take(1000) == 4
+
+
+def test_jobs_in_advance_are_bounded() -> None:
+    capacity = Capacity(4)
+    capacity.note_ended(10**6)
+    assert capacity.take(10**6) == 4 + MAX_AHEAD
+
+
+def test_alone_no_job_is_claimed_in_advance() -> None:
+    capacity = Capacity(4)
+    capacity.note_ended(10**6)
+    with capacity.alone(100) as num_places:
+        assert num_places == 4
+        capacity.give_back(4)
 
 
 def test_two_who_want_to_be_alone_go_one_after_the_other(pool: ThreadPoolExecutor) -> None:
