@@ -23,6 +23,16 @@ _PROBLEMS = {
 """Problems by pydantic's error types, where pydantic's own text names types of Python."""
 
 _SHOULD = re.compile(r"[A-Z][A-Za-z ]{0,30}? should ")
+_SHORTER = {
+    " after validation": "",
+    ", got a number with a fractional part": ", without a fractional part",
+    "be greater than or equal to": "be at least",
+    "be less than or equal to": "be at most",
+    "be a valid integer": "be an integer",
+    "be a valid ": "be a ",
+}
+"""Shorter forms of phrases that pydantic uses, in the order in which they are replaced."""
+
 _OWN = re.compile(r"(?:Value error|Assertion failed), ")
 
 
@@ -32,28 +42,33 @@ def problem_of(fault: ErrorDetails, *, noun: str = "field") -> str:
     `noun` says what an unknown name was expected to be.
 
     >>> problem_of({"type": "list_type", "loc": ("days",), "msg": "Input should be a valid list", "input": 1})
-    'must be a valid list'
+    'must be a list'
     """
     return _predicate(fault, noun) or _OWN.sub("", fault["msg"], count=1)
 
 
-def describe_fault(fault: ErrorDetails, *, noun: str = "field") -> str:
+def describe_fault(
+    fault: ErrorDetails, *, noun: str = "field", place: str | None = None, advice: str = ""
+) -> str:
     """Return a sentence that names the invalid value and says what is wrong with it.
+
+    `place` is the name of the value, by default its path. `advice` says what to do; it is left out if the
+    model's own validator raised the error, because its message contains advice.
 
     >>> describe_fault({"type": "missing", "loc": ("targets", 0, "url"), "msg": "Field required", "input": 0})
     'targets.0.url is missing'
     """
-    place = ".".join(map(str, fault["loc"]))
+    place = ".".join(map(str, fault["loc"])) if place is None else place
     predicate = _predicate(fault, noun)
     if predicate is not None:
-        return f"{place or 'it'} {predicate}"
+        return f"{place or 'it'} {predicate}" + (f": {advice}" if advice else "")
     sentence = problem_of(fault, noun=noun)
     return f"{place}: {sentence}" if place else sentence
 
 
-def describe_first(error: ValidationError, *, noun: str = "field") -> str:
+def describe_first(error: ValidationError, *, noun: str = "field", advice: str = "") -> str:
     """Return `describe_fault` of the first of the faults."""
-    return describe_fault(error.errors(include_url=False)[0], noun=noun)
+    return describe_fault(error.errors(include_url=False)[0], noun=noun, advice=advice)
 
 
 def _predicate(fault: ErrorDetails, noun: str) -> str | None:
@@ -63,6 +78,7 @@ def _predicate(fault: ErrorDetails, noun: str) -> str | None:
         return known
     if not _SHOULD.match(fault["msg"]):
         return None
-    # These parts describe how pydantic parses, not what the value must be.
-    text = fault["msg"].partition(", unable to")[0].replace(" after validation", "")
+    text = fault["msg"].partition(", unable to")[0]  # the rest is about how pydantic parses
+    for phrase, shorter in _SHORTER.items():
+        text = text.replace(phrase, shorter)
     return _SHOULD.sub("must ", text, count=1)

@@ -13,7 +13,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from jobs.errors import ConfigurationError
 from jobs.losses import MIN_CRASHES, SUSPICIOUS_LOSSES
-from jobs.validation import problem_of
+from jobs.validation import describe_fault
 
 ENVIRONMENT_PREFIX = "PRESSROOM_"
 
@@ -190,17 +190,17 @@ def read_settings() -> Settings:
         return Settings()
     except ValidationError as error:
         faults = "; ".join(
-            f"{ENVIRONMENT_PREFIX}{str(fault['loc'][0]).upper()}{_inside(fault['loc'])}: {problem_of(fault)}"
-            for fault in error.errors()
+            describe_fault(fault, noun="setting", place=_place(fault["loc"])) for fault in error.errors()
         )
         raise ConfigurationError(f"{faults}: correct or unset it", code="setting_invalid") from error
     except SettingsError as error:  # a value that should be JSON
         raise ConfigurationError(f"{error}: set it to JSON, or unset it", code="setting_invalid") from error
 
 
-def _inside(place: tuple[int | str, ...]) -> str:
-    """Return the place of a fault in a structured value, such as " at default.modles"."""
-    return f" at {'.'.join(map(str, place[1:]))}" if len(place) > 1 else ""
+def _place(path: tuple[int | str, ...]) -> str:
+    """Return the variable with a fault and the place in its value: "default.modles in PRESSROOM_PROFILES"."""
+    variable = f"{ENVIRONMENT_PREFIX}{str(path[0]).upper()}"
+    return f"{'.'.join(map(str, path[1:]))} in {variable}" if len(path) > 1 else variable
 
 
 def unknown_variables() -> list[str]:

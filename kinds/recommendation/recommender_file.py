@@ -108,7 +108,7 @@ def make_recommender_file(fields: dict[str, object], *, folder: Path, where: str
         file = RecommenderFile.model_validate(fields)
     except ValidationError as error:
         raise RecommenderFileError(
-            f"{where}: {describe_first(error, noun='setting')}: correct or remove it"
+            f"{where}: {describe_first(error, noun='setting', advice='correct or remove it')}"
         ) from error
     paths = {
         name: (folder / path).absolute()
