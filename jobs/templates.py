@@ -411,9 +411,7 @@ def _check_node(node: nodes.Node) -> None:
     elif verb := _OF_OTHERS.get(type(node)):
         other = node.template  # type: ignore[attr-defined]
         name = repr(other.value) if isinstance(other, nodes.Const) else "another template"
-        sentence = (
-            f"it {verb} {name}, but a template cannot use other templates: copy the content into this one"
-        )
+        sentence = f"it {verb} {name}, but a template cannot use another one: copy its content into this one"
         raise jinja2.TemplateSyntaxError(sentence, node.lineno)
 
 

@@ -236,7 +236,7 @@ class Supervisor:
             worker.dump_at = time.monotonic()
             with worker.log_path.open("a") as log:
                 log.write(
-                    f"no sign of life for {worker.pulse.silent_seconds:.0f} s; the worker is killed. "
+                    f"no sign of life for {worker.pulse.silent_seconds:.0f} s; the worker will be killed. "
                     "Stacks of all threads:\n"
                 )
             worker.process.send_signal(DUMP_SIGNAL)
