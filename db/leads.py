@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from sqlalchemy import Engine, case, delete, func, or_, select, update
+from sqlalchemy import Connection, Engine, case, delete, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from db.tables import CandidateRow, LeadRow
 
 DISPATCHER = "dispatcher"
 BEAT = "beat"
+SWEEP = "sweep"
 
 FORGOTTEN_AFTER = timedelta(days=1)
 """Time after which the row of a candidate that was killed is deleted, by the next process that resigns."""
@@ -48,6 +49,15 @@ def contend(database: Engine, role: str, holder: str, *, host: str, lease_second
             ).returning(LeadRow.fence)
         ).one_or_none()
     return None if row is None else row.fence
+
+
+def is_current(connection: Connection, role: str, fence: int) -> bool:
+    """Return whether this is still the lead's fence.
+
+    If it is, nobody takes the lead until the transaction ends. Raises DBAPIError.
+    """
+    lead = select(LeadRow.fence).where(LeadRow.role == role, LeadRow.fence == fence)
+    return connection.scalar(lead.with_for_update()) is not None
 
 
 def resign(database: Engine, role: str, holder: str) -> None:

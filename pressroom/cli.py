@@ -79,6 +79,7 @@ OWN = (
         "pressroom.commands.schedule:app",
         "Manage schedules, which run a batch repeatedly.",
     ),
+    Command("store", "pressroom.commands.store:app", "Manage the objects in the store."),
     Command("db", "pressroom.commands.machine:db_app", "Manage the schema of the database."),
     Command("models", "pressroom.commands.models:app", "Install, calibrate, list and verify models."),
     Command("train", None, "Train models on your own data."),

@@ -119,12 +119,11 @@ class ResultReader:
                 window, ahead = ahead, self._begin(pool, next(windows, []))
                 for job, evidence, reads in window:
                     try:
-                        bodies = _check(evidence, reads, self.store)
+                        checked, bodies = _check_moved(self.database, self.store, evidence, reads)
                     except (ArtifactAlteredError, StatementAlteredError) as error:
                         self._leave_out(job, error)
                     else:
-                        if evidence is not None:
-                            yield Result(job=job, evidence=evidence, bodies=bodies)
+                        yield Result(job=job, evidence=checked, bodies=bodies)
 
     def _begin(
         self, pool: ThreadPoolExecutor, window: Window[JobT]
@@ -166,7 +165,7 @@ class ResultReader:
                 "The job that produced a row was deleted, and so was its statement.",
                 extra={"job_id": str(job_id)},
             )
-        elif sha256 not in _digests(check_statement_copy(self.store, evidence)):
+        elif sha256 not in _digests(check_statement_copy(self.database, self.store, evidence)):
             raise StatementAlteredError(
                 f"the digest in the row of {what} differs from the one in the statement of job {job_id}, "
                 "which produced the row"
@@ -203,10 +202,10 @@ class ResultReader:
         if evidence is None:  # its batch was deleted, so there is nothing to check it against
             return None
         try:
-            _check(evidence, reads, self.store)
+            checked, _ = _check_moved(self.database, self.store, evidence, reads, with_artifacts=False)
         except (ArtifactAlteredError, StatementAlteredError) as error:
             return error
-        is_named = sha256 in _digests(evidence)
+        is_named = sha256 in _digests(checked)
         return None if is_named else StatementAlteredError("its text in Postgres was altered")
 
     def _leave_out(self, job: Job, error: PermanentError) -> None:
@@ -215,15 +214,14 @@ class ResultReader:
         self.on_altered(Altered(job.job_id, job.custom_id, error.code, str(error)))
 
 
-def check_statement_copy(store: Store, evidence: JobEvidence | None) -> JobEvidence:
+def check_statement_copy(database: Engine, store: Store, evidence: JobEvidence | None) -> JobEvidence:
     """Check a job's statement against its rows and its copy in the store; return the checked evidence.
 
     Raises ArtifactAlteredError, StatementAlteredError or StoreError.
     """
     with _fetch_pool() as pool:
         (reads,) = _begin_reads(store, pool, [evidence], with_artifacts=False)
-        _check(evidence, reads, store)
-    return _complete(evidence)
+        return _check_moved(database, store, evidence, reads, with_artifacts=False)[0]
 
 
 def check_job(database: Engine, store: Store, job_id: UUID, payload: Mapping[str, object]) -> bytes:
@@ -234,8 +232,8 @@ def check_job(database: Engine, store: Store, job_id: UUID, payload: Mapping[str
     evidence = job_evidence(database, [job_id]).get(job_id)
     with _fetch_pool() as pool:
         (reads,) = _begin_reads(store, pool, [evidence])
-        _check(evidence, reads, store)
-    statement = _statement(_complete(evidence)).body
+        checked, _ = _check_moved(database, store, evidence, reads)
+    statement = _statement(checked).body
     if json.loads(statement)["predicate"]["inputs"][0]["sha256"] != payload_digest(payload):
         raise StatementAlteredError("its statement and its row in Postgres name different inputs")
     return statement
@@ -289,6 +287,30 @@ def _complete(evidence: JobEvidence | None) -> JobEvidence:
 
 def _statement(evidence: JobEvidence) -> StoredStatement:
     return _complete(evidence).statement  # type: ignore[return-value]
+
+
+def _check_moved(
+    database: Engine,
+    store: Store,
+    evidence: JobEvidence | None,
+    reads: Sequence[Read],
+    *,
+    with_artifacts: bool = True,
+) -> tuple[JobEvidence, list[bytes]]:
+    """Check a result as `_check` does; return its evidence and its artifacts.
+
+    If a sweep has moved parts of it to another pack since its rows were read, they are read from there.
+    """
+    evidence = _complete(evidence)
+    try:
+        return evidence, _check(evidence, reads, store)
+    except (ArtifactAlteredError, StatementAlteredError):
+        moved = job_evidence(database, [evidence.job_id]).get(evidence.job_id)
+        if moved is None or moved == evidence:
+            raise
+    with _fetch_pool() as pool:
+        (reads,) = _begin_reads(store, pool, [moved], with_artifacts=with_artifacts)
+        return moved, _check(moved, reads, store)
 
 
 def _check(evidence: JobEvidence | None, reads: Sequence[Read], store: Store) -> list[bytes]:

@@ -23,9 +23,9 @@ class Permission(StrEnum):
 PURPOSES = {
     Permission.GET: "read artifacts, statements and shared resources",
     Permission.PUT: "store artifacts, statements and shared resources",
-    Permission.LIST: "list objects below a prefix, such as the documents of a source or the checkpoints of a "
-    "training run",
-    Permission.DELETE: "delete the checkpoints of finished training runs",
+    Permission.LIST: "list objects below a prefix, such as the documents of a source, the checkpoints of a "
+    "training run, or the packs that a sweep looks at",
+    Permission.DELETE: "delete the checkpoints of finished training runs, and packs that nothing references",
     Permission.CREATE: "create a missing bucket",
 }
 """What each permission is used for. Messages quote it after "which is used to"."""

@@ -138,6 +138,21 @@ class Store(Protocol):
         ...
 
 
+def store_clock(store: Store) -> datetime:
+    """Return the store's time, as the time of an object that is stored now.
+
+    Raises StoreRefusedError or StoreUnavailableError.
+    """
+    store.put(PROBE_KEY, PROBE, media_type="text/plain")
+    for entry in store.entries(PROBE_KEY):
+        if entry.key == PROBE_KEY:
+            return entry.stored_at
+    raise StoreUnavailableError(
+        f"{store.location} does not list the object {PROBE_KEY!r} that was just stored, so the age of its "
+        "objects is unknown: try again later"
+    )
+
+
 def check_access(store: Store) -> None:
     """Store and read a small object, so that missing permissions are reported before hours of work.
 

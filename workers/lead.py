@@ -36,6 +36,11 @@ class Lead:
         self._fence: int | None = None
         self._contended_at = float("-inf")
 
+    @property
+    def fence(self) -> int | None:
+        """Fence of the lead when this process last held it; None if it does not lead."""
+        return self._fence
+
     def is_held(self) -> bool:
         """Try to take or renew the lead; return whether this process leads now.
 

@@ -79,8 +79,7 @@ class Prepared:
         folder = f"{self.job.id}.{self.job.attempt}"
         for number, artifact in enumerate(self.result.artifacts):
             if is_packed(artifact):
-                name = artifact.name if _ENTRY_NAME.fullmatch(artifact.name) else f"artifact-{number}"
-                yield Part(f"{folder}/{name}", bytes(artifact.body))
+                yield Part(f"{folder}/{entry_name(artifact.name, number)}", bytes(artifact.body))
         if self._is_statement_packed:
             yield Part(f"{folder}.statement.json", self.statement)
 
@@ -127,6 +126,15 @@ class Prepared:
     @property
     def _is_statement_packed(self) -> bool:
         return len(self.statement) <= MAX_PART_BYTES
+
+
+def entry_name(name: str, number: int) -> str:
+    """Return the name of an artifact in its job's folder of a pack, given its number among those of the job.
+
+    >>> entry_name("report.md", 0), entry_name("a/b", 1)
+    ('report.md', 'artifact-1')
+    """
+    return name if _ENTRY_NAME.fullmatch(name) else f"artifact-{number}"
 
 
 def is_packed(artifact: Artifact) -> bool:

@@ -1,0 +1,257 @@
+"""The sweep of the store: deletes packs that no row references, and rewrites packs of which little is left.
+
+A worker stores a pack first and commits its rows later. A sweep must never delete a pack whose rows can still
+be committed. A pack is stored after its jobs were claimed, and a result is committed only while its job is
+running under the same claim. So a pack that is older than the oldest claim of a running job, and is not
+referenced, never will be.
+
+A pack that was rewritten is deleted by a later sweep. A reader that has read the rows before, and finds that
+the pack is missing, reads them once more.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+import secrets
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from sqlalchemy import Engine
+
+from db import leads
+from db.packs import (
+    Move,
+    ReferencedPart,
+    References,
+    SweepUnderWayError,
+    move_parts,
+    oldest_claim_age,
+    pack_references,
+    referenced_parts,
+)
+from jobs.errors import ConfigurationError
+from jobs.provenance import StatementAlteredError, sha256_hex
+from pressroom.results import ArtifactAlteredError
+from pressroom.summary import Altered
+from storage.packs import (
+    MAX_PACK_BYTES,
+    MEDIA_TYPE,
+    PREFIX,
+    Part,
+    Place,
+    begin_reads,
+    build_pack,
+    pack_key,
+)
+from storage.store import ObjectEntry, ObjectNotFoundError, Store, store_clock
+from workers.lead import Lead
+from workers.publisher import entry_name
+
+DEFAULT_AGE = timedelta(days=1)
+
+MIN_AGE = timedelta(hours=1)
+"""Minimum age of packs that are deleted or rewritten, and how much older than the oldest running claim they
+must be. It allows for the difference between the clocks of Postgres and the store, and for their steps."""
+
+PAGE_PACKS = 1_000
+"""Packs whose references are counted by one query. It is the length of a page of an S3 listing."""
+
+MAX_LIVE_SHARE = 0.1
+"""Share of a pack's bytes up to which it is rewritten. Then copying one byte frees at least nine."""
+
+ENTRY_BYTES = 512
+"""Size of an entry of a pack besides its body, at most: two headers, each with the entry's name. It keeps
+packs of tiny parts, all of which are referenced, from being rewritten in vain."""
+
+MAX_PARTS = 1_000
+"""Maximum parts of a new pack, which bounds the rows that one transaction changes."""
+
+READ_THREADS = 4
+"""Ranges of one pack that are read at the same time."""
+
+_PACK_KEY = re.compile(rf"{PREFIX}[0-9a-f]{{2}}/([0-9a-f]{{64}})")
+
+
+@dataclass(slots=True)
+class SweepReport:
+    """What a sweep did, or would do."""
+
+    num_packs: int = 0
+    """Packs in the store, including those that are too young."""
+    num_deleted: int = 0
+    num_rewritten: int = 0
+    """Packs whose intact parts were copied to a new pack. They are deleted by a later sweep."""
+    bytes_freed: int = 0
+    altered: list[Altered] = field(default_factory=list)
+    """Parts that do not match their digest. They were left where they are."""
+
+    def as_json(self) -> dict[str, object]:
+        """Return the report as JSON for scripts."""
+        return {
+            "num_packs": self.num_packs,
+            "num_deleted": self.num_deleted,
+            "num_rewritten": self.num_rewritten,
+            "bytes_freed": self.bytes_freed,
+            "altered": [altered.as_json() for altered in self.altered],
+        }
+
+
+class Sweep:
+    """One sweep of a store, which belongs to one thread and holds a page of the listing at a time."""
+
+    def __init__(
+        self, database: Engine, store: Store, *, min_age: timedelta = DEFAULT_AGE, is_dry: bool = False
+    ) -> None:
+        """Prepare to delete and rewrite packs of at least `min_age`, or only to count them if `is_dry`."""
+        self._database = database
+        self._store = store
+        self._min_age = min_age
+        self._is_dry = is_dry
+        self._lead = Lead(database, leads.SWEEP)
+        self._fence: int | None = None
+        self._copies: list[tuple[ReferencedPart, bytes]] = []
+        """Checked parts that wait for a new pack."""
+        self._report = SweepReport()
+
+    def run(self) -> SweepReport:
+        """Look at all packs. Ending it at any point does no harm: the next sweep does what is left.
+
+        Raises SweepUnderWayError, StoreError or DBAPIError.
+        """
+        with self._leading():
+            started_at = store_clock(self._store)
+            for page in _pages(self._store):
+                self._report.num_packs += len(page)
+                min_age = max(self._min_age, self._age_without_claims())
+                self._sweep([entry for entry in page if started_at - entry.stored_at > min_age])
+            self._store_copies()
+        return self._report
+
+    @contextmanager
+    def _leading(self) -> Iterator[None]:
+        """Lead in the block, unless this is a dry run."""
+        if self._is_dry:
+            yield
+            return
+        try:
+            self._require_lead()
+            yield
+        finally:
+            self._lead.give_up()
+
+    def _require_lead(self) -> None:
+        """Raise SweepUnderWayError unless this sweep has led without a break since it began."""
+        if not self._lead.is_held() or self._fence not in (None, self._lead.fence):
+            raise SweepUnderWayError
+        self._fence = self._lead.fence
+
+    def _age_without_claims(self) -> timedelta:
+        """Return the age from which no pack belongs to a job that is running, and may still be committed."""
+        oldest = oldest_claim_age(self._database)
+        return oldest + MIN_AGE if oldest else timedelta()
+
+    def _sweep(self, page: Sequence[ObjectEntry]) -> None:
+        """Delete or rewrite old packs. Their references are read after the age of the claims."""
+        references = pack_references(self._database, [entry.key for entry in page]) if page else {}
+        for entry in page:
+            found = references.get(entry.key)
+            if found is None:
+                self._delete(entry)
+            elif _live_share(found, entry) <= MAX_LIVE_SHARE:
+                self._rewrite(entry)
+
+    def _delete(self, entry: ObjectEntry) -> None:
+        if not self._is_dry:
+            self._require_lead()
+            self._store.delete(entry.key)
+        self._report.num_deleted += 1
+        self._report.bytes_freed += entry.num_bytes
+
+    def _rewrite(self, entry: ObjectEntry) -> None:
+        """Read and check the parts that are left of a pack, and copy the intact ones to a new pack."""
+        parts = referenced_parts(self._database, entry.key)
+        places = [Place(part.object_key, part.num_bytes, part.byte_offset) for part in parts]
+        num_intact = 0
+        with ThreadPoolExecutor(READ_THREADS, thread_name_prefix="sweep") as pool:
+            for part, place, read in zip(parts, places, begin_reads(self._store, pool, places), strict=True):
+                try:
+                    body = read()
+                except ObjectNotFoundError:
+                    body = None
+                if body is None or (sha256_hex(body), len(body)) != (part.sha256, part.num_bytes):
+                    self._report.altered.append(_altered(part, place, self._store))
+                    continue
+                self._add_copy(part, body)
+                num_intact += 1
+        self._report.num_rewritten += bool(num_intact)
+
+    def _add_copy(self, part: ReferencedPart, body: bytes) -> None:
+        num_bytes = sum(len(copy) for _, copy in self._copies) + len(body)
+        if num_bytes > MAX_PACK_BYTES or len(self._copies) == MAX_PARTS:
+            self._store_copies()
+        self._copies.append((part, body))
+
+    def _store_copies(self) -> None:
+        """Store the copies as one pack, then make the rows reference it.
+
+        The names of its entries are new. So its key is, too, and no other sweep knows it from before.
+        """
+        copies, self._copies = self._copies, []
+        if not copies or self._is_dry or self._fence is None:
+            return
+        self._require_lead()
+        sweep_id = secrets.token_hex(4)
+        pack = build_pack(Part(_entry_name(part, sweep_id), body) for part, body in copies)
+        self._store.put(pack.key, pack.body, media_type=MEDIA_TYPE)
+        moves = [Move(part, pack.key, offset) for (part, _), offset in zip(copies, pack.offsets, strict=True)]
+        move_parts(self._database, moves, fence=self._fence)
+
+
+def check_age(min_age: timedelta) -> timedelta:
+    """Return the age if it is long enough, else raise ConfigurationError (`sweep_age_short`)."""
+    if min_age < MIN_AGE:
+        raise ConfigurationError(
+            "packs younger than one hour may still be read or committed: give at least 1h",
+            code="sweep_age_short",
+        )
+    return min_age
+
+
+def _pages(store: Store) -> Iterator[list[ObjectEntry]]:
+    """Yield the packs of the store in pages. Other objects below the prefix are left alone."""
+    packs = (entry for entry in store.entries(PREFIX) if _is_pack(entry.key))
+    while page := list(itertools.islice(packs, PAGE_PACKS)):
+        yield page
+
+
+def _is_pack(key: str) -> bool:
+    match = _PACK_KEY.fullmatch(key)
+    return match is not None and pack_key(match[1]) == key
+
+
+def _live_share(references: References, entry: ObjectEntry) -> float:
+    live = references.num_bytes + references.num_parts * ENTRY_BYTES
+    return live / max(1, entry.num_bytes)
+
+
+def _entry_name(part: ReferencedPart, sweep_id: str) -> str:
+    """Return the name of a part in the new pack. It contains the sweep's id instead of the attempt."""
+    folder = f"{part.job_id}.{sweep_id}"
+    return (
+        f"{folder}.statement.json" if part.name is None else f"{folder}/{entry_name(part.name, part.number)}"
+    )
+
+
+def _altered(part: ReferencedPart, place: Place, store: Store) -> Altered:
+    error = StatementAlteredError if part.name is None else ArtifactAlteredError
+    what = "its statement" if part.name is None else f"its artifact {part.name!r}"
+    return Altered(
+        part.job_id,
+        part.custom_id,
+        error.code,
+        f"{what} at {place} in {store.location} does not have the digest and size that were committed",
+    )
