@@ -182,8 +182,8 @@ def finish_cancelled(database: Engine, batch_id: UUID) -> None:
 
 
 RETRY_HOLD_SECONDS = 60.0
-"""Time for which no stage of a batch is closed after some of its jobs were requeued while others follow. A
-range takes a tenth of a second; if the rest never follows, the batch goes on after this time."""
+"""Seconds for which no stage of a batch is closed after a range of its jobs was requeued and others follow. A
+range takes a tenth of a second. If the others never follow, the batch continues after this time."""
 
 
 def retry_unfinished(database: Engine, batch_id: UUID, *, job_id: UUID | None = None) -> int:
@@ -219,7 +219,7 @@ def retry_unfinished(database: Engine, batch_id: UUID, *, job_id: UUID | None = 
 
 
 def _ranges() -> Iterator[range]:
-    """Yield ranges of positions without end."""
+    """Yield consecutive ranges of positions, without end."""
     for start in count(step=RANGE_JOBS):
         yield range(start, start + RANGE_JOBS)
 
@@ -244,7 +244,7 @@ def _last_job(connection: Connection, batch_id: UUID) -> _LastJob:
 
 
 def _hold_stage(connection: Connection, batch_id: UUID, seconds: float | None) -> None:
-    """Let no stage of the running batch be closed for this time; None ends that."""
+    """Prevent stages of the running batch from being closed for this time; None allows it again."""
     until = func.clock_timestamp() + func.make_interval(0, 0, 0, 0, 0, 0, seconds)
     connection.execute(
         update(BatchRow)

@@ -1,6 +1,6 @@
 """Ends the open jobs of cancelled and overdue batches in transactions of limited size.
 
-Ending a million jobs in one statement would exceed the statement timeout and hold locks for as long. A
+Ending a million jobs in one statement would exceed the statement timeout and hold locks for too long. A
 transaction ends the queued jobs of a range of positions, which lie together on disk, and skips those that
 others have locked. Running jobs and those that were skipped follow, in transactions that wait for locks.
 Every transaction counts what it ends, so whoever continues after an interruption finds exact totals.
@@ -26,11 +26,12 @@ RANGE_JOBS = 5_000
 """Number of positions in a range, so that one transaction holds its locks for about a tenth of a second."""
 
 LOCKED_JOBS = 2_000
-"""Maximum number of jobs that a transaction ends which waits for locks, for the same reason."""
+"""Maximum number of jobs that one transaction ends if it waits for locks, so that it also holds its own locks
+only for a short time."""
 
 ROUND_SECONDS = 0.5
-"""Duration of a round of the reconciler for each batch: half of its interval, so that jobs are sent
-meanwhile."""
+"""Duration of a round of the reconciler for each batch: half of its interval, so that jobs are sent in the
+other half."""
 
 _NOT_QUEUED = tuple(status for status in JobStatus if status is not JobStatus.QUEUED)
 
@@ -40,7 +41,8 @@ class Ending:
     """How the open jobs of a batch end."""
 
     batch_status: BatchStatus
-    """Status of the batch. While it has another one, because a user retries it, no job ends."""
+    """Status that the batch must have. If a user retries the batch, its status differs, and no job is
+    ended."""
     status: JobStatus
     error_code: str | None = None
     error_message: str | None = None

@@ -43,8 +43,8 @@ PAGE_JOBS = 256
 """Number of jobs whose rows are read at a time, one page ahead of the caller."""
 
 WINDOW_BYTES = 32 * 1024 * 1024
-"""Size of the artifacts that are fetched at a time; one window is in memory while the next one is fetched. A
-larger artifact is a window of its own."""
+"""Total size of the artifacts that are fetched at a time; one such window is in memory while the next one is
+fetched. A larger artifact is fetched alone."""
 
 
 class ArtifactAlteredError(PermanentError):
@@ -133,7 +133,7 @@ class ResultReader:
         return [(*found, of_job) for found, of_job in zip(window, reads, strict=True)]
 
     def _windows(self, pool: ThreadPoolExecutor, jobs: Iterator[JobT]) -> Iterator[Window[JobT]]:
-        """Yield the jobs with their evidence, as many at a time as are fetched together."""
+        """Yield lists of jobs with their evidence. The artifacts of a list are fetched together."""
         ahead = pool.submit(self._page, jobs)
         while page := ahead.result():
             ahead = pool.submit(self._page, jobs)

@@ -189,7 +189,8 @@ MIN_WINDOW_JOBS = 64
 """Minimum window in jobs; it applies while the workers of a queue are still loading."""
 
 MAX_WINDOW_JOBS = 10_000
-"""Maximum window in jobs that short jobs lead to; the ids of so many are some 400 KB in the broker."""
+"""Maximum window in jobs. Only short jobs lead to so large a window; its ids take about 400 KB in the
+broker."""
 
 SHARDS_PER_WORKER = 8
 """Minimum messages per worker into which a backlog is divided, so that workers finish at about the same time.
@@ -199,8 +200,8 @@ SHARDS_PER_WORKER = 8
 def window(capacity: Capacity, num_claimed: int = 0) -> int:
     """Return how many jobs of a queue may be sent and not yet claimed.
 
-    Twice what was claimed since the last round, so that it grows while short jobs empty the queue in less
-    than a round, and shrinks at once when long jobs follow.
+    It is twice the number of jobs claimed since the last round, within limits. It therefore grows while short
+    jobs empty the queue in less than a round, and shrinks at once when long jobs follow.
     """
     least = max(MIN_WINDOW_JOBS, WINDOW_FACTOR * capacity.max_jobs_in_flight)
     return max(least, min(MAX_WINDOW_JOBS, 2 * num_claimed))

@@ -81,7 +81,7 @@ class Capacity:
             self._changed.notify_all()
 
     def note_ended(self, number: int) -> None:
-        """Take into account that this number of jobs ended, for the number of places."""
+        """Record that this number of jobs has ended, because the number of places depends on it."""
         with self._changed:
             self._ended.append((time.monotonic(), number))
 

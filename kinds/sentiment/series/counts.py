@@ -128,7 +128,7 @@ class WindowCounter:
     columns: Columns
     zone: ZoneInfo
     until: datetime
-    """The last window is the last one that begins before this instant."""
+    """Instant before which the last window begins."""
     first_at: datetime
     """When the entity's first mention was published."""
     counted_from: datetime
