@@ -143,3 +143,13 @@ def utc_text(at: datetime | None) -> str | None:
     '2026-03-01T06:00:00Z'
     """
     return None if at is None else at.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def minute_text(at: datetime) -> str:
+    """Return the instant in UTC in the form that tables for people use, with seconds only if there are any.
+
+    >>> [minute_text(datetime(2026, 3, 1, 6, 0, seconds, tzinfo=UTC)) for seconds in (0, 5)]
+    ['2026-03-01 06:00Z', '2026-03-01 06:00:05Z']
+    """
+    utc = at.astimezone(UTC)
+    return f"{utc:%Y-%m-%d %H:%M:%SZ}" if utc.second else f"{utc:%Y-%m-%d %H:%MZ}"

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from sqlalchemy import Engine
 
 from db import schedules
 from db.schedules import Schedule, ScheduleRun, Timing
 from jobs.errors import ConfigurationError
-from jobs.shown import utc_text
+from jobs.shown import minute_text, utc_text
 from pressroom.console import print_line
 from pressroom.show import print_labelled
 from workers.recurring import ScheduleDescription, schedules_of
@@ -37,11 +36,11 @@ class ScheduleState:
         when = f"{timing.cron.expression} {timing.cron.time_zone}"
         if timing.paused_at is not None:
             return f"{when} (paused)"
-        return when if timing.next_due_at is None else f"{when}, next {_short(timing.next_due_at)}"
+        return when if timing.next_due_at is None else f"{when}, next {minute_text(timing.next_due_at)}"
 
     def print_line(self) -> None:
         """Print the schedule as one line of a list."""
-        last = f"; last {_short(self.runs[0].due_at)} {self.runs[0].outcome.value}" if self.runs else ""
+        last = f"; last {minute_text(self.runs[0].due_at)} {self.runs[0].outcome.value}" if self.runs else ""
         remark = f"; {self.description.remark}" if self.description.remark else ""
         print_line(f"{self.schedule.name:<24}  {self.schedule.kind:<20}  {self.times}{last}{remark}")
 
@@ -57,7 +56,7 @@ class ScheduleState:
         for run in self.runs:
             outcome = run.outcome.value + (f", batch {run.batch_id}" if run.batch_id else "")
             reason = f": {run.error_code or ''} {run.error_message}" if run.error_message else ""
-            print_labelled("due", f"{_short(run.due_at)}  {outcome}{reason}")
+            print_labelled("due", f"{minute_text(run.due_at)}  {outcome}{reason}")
 
     def as_json(self) -> dict[str, object]:
         """Return the schedule as JSON; docs/kinds.md documents the names, which are stable."""
@@ -106,8 +105,3 @@ def _run_json(run: ScheduleRun) -> dict[str, object]:
         "batch_id": None if run.batch_id is None else str(run.batch_id),
         "error": {"code": run.error_code, "message": run.error_message} if is_failed else None,
     }
-
-
-def _short(at: datetime) -> str:
-    utc = at.astimezone(UTC)
-    return f"{utc:%Y-%m-%d %H:%M:%SZ}" if utc.second else f"{utc:%Y-%m-%d %H:%MZ}"

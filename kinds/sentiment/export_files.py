@@ -47,6 +47,8 @@ REPORT_FILE = re.compile(
     rf"{REPORTS}/[A-Za-z0-9_-]+(?:\.(?:statement|documents))?\.(?:md|html|jsonl?|svg|png)"
 )
 DOCUMENTS, MENTIONS, WINDOWS, ALERTS = "documents.jsonl", "mentions.jsonl", "windows.jsonl", "alerts.jsonl"
+ALERT_STATE = ("status", "raised_at", "acknowledged_at", "note")
+"""Fields of an AlertRecord that alerts.jsonl contains after those of the alert itself."""
 
 Windows = Mapping[tuple[str, WindowSize], list[EntityWindow]]
 
@@ -266,8 +268,8 @@ def write_alerts(database: Engine, monitor_id: UUID, since: datetime, folder: Pa
     records = alerts_since(database, monitor_id, since=since)
     with (folder / ALERTS).open("w", encoding="utf-8") as lines:
         for record in records:
-            row = asdict(record)
-            lines.write(_line({"key": record.alert.key} | row.pop("alert") | row))
+            state = {name: getattr(record, name) for name in ALERT_STATE}
+            lines.write(_line({"key": record.alert.key} | asdict(record.alert) | state))
     return records
 
 

@@ -5,14 +5,24 @@ from __future__ import annotations
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import BigInteger, ForeignKey, Index, Sequence, SmallInteger, UniqueConstraint, func, text
+from sqlalchemy import (
+    BigInteger,
+    ForeignKey,
+    Index,
+    RowMapping,
+    Sequence,
+    SmallInteger,
+    UniqueConstraint,
+    func,
+    text,
+)
 from sqlalchemy.dialects.postgresql import ARRAY, DOUBLE_PRECISION
 from sqlalchemy.orm import Mapped, mapped_column
 from sqlalchemy.types import Text
 
 from db.tables import Base, Json, text_enum
 from kinds.sentiment.monitor import AlertStatus, Notification
-from kinds.sentiment.series.policy import AlertRule
+from kinds.sentiment.series.policy import Alert, AlertRule
 from kinds.sentiment.series.time_windows import WindowSize
 
 
@@ -166,6 +176,16 @@ class AlertRow(Base):
     raised_at: Mapped[datetime] = mapped_column(server_default=func.now())
     acknowledged_at: Mapped[datetime | None]
     note: Mapped[str | None]
+
+
+ALERT_COLUMNS = tuple(getattr(AlertRow, name) for name in Alert.__dataclass_fields__)
+"""Columns of the fields of an alert; see `alert_of`."""
+
+
+def alert_of(row: RowMapping) -> Alert:
+    """Return the alert in a row that contains ALERT_COLUMNS."""
+    fields = {name: row[name] for name in Alert.__dataclass_fields__}
+    return Alert(**fields | {"document_ids": tuple(row["document_ids"])})
 
 
 class MuteRow(Base):

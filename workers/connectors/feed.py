@@ -48,22 +48,18 @@ def read_feed_source(
     Raises SourceDownError, SourceRefusedError and FileRejectedError, and also the errors of addresses and of
     bodies, such as `feed_private_address` and `body_too_large`.
     """
-    url = _url(source)
-    name = name_of(source, url)
-    return read_feed(name, _fetch(source, url, resolver), now=now, known=known, on_note=on_note)
-
-
-def fetch_feed(source: FeedSource, *, resolver: Resolve = resolve) -> bytes:
-    """Return the feed's bytes; the URL of every redirect is checked like the first one."""
-    return _fetch(source, _url(source), resolver)
+    name = name_of(source, _url(source))
+    body = fetch_feed(source, resolver=resolver)
+    return read_feed(name, body, now=now, known=known, on_note=on_note)
 
 
 def _url(source: FeedSource) -> str:
     return source.url or required_variable(str(source.url_variable))
 
 
-def _fetch(source: FeedSource, first: str, resolver: Resolve) -> bytes:
-    url = first
+def fetch_feed(source: FeedSource, *, resolver: Resolve = resolve) -> bytes:
+    """Return the feed's bytes; the URL of every redirect is checked like the first one."""
+    url = _url(source)
     for _ in range(MAX_REDIRECTS + 1):
         name = name_of(source, url)
         with exchange(
@@ -79,8 +75,8 @@ def _fetch(source: FeedSource, first: str, resolver: Resolve) -> bytes:
             _check(name, response)
             return read_body(response, name=name, max_bytes=MAX_FEED_BYTES, is_whole=_has_end)
     raise SourceRefusedError(
-        f"{name_of(source, first)} redirects more than {MAX_REDIRECTS} times: use the URL at which the "
-        "redirects end",
+        f"{name_of(source, _url(source))} redirects more than {MAX_REDIRECTS} times: use the URL at which "
+        "the redirects end",
         code="feed_redirect",
     )
 

@@ -120,11 +120,6 @@ class Interval:
     low: float
     high: float
 
-    @property
-    def excludes_zero(self) -> bool:
-        """Whether zero is outside the interval, which makes a difference significant."""
-        return self.low > 0 or self.high < 0
-
 
 def interval(values: Numbers, seed: int = 0) -> Interval:
     """Return the mean over users and its interval (percentile bootstrap, Efron and Tibshirani 1993, 13.3).

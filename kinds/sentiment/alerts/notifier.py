@@ -226,6 +226,7 @@ def message_id(delivery: Delivery) -> str:
 
 def message_body(delivery: Delivery, drivers: Sequence[Driver]) -> str:
     """Return one JSON object on one line, identical at every attempt if its documents do not change."""
+    alert = delivery.alert
     return json_text(
         {
             "type": EVENTS[delivery.notification],
@@ -234,15 +235,15 @@ def message_body(delivery: Delivery, drivers: Sequence[Driver]) -> str:
             "data": {
                 "alert_id": str(delivery.alert_id),
                 "monitor": delivery.monitor,
-                "entity_id": delivery.entity_id,
-                "rule": delivery.rule,
-                "window": {"size": delivery.size, "starts_at": _instant(delivery.starts_at)},
-                "observed": delivery.observed,
-                "expected": delivery.expected,
-                "statistic": delivery.statistic,
-                "p_value": delivery.p_value,
-                "threshold": delivery.threshold,
-                "document_ids": list(delivery.document_ids),
+                "entity_id": alert.entity_id,
+                "rule": alert.rule,
+                "window": {"size": alert.size, "starts_at": _instant(alert.starts_at)},
+                "observed": alert.observed,
+                "expected": alert.expected,
+                "statistic": alert.statistic,
+                "p_value": alert.p_value,
+                "threshold": alert.threshold,
+                "document_ids": list(alert.document_ids),
                 "documents": [
                     {
                         "id": driver.id,

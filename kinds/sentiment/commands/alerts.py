@@ -9,7 +9,7 @@ from uuid import UUID
 
 import typer
 
-from jobs.shown import utc_text
+from jobs.shown import minute_text, utc_text
 from kinds.sentiment.monitor import AlertStatus, Notification
 from kinds.sentiment.series.policy import AlertRule
 from pressroom.commands.options import Json
@@ -19,7 +19,7 @@ from pressroom.console import print_json, print_line, say
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from kinds.sentiment.store.alerts import DeliveryState, Mute, StoredAlert
+    from kinds.sentiment.store.alerts import AlertRecord, DeliveryState, Mute
 
 app = typer.Typer(no_args_is_help=True, help="List, acknowledge, mute and deliver alerts.")
 
@@ -133,28 +133,37 @@ def unmute(
     say("The mute is removed; alerts that are raised from now on are delivered.")
 
 
-def _alert_json(alert: StoredAlert) -> dict[str, object]:
+def _alert_json(record: AlertRecord) -> dict[str, object]:
     """Return an alert as JSON with stable names."""
-    instants = ("starts_at", "raised_at", "acknowledged_at")
-    return asdict(alert) | {"id": str(alert.id)} | {name: utc_text(getattr(alert, name)) for name in instants}
+    return {
+        **asdict(record.alert),
+        "id": str(record.id),
+        "monitor": record.monitor,
+        "starts_at": utc_text(record.alert.starts_at),
+        "status": record.status,
+        "is_muted": record.is_muted,
+        "raised_at": utc_text(record.raised_at),
+        "acknowledged_at": utc_text(record.acknowledged_at),
+        "note": record.note,
+    }
 
 
-def _print_alert_line(alert: StoredAlert) -> None:
+def _print_alert_line(record: AlertRecord) -> None:
     """Print a line of `pressroom alerts list`."""
-    muted = ", muted" if alert.is_muted else ""
+    alert, muted = record.alert, ", muted" if record.is_muted else ""
     print_line(
-        f"{alert.id}  {alert.starts_at:%Y-%m-%d %H:%M}  {alert.status}{muted}  {alert.monitor}/"
+        f"{record.id}  {alert.starts_at:%Y-%m-%d %H:%M}  {record.status}{muted}  {record.monitor}/"
         f"{alert.entity_id}  {alert.rule} ({alert.size}): {alert.observed:.3g}, expected {alert.expected:.3g}"
     )
 
 
-def _print_alert(alert: StoredAlert, deliveries: Sequence[DeliveryState]) -> None:
+def _print_alert(record: AlertRecord, deliveries: Sequence[DeliveryState]) -> None:
     """Print all details of an alert."""
-    _print_alert_line(alert)
-    print_line(f"  p-value   {alert.p_value:.2g}, below {alert.threshold:.2g}")
-    print_line(f"  documents {', '.join(alert.document_ids)}")
-    if alert.acknowledged_at is not None:
-        print_line(f"  seen      {_short(alert.acknowledged_at)}  {alert.note or ''}")
+    _print_alert_line(record)
+    print_line(f"  p-value   {record.alert.p_value:.2g}, below {record.alert.threshold:.2g}")
+    print_line(f"  documents {', '.join(record.alert.document_ids)}")
+    if record.acknowledged_at is not None:
+        print_line(f"  seen      {minute_text(record.acknowledged_at)}  {record.note or ''}")
     for delivery in deliveries:
         error = f": {delivery.error_message}" if delivery.error_message else ""
         print_line(f"  {delivery.target:<9} {_delivery_text(delivery)}{error}")
@@ -168,7 +177,7 @@ def _delivery_json(delivery: DeliveryState) -> dict[str, object]:
 
 def _print_mute(mute: Mute) -> None:
     """Print a line of `pressroom alerts mutes`."""
-    until = f"until {_short(mute.until)}" if mute.until else "until unmuted"
+    until = f"until {minute_text(mute.until)}" if mute.until else "until unmuted"
     print_line(
         f"{mute.id}  {mute.monitor}  {mute.entity_id or 'all entities'}  {mute.rule or 'all rules'}  {until}"
     )
@@ -183,15 +192,8 @@ def _mute_json(mute: Mute) -> dict[str, object]:
 def _delivery_text(delivery: DeliveryState) -> str:
     if delivery.ended_at is None:
         tries = f" after {delivery.num_attempts} attempts" if delivery.num_attempts else ""
-        return f"due {_short(delivery.due_at)}{tries}"
+        return f"due {minute_text(delivery.due_at)}{tries}"
     is_withdrawn = delivery.notified is Notification.WITHDRAWN
     success = "withdrawal delivered" if is_withdrawn else "delivered"
     how = success if delivery.error_code is None else f"not delivered ({delivery.error_code})"
-    return f"{how} {_short(delivery.ended_at)}"
-
-
-def _short(at: datetime | None) -> str:
-    if at is None:
-        return "never"
-    utc = at.astimezone(UTC)
-    return f"{utc:%Y-%m-%d %H:%M:%SZ}" if utc.second else f"{utc:%Y-%m-%d %H:%MZ}"
+    return f"{how} {minute_text(delivery.ended_at)}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID, uuid4
@@ -22,9 +21,8 @@ from db.tables import ScheduleRow
 from jobs.errors import PermanentError
 from kinds.sentiment.monitor import AlertStatus, Notification
 from kinds.sentiment.series.policy import Alert, AlertRule
-from kinds.sentiment.series.time_windows import WindowSize
 from kinds.sentiment.store.deliveries import is_muted
-from kinds.sentiment.tables import AlertRow, DeliveryRow, MuteRow
+from kinds.sentiment.tables import ALERT_COLUMNS, AlertRow, DeliveryRow, MuteRow, alert_of
 
 
 class AlertNotFoundError(PermanentError):
@@ -40,26 +38,22 @@ class MuteNotFoundError(PermanentError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StoredAlert:
-    """An alert (kinds.sentiment.series.policy.Alert) as stored in Postgres, with its status."""
+class AlertRecord:
+    """An alert as stored in Postgres, with its monitor, status, times and note."""
 
     id: UUID
     monitor: str
-    entity_id: str
-    rule: AlertRule
-    size: WindowSize
-    starts_at: datetime
-    statistic: float
-    p_value: float
-    threshold: float
-    observed: float
-    expected: float
-    document_ids: Sequence[str]
+    alert: Alert
     status: AlertStatus
     is_muted: bool
     raised_at: datetime
     acknowledged_at: datetime | None
     note: str | None
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the alert is not withdrawn."""
+        return self.status is not AlertStatus.WITHDRAWN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,25 +82,6 @@ class Mute:
     created_at: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AlertRecord:
-    """An alert with its status, times and note."""
-
-    alert: Alert
-    status: AlertStatus
-    raised_at: datetime
-    acknowledged_at: datetime | None
-    note: str | None
-
-    @property
-    def is_current(self) -> bool:
-        """Whether the alert is not withdrawn."""
-        return self.status is not AlertStatus.WITHDRAWN
-
-
-_FIGURES = [getattr(AlertRow, name) for name in Alert.__dataclass_fields__]
-
-
 def list_alerts(
     database: Engine,
     *,
@@ -115,7 +90,7 @@ def list_alerts(
     entity_id: str | None = None,
     status: AlertStatus | None = None,
     limit: int = 50,
-) -> list[StoredAlert]:
+) -> list[AlertRecord]:
     """Return alerts, those of the newest windows first."""
     statement = _ALERTS.where(ScheduleRow.tenant == tenant)
     if monitor is not None:
@@ -126,24 +101,21 @@ def list_alerts(
         statement = statement.where(AlertRow.status == status)
     newest_first = statement.order_by(AlertRow.starts_at.desc(), AlertRow.key).limit(limit)
     with database.connect() as connection:
-        return [StoredAlert(**row._mapping) for row in connection.execute(newest_first)]
+        return [_record(row) for row in connection.execute(newest_first).mappings()]
 
 
 def alerts_since(database: Engine, monitor_id: UUID, *, since: datetime) -> list[AlertRecord]:
     """Return alerts of the monitor's windows from `since` on, including withdrawn ones, the newest first."""
-    statement = (
-        select(*_FIGURES, AlertRow.status, AlertRow.raised_at, AlertRow.acknowledged_at, AlertRow.note)
-        .where(AlertRow.monitor_id == monitor_id, AlertRow.starts_at >= since)
-        .order_by(AlertRow.starts_at.desc(), AlertRow.key)
-    )
+    statement = _ALERTS.where(AlertRow.monitor_id == monitor_id, AlertRow.starts_at >= since)
+    newest_first = statement.order_by(AlertRow.starts_at.desc(), AlertRow.key)
     with database.connect() as connection:
-        return [_alert_record(row) for row in connection.execute(statement).mappings()]
+        return [_record(row) for row in connection.execute(newest_first).mappings()]
 
 
-def get_alert(database: Engine, alert_id: UUID) -> tuple[StoredAlert, list[DeliveryState]]:
+def get_alert(database: Engine, alert_id: UUID) -> tuple[AlertRecord, list[DeliveryState]]:
     """Return an alert and its deliveries by target. Raises AlertNotFoundError."""
     with database.connect() as connection:
-        row = connection.execute(_ALERTS.where(AlertRow.id == alert_id)).one_or_none()
+        row = connection.execute(_ALERTS.where(AlertRow.id == alert_id)).mappings().one_or_none()
         if row is None:
             raise _not_found(alert_id)
         deliveries = connection.execute(
@@ -159,10 +131,10 @@ def get_alert(database: Engine, alert_id: UUID) -> tuple[StoredAlert, list[Deliv
             .where(DeliveryRow.alert_id == alert_id)
             .order_by(DeliveryRow.target)
         )
-        return StoredAlert(**row._mapping), [DeliveryState(**state._mapping) for state in deliveries]
+        return _record(row), [DeliveryState(**state._mapping) for state in deliveries]
 
 
-def acknowledge(database: Engine, alert_id: UUID, *, note: str | None = None) -> StoredAlert:
+def acknowledge(database: Engine, alert_id: UUID, *, note: str | None = None) -> AlertRecord:
     """Mark an alert as seen, with a note if one is given. Raises AlertNotFoundError.
 
     Repeating the call only changes the note. A withdrawn alert remains withdrawn.
@@ -234,16 +206,7 @@ def list_mutes(database: Engine, *, tenant: str = "default") -> list[Mute]:
 _ALERTS = select(
     AlertRow.id,
     ScheduleRow.name.label("monitor"),
-    AlertRow.entity_id,
-    AlertRow.rule,
-    AlertRow.size,
-    AlertRow.starts_at,
-    AlertRow.statistic,
-    AlertRow.p_value,
-    AlertRow.threshold,
-    AlertRow.observed,
-    AlertRow.expected,
-    AlertRow.document_ids,
+    *ALERT_COLUMNS,
     AlertRow.status,
     is_muted().label("is_muted"),
     AlertRow.raised_at,
@@ -256,12 +219,6 @@ def _not_found(alert_id: UUID) -> AlertNotFoundError:
     return AlertNotFoundError(f"no alert has the id {alert_id}: see `pressroom alerts list`")
 
 
-def _alert_record(row: RowMapping) -> AlertRecord:
-    fields = {name: row[name] for name in Alert.__dataclass_fields__}
-    return AlertRecord(
-        alert=Alert(**fields | {"document_ids": tuple(row["document_ids"])}),
-        status=row["status"],
-        raised_at=row["raised_at"],
-        acknowledged_at=row["acknowledged_at"],
-        note=row["note"],
-    )
+def _record(row: RowMapping) -> AlertRecord:
+    names = ("id", "monitor", "status", "is_muted", "raised_at", "acknowledged_at", "note")
+    return AlertRecord(alert=alert_of(row), **{name: row[name] for name in names})

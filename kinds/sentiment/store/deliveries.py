@@ -23,9 +23,8 @@ from sqlalchemy import (
 
 from db.tables import ScheduleRow
 from kinds.sentiment.monitor import AlertStatus, Notification
-from kinds.sentiment.series.policy import AlertRule
-from kinds.sentiment.series.time_windows import WindowSize
-from kinds.sentiment.tables import AlertRow, DeliveryRow, MentionRow, MonitorRow, MuteRow
+from kinds.sentiment.series.policy import Alert
+from kinds.sentiment.tables import AlertRow, DeliveryRow, MentionRow, MonitorRow, MuteRow, alert_of
 from workers.delivery import Target
 
 MAX_DOCUMENTS = 5
@@ -46,20 +45,11 @@ class Delivery:
     is_muted: bool
     monitor_id: UUID
     monitor: str
-    entity_id: str
     notified: Notification | None
     turn: int
     turned_at: datetime | None
     is_withdrawn: bool
-    rule: AlertRule
-    size: WindowSize
-    starts_at: datetime
-    statistic: float
-    p_value: float
-    threshold: float
-    observed: float
-    expected: float
-    document_ids: tuple[str, ...]
+    alert: Alert
     raised_at: datetime
 
     @property
@@ -194,12 +184,12 @@ def waiting(database: Engine, monitor_id: UUID) -> list[Waiting]:
 
 def drivers(database: Engine, delivery: Delivery) -> list[Driver]:
     """Return those of the strongest documents behind the alert that are still stored."""
-    ids = delivery.document_ids[:MAX_DOCUMENTS]
+    ids = delivery.alert.document_ids[:MAX_DOCUMENTS]
     with database.connect() as connection:
         rows = connection.execute(
             select(MentionRow.__table__).where(
                 MentionRow.monitor_id == delivery.monitor_id,
-                MentionRow.entity_id == delivery.entity_id,
+                MentionRow.entity_id == delivery.alert.entity_id,
                 MentionRow.document_id.in_(ids),
             )
         ).mappings()
@@ -355,19 +345,10 @@ def _delivery(row: RowMapping) -> Delivery:
         is_muted=row["is_muted"],
         monitor_id=row["monitor_id"],
         monitor=row["monitor"],
-        entity_id=row["entity_id"],
         notified=row["notified"],
         turn=row["turn"],
         turned_at=row["turned_at"],
         is_withdrawn=row["status"] is AlertStatus.WITHDRAWN,
-        rule=row["rule"],
-        size=row["size"],
-        starts_at=row["starts_at"],
-        statistic=row["statistic"],
-        p_value=row["p_value"],
-        threshold=row["threshold"],
-        observed=row["observed"],
-        expected=row["expected"],
-        document_ids=tuple(row["document_ids"]),
+        alert=alert_of(row),
         raised_at=row["raised_at"],
     )

@@ -109,13 +109,6 @@ def get_monitor(database: Engine, monitor_id: UUID) -> Monitor:
     return _monitor(row)
 
 
-def list_monitors(database: Engine, *, tenant: str = "default") -> list[Monitor]:
-    """Return all monitors of a tenant, ordered by name."""
-    statement = _MONITORS.where(ScheduleRow.tenant == tenant).order_by(ScheduleRow.name)
-    with database.connect() as connection:
-        return [_monitor(row) for row in connection.execute(statement).mappings()]
-
-
 _MONITORS = select(
     MonitorRow.__table__, ScheduleRow.tenant, ScheduleRow.name, ScheduleRow.settings, ScheduleRow.model
 ).join(ScheduleRow, ScheduleRow.id == MonitorRow.id)

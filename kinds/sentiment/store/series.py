@@ -19,12 +19,14 @@ from kinds.sentiment.series.time_windows import EntityWindow, WindowSize, Window
 from kinds.sentiment.store.deliveries import notify_change
 from kinds.sentiment.store.monitors import read_until
 from kinds.sentiment.tables import (
+    ALERT_COLUMNS,
     AlertRow,
     DeliveryRow,
     EntityWindowRow,
     MentionRow,
     MonitorRow,
     PendingChangeRow,
+    alert_of,
 )
 
 DELIVERED_AGE = timedelta(days=7)
@@ -44,8 +46,6 @@ _SUM_FIELDS = tuple(WindowSums.__dataclass_fields__)
 _SUMS = [getattr(EntityWindowRow, name) for name in _SUM_FIELDS]
 
 _WINDOW = [getattr(EntityWindowRow, name) for name in EntityWindow.__dataclass_fields__]
-
-_ALERT = [getattr(AlertRow, name) for name in Alert.__dataclass_fields__]
 
 
 class SeriesHistory:
@@ -118,7 +118,7 @@ class SeriesHistory:
     ) -> dict[str, list[Alert]]:
         """Return alerts by entity, ordered by starts_at; withdrawn ones are left out."""
         statement = (
-            select(*_ALERT)
+            select(*ALERT_COLUMNS)
             .where(
                 AlertRow.monitor_id == monitor_id,
                 AlertRow.entity_id.in_(entity_ids),
@@ -130,10 +130,8 @@ class SeriesHistory:
         )
         found: defaultdict[str, list[Alert]] = defaultdict(list)
         with self._database.connect() as connection:
-            for row in connection.execute(statement):
-                fields = {**row._mapping, "document_ids": tuple(row.document_ids)}
-                alert = Alert(**fields)
-                found[alert.entity_id].append(alert)
+            for row in connection.execute(statement).mappings():
+                found[row["entity_id"]].append(alert_of(row))
         return dict(found)
 
     def pending_changes(self, monitor_id: UUID, entity_ids: Sequence[str]) -> dict[str, PendingChange]:

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, select
 
+from db.schedules import list_schedules
 from kinds.sentiment.intake import put_monitor_of
+from kinds.sentiment.monitor import KIND
 from kinds.sentiment.monitor_runs import start_monitor
 from kinds.sentiment.options import SentimentOptions
 from kinds.sentiment.series.policy import AlertRule, Policy
@@ -102,13 +104,13 @@ def test_monitor_that_no_worker_could_run_is_refused_when_it_is_made(
 ) -> None:
     monkeypatch.setenv("PRESSROOM_PROFILES", '{"default": {"models": ["other"]}}')
     assert "model_without_profile" in run(*CREATE, code=1)
-    assert monitors.list_monitors(database) == []
+    assert list_schedules(database, KIND) == []
 
 
 @pytest.mark.parametrize("extra", [("--cron", "hourly"), ("--cron", "0 * * * *", "--time-zone", "Mars")])
 def test_schedule_that_is_none_is_refused(run: Run, extra: tuple[str, ...], database: Engine) -> None:
     assert "error [" in run(*CREATE, *extra, code=1)
-    assert monitors.list_monitors(database) == []
+    assert list_schedules(database, KIND) == []
 
 
 def test_reports_and_their_limit_are_settings_of_the_monitor(
