@@ -186,6 +186,23 @@ def published_release(database: Engine, recommender: Recommender) -> Release | N
     return releases.get_release(database, recommender.published_release_id)
 
 
+def require_release(database: Engine, recommender: Recommender, number: int | None = None) -> Release:
+    """Return the release with this number, or the published one by default.
+
+    Raises ReleaseNotFoundError, or ConfigurationError if no release is published.
+    """
+    if number is not None:
+        return releases.find_release(database, recommender.id, number)
+    release = published_release(database, recommender)
+    if release is None:
+        raise ConfigurationError(
+            f"the recommender {recommender.name!r} has no release yet: run it with `pressroom refresh run "
+            f"{recommender.name}`",
+            code="release_not_found",
+        )
+    return release
+
+
 def open_release(
     database: Engine, store: Store, release: Release, on_altered: OnAltered | None = None
 ) -> ReleaseReader:

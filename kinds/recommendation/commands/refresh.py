@@ -170,22 +170,13 @@ def withdraw(
 def export(name: Name, out: Out = Path("out"), release: Number = None, json: Json = False) -> None:
     """Write a release, by default the published one, to a folder as JSONL, Parquet, texts and a page."""
     from kinds.recommendation.export.outcome import export_to_folder
-    from kinds.recommendation.recommenders import published_release
-    from kinds.recommendation.store import recommenders, releases
+    from kinds.recommendation.recommenders import require_release
+    from kinds.recommendation.store import recommenders
     from storage import open_store
 
     with altered_named() as on_altered, connected() as (database, urls, _):
         recommender = recommenders.find_recommender(database, name)
-        chosen = (
-            published_release(database, recommender)
-            if release is None
-            else releases.find_release(database, recommender.id, release)
-        )
-        if chosen is None:
-            raise ConfigurationError(
-                f"the recommender {name!r} has no release yet: run it with `pressroom refresh run {name}`",
-                code="release_not_found",
-            )
+        chosen = require_release(database, recommender, release)
         out.mkdir(parents=True, exist_ok=True)
         figures = export_to_folder(database, open_store(urls.s3_url), chosen, out, on_altered)
         if json:
@@ -249,7 +240,7 @@ def serve(
     json: Json = False,
 ) -> None:
     """Write the published release to Redis under keys rec:USER, and switch to it in one step."""
-    from kinds.recommendation.recommenders import open_release, published_release
+    from kinds.recommendation.recommenders import open_release, require_release
     from kinds.recommendation.serving.follower import target_of
     from kinds.recommendation.serving.serving import serve_release
     from kinds.recommendation.store import recommenders
@@ -261,12 +252,7 @@ def serve(
         own = recommender.serving or ServingPlace(url_variable="SERVING_REDIS_URL")
         changed = {name: value for name, value in options.items() if value is not None}
         target = target_of(own.model_copy(update=changed))
-        release = published_release(database, recommender)
-        if release is None:
-            raise ConfigurationError(
-                f"the recommender {name!r} has no release yet: run it with `pressroom refresh run {name}`",
-                code="release_not_found",
-            )
+        release = require_release(database, recommender)
         reader = open_release(database, open_store(urls.s3_url), release, on_altered)
         served = serve_release(reader, target)
         if json:
