@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pressroom.schemas import KindInfo
     from pressroom.summary import Altered
     from storage.store import Store
+    from workers.intake import BatchRequest, Inputs
     from workers.producer import Submission
 
 logger = logging.getLogger(__name__)
@@ -112,6 +113,7 @@ class Client:
         settings: Mapping[str, object] | None = None,
         on_rejected: Callable[[Rejected], None] | None = None,
         on_note: Callable[[str], None] | None = None,
+        on_progress: Callable[[int], None] | None = None,
         **options: Unpack[BatchOptions],
     ) -> Submission:
         """Submit a file, or items in memory, as one batch; no job can be lost once this method returns.
@@ -119,7 +121,8 @@ class Client:
         `items` are the first input of the kind; `inputs` are the files of its other inputs by name.
         Each item is a mapping whose keys are the columns of a file. Items are streamed: a generator of any
         length needs little memory. A refused item is passed to `on_rejected` with its number as the line,
-        and the others run. `model` defaults to the kind's default model; `settings` are those of the kind.
+        and the others run. `on_progress` gets the number of items read so far, again and again. `model`
+        defaults to the kind's default model; `settings` are those of the kind.
 
         Raises InputError (FileRejectedError, StrictIntakeError, JobsRefusedError), ConfigurationError for an
         unknown kind or model, and any error that the iterator of items raises. After an error, no job was
@@ -127,7 +130,7 @@ class Client:
         """
         from jobs.registry import load_kind
         from workers.intake import BatchRequest, intake_of  # loads intake and tokenizers
-        from workers.producer import model_of, submit
+        from workers.producer import model_of
 
         first = intake_of(load_kind(kind)).inputs[0].name
         request = BatchRequest(kind=kind, model=model_of(kind, model), settings=settings or {}, **options)
@@ -138,14 +141,35 @@ class Client:
                 f"the input {first!r} is given by the argument `items`: remove it from `inputs`",
                 code="input_unknown",
             )
-        named |= others
+        return self.submit_request(
+            request,
+            named | others,
+            on_rejected=on_rejected or _ignore,
+            on_note=on_note or _ignore,
+            on_progress=on_progress or _ignore,
+        )
+
+    @errors_named()
+    def submit_request(
+        self,
+        request: BatchRequest,
+        inputs: Inputs,
+        *,
+        on_rejected: Callable[[Rejected], None],
+        on_note: Callable[[str], None],
+        on_progress: Callable[[int], None],
+    ) -> Submission:
+        """Submit inputs, by the names that the kind declares, as one batch; `submit` describes the rest."""
+        from workers.producer import submit
+
         return submit(
             self._database,
-            named,
+            inputs,
             request,
             self._settings,
-            on_rejected or _ignore,
-            on_note=on_note or _ignore,
+            on_rejected,
+            on_note=on_note,
+            on_progress=on_progress,
             s3_url=self._urls.s3_url,
         )
 

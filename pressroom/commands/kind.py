@@ -34,12 +34,12 @@ if TYPE_CHECKING:
 
     from jobs.intake.dialect import FileOptions
     from jobs.rejection import Dropped, Rejected
+    from pressroom.embedded.services import ServiceUrls
     from pressroom.export import ExportReport
     from pressroom.one_machine import OneMachine
     from pressroom.run import RunResult
     from workers.intake import BatchRequest
     from workers.producer import Submission
-    from workers.settings import Settings
 
 _FILE_HELP = (
     "First input of the kind: by default a table with a row for each job, as CSV, JSONL or Parquet, also .gz;"
@@ -284,7 +284,7 @@ def _run_request(request: BatchRequest, run: _Run) -> RunResult[ExportReport]:
         inputs, (batch_id, dropped, profiles) = {}, _submit_first(request, run)
 
     def submit_inputs(machine: OneMachine, on_rejected: Callable[[Rejected], None]) -> Submission:
-        return _accept(machine.database, machine.urls.s3_url, inputs, request, configured, on_rejected)
+        return _accept(machine.urls, request, inputs, on_rejected)
 
     run_request = RunRequest(
         profiles=profiles,
@@ -305,21 +305,16 @@ def _submit_first(request: BatchRequest, run: _Run) -> tuple[UUID, Dropped | Non
     from db.stages import stage_profiles
     from pressroom.run import REJECTED
 
-    with connected() as (database, urls, configured):
+    with connected() as (database, urls, _):
         batch_id, dropped = run.batch_id, None
         if batch_id is None:
-            submission = _submit(database, urls.s3_url, run.inputs, request, configured, run.out / REJECTED)
+            submission = _submit(database, urls, request, run.inputs, run.out / REJECTED)
             batch_id, dropped = submission.batch_id, submission.dropped
         return batch_id, dropped, stage_profiles(database, batch_id)
 
 
 def _submit(
-    database: Engine,
-    s3_url: str,
-    inputs: Mapping[str, Path],
-    request: BatchRequest,
-    settings: Settings,
-    rejected: Path,
+    database: Engine, urls: ServiceUrls, request: BatchRequest, inputs: Mapping[str, Path], rejected: Path
 ) -> Submission:
     """Submit the inputs as a batch, and write the refused records to a file."""
     from db import migrate
@@ -327,33 +322,24 @@ def _submit(
 
     migrate.upgrade(database)
     with rejected_lines(rejected) as on_rejected:
-        submission = _accept(database, s3_url, inputs, request, settings, on_rejected)
+        submission = _accept(urls, request, inputs, on_rejected)
         on_rejected.are_new = submission.created
     return submission
 
 
 def _accept(
-    database: Engine,
-    s3_url: str,
-    inputs: Mapping[str, Path],
+    urls: ServiceUrls,
     request: BatchRequest,
-    settings: Settings,
+    inputs: Mapping[str, Path],
     on_rejected: Callable[[Rejected], None],
 ) -> Submission:
     """Submit the inputs as a batch, and show how many records have been read."""
+    from pressroom.client import Client
     from pressroom.watch import IntakeProgress
-    from workers.producer import submit
 
-    with IntakeProgress() as progress:
-        return submit(
-            database,
-            inputs,
-            request,
-            settings,
-            on_rejected,
-            on_note=say,
-            on_progress=progress.show,
-            s3_url=s3_url,
+    with Client(urls) as client, IntakeProgress() as progress:
+        return client.submit_request(
+            request, inputs, on_rejected=on_rejected, on_note=say, on_progress=progress.show
         )
 
 
@@ -394,8 +380,8 @@ def _submit_request(
     from db import reports
     from pressroom.show import report_json
 
-    with connected() as (database, urls, configured):
-        submission = _submit(database, urls.s3_url, inputs, request, configured, rejected)
+    with connected() as (database, urls, _):
+        submission = _submit(database, urls, request, inputs, rejected)
         report = reports.batch_status(database, submission.batch_id)
     if json:
         print_json({**report_json(report), "created": submission.created})
