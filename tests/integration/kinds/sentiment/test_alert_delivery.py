@@ -93,7 +93,7 @@ def test_stdout_is_left_to_the_object_of_the_command(
     deliver_alerts(database, monitor_id, json=True)
     printed = capsys.readouterr()
     assert printed.out == ""
-    assert "0 made, 1 waiting" in printed.err
+    assert "0 completed, 1 waiting" in printed.err
 
     deliver_alerts(database, monitor_id, json=False)
     assert json.loads(capsys.readouterr().out)["data"]["alert_id"] == str(alert_id)
@@ -122,7 +122,7 @@ def test_command_delivers_nothing_while_another_notifier_leads(
     alert_id = alert(database, monitor_id, ["lines"])
     deliver_alerts(database, monitor_id, json=False, max_seconds=0.5)
     assert told(lines) == []
-    assert "0 made, 1 waiting" in capsys.readouterr().err
+    assert "0 completed, 1 waiting" in capsys.readouterr().err
 
     ending = threading.Timer(0.5, other_lead.give_up)  # as another command ends
     ending.start()
@@ -138,7 +138,7 @@ def test_target_that_hangs_holds_the_command_for_a_while_alone(
     alert_id = alert(database, monitor_id, ["ops", "lines"])
     deliver_alerts(database, monitor_id, json=False, max_seconds=3.0)
     assert told(lines) == [str(alert_id)]
-    assert "1 made, 1 waiting" in capsys.readouterr().err
+    assert "1 completed, 1 waiting" in capsys.readouterr().err
     check_lead_is_free(database)
 
 
@@ -159,7 +159,7 @@ def test_target_whose_secret_is_elsewhere_is_not_tried(
     monkeypatch.delenv(VARIABLE)
     deliver_alerts(database, monitor_id, json=False, max_seconds=0.5)
     assert states(database, alert_id)["ops"].num_attempts == 0
-    assert "0 made, 1 waiting" in capsys.readouterr().err
+    assert "0 completed, 1 waiting" in capsys.readouterr().err
 
 
 def test_interruption_ends_a_delivery_that_hangs(
