@@ -86,8 +86,8 @@ class ArticleBrief(BaseModel):
 
     def texts(self) -> tuple[str, ...]:
         """Return all user-written texts of the brief that the prompt quotes."""
-        given = (self.title, self.topic, *self.keywords, self.audience, self.tone, self.outline, self.facts)
-        return tuple(text for text in given if text)
+        fields = (self.title, self.topic, *self.keywords, self.audience, self.tone, self.outline, self.facts)
+        return tuple(text for text in fields if text)
 
 
 class ArticleSettings(BaseModel):

@@ -163,8 +163,8 @@ def first_request_size(brief: ArticleBrief, template: PromptTemplate) -> Request
     """
     outline = brief.outline or ""
     num_parts = len(brief.keywords) + outline.count(";") + outline.count("\n") + 1
-    given = "".join((*brief.texts(), language_name(brief.language))).encode()
-    num_bytes = _literal_bytes(template) + len(given) + _JOINT_BYTES * num_parts + _QUOTES_BYTES
+    quoted = "".join((*brief.texts(), language_name(brief.language))).encode()
+    num_bytes = _literal_bytes(template) + len(quoted) + _JOINT_BYTES * num_parts + _QUOTES_BYTES
     return RequestSize(("system", "user"), num_bytes, MAX_PARAGRAPH_TOKENS)
 
 

@@ -63,8 +63,8 @@ def evaluate_recommendations(
     refused: list[str] = []
     with errors_reported():
         path = reading.settings
-        given = RecommenderFile() if path is None else read_recommender_file(path)
-        intake = given.intake.model_copy(
+        file = RecommenderFile() if path is None else read_recommender_file(path)
+        intake = file.intake.model_copy(
             update={name: value for name, value in options.items() if value not in (None, {})}
         )
         result = evaluate_files(
@@ -73,7 +73,7 @@ def evaluate_recommendations(
             how,
             seed=seed,
             k=k,
-            settings=given.ranking,
+            settings=file.ranking,
             intake=intake,
             on_rejected=lambda rejected: refused.append(str(rejected)),
             on_note=lambda note: say(f"note: {note}"),
@@ -106,10 +106,10 @@ def _print_figures(figures: Evaluation) -> None:
     typer.echo(
         f"\n{'':15}" + "".join(f"{name:>24}" for name in _COLUMNS[:4]) + "   novelty diversity coverage"
     )
-    for name, one in figures.methods.items():
-        cells = "".join(f"{_interval(one.per_user[measure]):>24}" for measure in _COLUMNS[:4])
-        rest = "".join(f"{one.per_user[measure].mean:10.3f}" for measure in _COLUMNS[4:])
-        typer.echo(f"{name:15}{cells}{rest}{one.coverage:9.3f}")
+    for name, method in figures.methods.items():
+        cells = "".join(f"{_interval(method.per_user[measure]):>24}" for measure in _COLUMNS[:4])
+        rest = "".join(f"{method.per_user[measure].mean:10.3f}" for measure in _COLUMNS[4:])
+        typer.echo(f"{name:15}{cells}{rest}{method.coverage:9.3f}")
     typer.echo("\nthe blend minus")
     for name, difference in figures.differences.items():
         cells = "".join(f"{_interval(difference[measure], signed=True):>24}" for measure in COMPARED)

@@ -157,16 +157,16 @@ def run_recommendations(
         options = RecommendationOptions.model_validate(own | reading.intake())
         over = partial(options.over, settings_file=reading.settings, file=table_format.options())
         devices = devices_of_command(device)
-        submit, given = None, over(None)
+        submit, file = None, over(None)
         if catalogue is not None and interactions is not None:
-            name = recommender or given.name or catalogue.name.partition(".")[0]
+            name = recommender or file.name or catalogue.name.partition(".")[0]
             sources = sources_of(catalogue, interactions)
             ingested = _ingest(over, name, sources, out, configured, json=json)
             if ingested is None:
                 return
-            submit, given = _submitter(ingested, configured), file_of(ingested.run.recommender)
+            submit, file = _submitter(ingested, configured), file_of(ingested.run.recommender)
         request = RunRequest(
-            profiles=profiles_of(given.language_model, given.settings, configured),
+            profiles=profiles_of(file.language_model, file.settings, configured),
             submit=submit,
             batch_id=batch,
             retry_failed=retry_failed,
@@ -205,8 +205,8 @@ def _ingest(
     with embedded_services(settings, say) as urls, opened_database(urls.db_url) as database:
         upgrade(database)
         store = open_store(urls.s3_url)
-        given = over(earlier_recommender(database, name))
-        recommender, _ = make_recommender(database, given, name, settings, has_sources=False)
+        file = over(earlier_recommender(database, name))
+        recommender, _ = make_recommender(database, file, name, settings, has_sources=False)
         with rejected_lines(out / REJECTED) as on_rejected:
             ingested = ingest_run(
                 database,

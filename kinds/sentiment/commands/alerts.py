@@ -38,11 +38,11 @@ def list_alerts(
     from kinds.sentiment.store import alerts
 
     with connected() as (database, _, _):
-        found = alerts.list_alerts(database, monitor=monitor, entity_id=entity, status=status, limit=limit)
+        records = alerts.list_alerts(database, monitor=monitor, entity_id=entity, status=status, limit=limit)
     if json:
-        print_json({"alerts": [_alert_json(alert) for alert in found]})
+        print_json({"alerts": [_alert_json(alert) for alert in records]})
         return
-    for alert in found:
+    for alert in records:
         _print_alert_line(alert)
 
 
@@ -52,11 +52,11 @@ def show(alert: Alert, json: Json = False) -> None:
     from kinds.sentiment.store import alerts
 
     with connected() as (database, _, _):
-        found, deliveries = alerts.get_alert(database, alert)
+        record, deliveries = alerts.get_alert(database, alert)
     if json:
-        print_json(_alert_json(found) | {"deliveries": [_delivery_json(each) for each in deliveries]})
+        print_json(_alert_json(record) | {"deliveries": [_delivery_json(each) for each in deliveries]})
     else:
-        _print_alert(found, deliveries)
+        _print_alert(record, deliveries)
 
 
 @app.command()
@@ -69,11 +69,11 @@ def ack(
     from kinds.sentiment.store import alerts
 
     with connected() as (database, _, _):
-        found = alerts.acknowledge(database, alert, note=note)
+        record = alerts.acknowledge(database, alert, note=note)
     if json:
-        print_json(_alert_json(found))
+        print_json(_alert_json(record))
     else:
-        _print_alert_line(found)
+        _print_alert_line(record)
 
 
 @app.command()
@@ -94,15 +94,15 @@ def mute(
 
     until = None if hours is None else datetime.now(UTC) + timedelta(hours=hours)
     with connected() as (database, urls, _):
-        found = monitors.find_monitor(database, monitor)
+        watched = monitors.find_monitor(database, monitor)
         if entity is not None:
-            get_watchlist(open_store(urls.s3_url), found).require(entity)
-        mute_id = alerts.mute(database, found.id, entity_id=entity, rule=rule, until=until)
-        made = next(each for each in alerts.list_mutes(database) if each.id == mute_id)
+            get_watchlist(open_store(urls.s3_url), watched).require(entity)
+        mute_id = alerts.mute(database, watched.id, entity_id=entity, rule=rule, until=until)
+        record = next(each for each in alerts.list_mutes(database) if each.id == mute_id)
     if json:
-        print_json(_mute_json(made))
+        print_json(_mute_json(record))
     else:
-        _print_mute(made)
+        _print_mute(record)
 
 
 @app.command()
@@ -111,11 +111,11 @@ def mutes(json: Json = False) -> None:
     from kinds.sentiment.store import alerts
 
     with connected() as (database, _, _):
-        found = alerts.list_mutes(database)
+        listed = alerts.list_mutes(database)
     if json:
-        print_json({"mutes": [_mute_json(each) for each in found]})
+        print_json({"mutes": [_mute_json(each) for each in listed]})
         return
-    for each in found:
+    for each in listed:
         _print_mute(each)
 
 

@@ -90,7 +90,7 @@ def _near_pairs(hashes: NDArray[np.uint32], blocks: Int64s) -> Int64s:
     The groups of a pair are in the same block or in consecutive ones.
     """
     num_groups = len(hashes)
-    found = [np.repeat(np.arange(num_groups), 2).reshape(num_groups, 2)]
+    pairs = [np.repeat(np.arange(num_groups), 2).reshape(num_groups, 2)]
     if len(blocks):
         blocks = blocks - blocks[0]
     for band in range(_NUM_BANDS):
@@ -107,8 +107,8 @@ def _near_pairs(hashes: NDArray[np.uint32], blocks: Int64s) -> Int64s:
         lengths = places - begin
         later = np.repeat(places, lengths)
         earlier = np.arange(len(later)) - np.repeat(np.cumsum(lengths) - lengths, lengths) + begin[later]
-        found.append(_verified(hashes, in_bucket[earlier], in_bucket[later]))
-    return np.unique(np.concatenate(found), axis=0)
+        pairs.append(_verified(hashes, in_bucket[earlier], in_bucket[later]))
+    return np.unique(np.concatenate(pairs), axis=0)
 
 
 def _verified(hashes: NDArray[np.uint32], earlier: Int64s, later: Int64s) -> Int64s:

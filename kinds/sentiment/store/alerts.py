@@ -140,7 +140,7 @@ def acknowledge(database: Engine, alert_id: UUID, *, note: str | None = None) ->
     Repeating the call only changes the note. A withdrawn alert remains withdrawn.
     """
     with database.begin() as connection:
-        found = connection.scalar(
+        acknowledged_id = connection.scalar(
             update(AlertRow)
             .where(AlertRow.id == alert_id)
             .values(
@@ -152,7 +152,7 @@ def acknowledge(database: Engine, alert_id: UUID, *, note: str | None = None) ->
             )
             .returning(AlertRow.id)
         )
-    if found is None:
+    if acknowledged_id is None:
         raise _not_found(alert_id)
     return get_alert(database, alert_id)[0]
 
@@ -179,8 +179,8 @@ def mute(
 def unmute(database: Engine, mute_id: UUID) -> None:
     """Remove a mute, so that alerts raised from now on are delivered. Raises MuteNotFoundError."""
     with database.begin() as connection:
-        found = connection.scalar(delete(MuteRow).where(MuteRow.id == mute_id).returning(MuteRow.id))
-    if found is None:
+        removed_id = connection.scalar(delete(MuteRow).where(MuteRow.id == mute_id).returning(MuteRow.id))
+    if removed_id is None:
         raise MuteNotFoundError(f"no mute has the id {mute_id}: see `pressroom alerts mutes`")
 
 

@@ -93,17 +93,17 @@ class DocumentHistory:
         """Return those record digests from which documents were read and stored with this `analysis`."""
         # The digests are sent and returned as one string of bytes, because transferring thousands of single
         # values takes longer than looking them up.
-        given = literal(b"".join(records), LargeBinary)
+        joined = literal(b"".join(records), LargeBinary)
         number = func.generate_series(0, len(records) - 1).column_valued("number")
-        one = select(func.substring(given, number * RECORD_BYTES + 1, RECORD_BYTES)).scalar_subquery()
+        digest = select(func.substring(joined, number * RECORD_BYTES + 1, RECORD_BYTES)).scalar_subquery()
         statement = select(func.string_agg(DocumentRow.record, literal(b"", LargeBinary))).where(
             DocumentRow.monitor_id == monitor_id,
-            DocumentRow.record == func.any(func.array(one)),
+            DocumentRow.record == func.any(func.array(digest)),
             DocumentRow.analysis == analysis,
         )
         with self._database.connect() as connection:
-            found = bytes(connection.scalar(statement) or b"")
-        return frozenset(found[at : at + RECORD_BYTES] for at in range(0, len(found), RECORD_BYTES))
+            known = bytes(connection.scalar(statement) or b"")
+        return frozenset(known[at : at + RECORD_BYTES] for at in range(0, len(known), RECORD_BYTES))
 
     def documents(self, monitor_id: UUID, ids: Sequence[str]) -> dict[str, KnownDocument]:
         """Return the documents that are stored, by id."""
@@ -133,33 +133,33 @@ class DocumentHistory:
             select(prefix).where(DocumentRow.monitor_id == monitor_id, prefix.in_(list(by_prefix))).distinct()
         )
         with self._database.connect() as connection:
-            return frozenset(by_prefix[found] for found in connection.scalars(statement))
+            return frozenset(by_prefix[value] for value in connection.scalars(statement))
 
     def mentions(
         self, monitor_id: UUID, since: Mapping[str, datetime], *, until: datetime
     ) -> dict[str, list[Mention]]:
         """Return each entity's mentions since its instant, ordered by (published_at, document_id)."""
-        given = values_table(
-            "given",
+        table = values_table(
+            "input",
             entity_id=(list(since), MentionRow.entity_id),
             since=(list(since.values()), MentionRow.published_at),
         )
         statement = (
             select(*_MENTION)
-            .join(given, MentionRow.entity_id == given.c.entity_id)
+            .join(table, MentionRow.entity_id == table.c.entity_id)
             .where(
                 MentionRow.monitor_id == monitor_id,
-                MentionRow.published_at >= given.c.since,
+                MentionRow.published_at >= table.c.since,
                 MentionRow.published_at < until,
             )
             .order_by(MentionRow.published_at, MentionRow.document_id)
         )
-        found: defaultdict[str, list[Mention]] = defaultdict(list)
+        by_entity: defaultdict[str, list[Mention]] = defaultdict(list)
         with self._database.connect() as connection:
             for row in connection.execute(statement).all():
                 mention = Mention(**dict(zip(_MENTION_FIELDS, row, strict=True)))
-                found[mention.entity_id].append(mention)
-        return dict(found)
+                by_entity[mention.entity_id].append(mention)
+        return dict(by_entity)
 
     def novelties(
         self, monitor_id: UUID, entity_id: str, *, since: datetime, until: datetime
@@ -224,18 +224,18 @@ class DocumentHistory:
 
     def first_published_at(self, monitor_id: UUID, entity_ids: Sequence[str]) -> dict[str, datetime]:
         """Return when each entity's first mention was published."""
-        given = values_table("given", entity_id=(entity_ids, MentionRow.entity_id))
+        table = values_table("input", entity_id=(entity_ids, MentionRow.entity_id))
         # Reads only the first entry of the index, because the minimum of a group would read all entries.
         first = (
             select(MentionRow.published_at)
-            .where(MentionRow.monitor_id == monitor_id, MentionRow.entity_id == given.c.entity_id)
+            .where(MentionRow.monitor_id == monitor_id, MentionRow.entity_id == table.c.entity_id)
             .order_by(MentionRow.published_at)
             .limit(1)
             .scalar_subquery()
-            .correlate(given)
+            .correlate(table)
         )
         with self._database.connect() as connection:
-            rows = connection.execute(select(given.c.entity_id, first))
+            rows = connection.execute(select(table.c.entity_id, first))
             return {entity_id: first_at for entity_id, first_at in rows if first_at is not None}
 
     def mentioned(self, monitor_id: UUID) -> list[str]:
@@ -303,8 +303,8 @@ def find_mentions(
         MentionRow.monitor_id == monitor_id, tuple_(MentionRow.entity_id, MentionRow.document_id).in_(keys)
     )
     with database.connect() as connection:
-        found = [MentionRecord(**row) for row in connection.execute(statement).mappings()]
-    return {(record.entity_id, record.document_id): record for record in found}
+        records = [MentionRecord(**row) for row in connection.execute(statement).mappings()]
+    return {(record.entity_id, record.document_id): record for record in records}
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,8 +339,8 @@ def write_documents(connection: Connection, blocks: Sequence[tuple[UUID, Analyse
 def write_record_digests(connection: Connection, read: RecordDigests) -> None:
     """Assign these records to the documents, unless they were corrected in the meantime."""
     ids, digests, records = zip(*read.records, strict=True)
-    given = values_table(
-        "given",
+    table = values_table(
+        "input",
         id=(ids, DocumentRow.id),
         sha256=(digests, DocumentRow.sha256),
         record=(records, DocumentRow.record),
@@ -349,10 +349,10 @@ def write_record_digests(connection: Connection, read: RecordDigests) -> None:
         update(DocumentRow)
         .where(
             DocumentRow.monitor_id == read.monitor_id,
-            DocumentRow.id == given.c.id,
-            DocumentRow.sha256 == given.c.sha256,
+            DocumentRow.id == table.c.id,
+            DocumentRow.sha256 == table.c.sha256,
         )
-        .values(record=given.c.record)
+        .values(record=table.c.record)
     )
 
 
@@ -441,17 +441,17 @@ def _record_changes(connection: Connection, monitor_id: UUID, changes: Iterable[
     )
 
 
-def write_classifications(connection: Connection, some: Sequence[Classifications]) -> None:
+def write_classifications(connection: Connection, batches: Sequence[Classifications]) -> None:
     rows = {
-        (one.model_sha256, digest): {
-            "model_sha256": one.model_sha256,
+        (batch.model_sha256, digest): {
+            "model_sha256": batch.model_sha256,
             "digest": digest,
             "negative": negative,
             "neutral": neutral,
             "positive": positive,
         }
-        for one in some
-        for digest, negative, neutral, positive in one.probabilities
+        for batch in batches
+        for digest, negative, neutral, positive in batch.probabilities
     }
     if rows:
         insert_rows(connection, ClassificationRow, [rows[key] for key in sorted(rows)], unless_known=True)

@@ -75,12 +75,12 @@ class SeriesHistory:
             )
             .order_by(EntityWindowRow.starts_at)
         )
-        found: defaultdict[str, list[EntityWindow]] = defaultdict(list)
+        by_entity: defaultdict[str, list[EntityWindow]] = defaultdict(list)
         with self._database.connect() as connection:
             for row in connection.execute(statement):
                 window = EntityWindow(**row._mapping)
-                found[window.entity_id].append(window)
-        return dict(found)
+                by_entity[window.entity_id].append(window)
+        return dict(by_entity)
 
     def window_sums(
         self,
@@ -91,27 +91,27 @@ class SeriesHistory:
         until: datetime,
     ) -> dict[str, dict[WindowSize, list[WindowSums]]]:
         """Return the sums of each entity's windows from its instant on."""
-        given = values_table(
-            "given",
+        table = values_table(
+            "input",
             entity_id=(list(since), EntityWindowRow.entity_id),
             since=(list(since.values()), EntityWindowRow.starts_at),
         )
         statement = (
             select(EntityWindowRow.entity_id, EntityWindowRow.size, *_SUMS)
-            .join(given, EntityWindowRow.entity_id == given.c.entity_id)
+            .join(table, EntityWindowRow.entity_id == table.c.entity_id)
             .where(
                 EntityWindowRow.monitor_id == monitor_id,
                 EntityWindowRow.size.in_(sizes),
-                EntityWindowRow.starts_at >= given.c.since,
+                EntityWindowRow.starts_at >= table.c.since,
                 EntityWindowRow.starts_at < until,
             )
         )
-        found: dict[str, dict[WindowSize, list[WindowSums]]] = {id_: {} for id_ in since}
+        by_entity: dict[str, dict[WindowSize, list[WindowSums]]] = {id_: {} for id_ in since}
         with self._database.connect() as connection:
             for entity_id, size, *sums in connection.execute(statement).all():
                 kept = WindowSums(**dict(zip(_SUM_FIELDS, sums, strict=True)))
-                found[entity_id].setdefault(size, []).append(kept)
-        return found
+                by_entity[entity_id].setdefault(size, []).append(kept)
+        return by_entity
 
     def alerts(
         self, monitor_id: UUID, entity_ids: Sequence[str], *, since: datetime, until: datetime
@@ -128,11 +128,11 @@ class SeriesHistory:
             )
             .order_by(AlertRow.starts_at, AlertRow.rule)
         )
-        found: defaultdict[str, list[Alert]] = defaultdict(list)
+        by_entity: defaultdict[str, list[Alert]] = defaultdict(list)
         with self._database.connect() as connection:
             for row in connection.execute(statement).mappings():
-                found[row["entity_id"]].append(alert_of(row))
-        return dict(found)
+                by_entity[row["entity_id"]].append(alert_of(row))
+        return dict(by_entity)
 
     def pending_changes(self, monitor_id: UUID, entity_ids: Sequence[str]) -> dict[str, PendingChange]:
         """Return the entities whose mentions have changed since their series was computed."""
@@ -182,11 +182,11 @@ class _Series:
     def sizes(self) -> Sequence[WindowSize]:
         return self.histories[0][1].policy.windows
 
-    def given(self) -> TableValuedAlias:
+    def table(self) -> TableValuedAlias:
         """Return a table with entity_id, since, read_at and change_number of each history."""
         own = [history for _, history in self.histories]
         return values_table(
-            "given",
+            "input",
             entity_id=([history.entity_id for history in own], EntityWindowRow.entity_id),
             since=([history.since for history in own], EntityWindowRow.starts_at),
             read_at=([history.read_at for history in own], EntityWindowRow.read_at),
@@ -201,14 +201,14 @@ def write_histories(connection: Connection, histories: Sequence[tuple[UUID, Enti
     has is left out, because later windows could not be compared with its windows.
     """
     policies = _policies(connection, {history.monitor_id for _, history in histories})
-    by_policy = [one for one in histories if one[1].policy == policies.get(one[1].monitor_id)]
+    by_policy = [entry for entry in histories if entry[1].policy == policies.get(entry[1].monitor_id)]
     for series in _apart(by_policy):
-        given = series.given()
+        table = series.table()
         connection.execute(
             delete(PendingChangeRow).where(
                 PendingChangeRow.monitor_id == series.monitor_id,
-                PendingChangeRow.entity_id == given.c.entity_id,
-                PendingChangeRow.number == given.c.change_number,
+                PendingChangeRow.entity_id == table.c.entity_id,
+                PendingChangeRow.number == table.c.change_number,
             )
         )
         later_since = _later_since(connection, series)
@@ -228,7 +228,7 @@ def _apart(histories: Sequence[tuple[UUID, EntityHistory]]) -> list[_Series]:
     """Group the histories by monitor; those of the same entity are in separate groups, by time of reading."""
     groups: dict[tuple[UUID, int], list[tuple[UUID, EntityHistory]]] = {}
     seen: Counter[tuple[UUID, str]] = Counter()
-    for job_id, history in sorted(histories, key=lambda one: (one[1].read_at, one[1].entity_id)):
+    for job_id, history in sorted(histories, key=lambda entry: (entry[1].read_at, entry[1].entity_id)):
         entity = history.monitor_id, history.entity_id
         groups.setdefault((history.monitor_id, seen[entity]), []).append((job_id, history))
         seen[entity] += 1
@@ -240,10 +240,10 @@ def _later_since(connection: Connection, series: _Series) -> dict[str, datetime]
 
     From there on, only rows that the later reading has written still exist.
     """
-    given = series.given()
+    table = series.table()
     is_own = (
         EntityWindowRow.monitor_id == series.monitor_id,
-        EntityWindowRow.entity_id == given.c.entity_id,
+        EntityWindowRow.entity_id == table.c.entity_id,
     )
     # Each write of a series includes its last window, unless that is an hour without documents, so nearly
     # every call ends here.
@@ -254,13 +254,13 @@ def _later_since(connection: Connection, series: _Series) -> dict[str, datetime]
         .order_by(EntityWindowRow.starts_at.desc())
         .limit(1)
         .scalar_subquery()
-        .correlate(given)
+        .correlate(table)
     )
-    is_later = true() if size is None else last_read_at > given.c.read_at
+    is_later = true() if size is None else last_read_at > table.c.read_at
     rows = connection.execute(
         select(EntityWindowRow.entity_id, func.min(EntityWindowRow.starts_at))
-        .join(given, is_own[1])
-        .where(is_own[0], is_later, EntityWindowRow.read_at > given.c.read_at)
+        .join(table, is_own[1])
+        .where(is_own[0], is_later, EntityWindowRow.read_at > table.c.read_at)
         .group_by(EntityWindowRow.entity_id)
     )
     return {row[0]: row[1] for row in rows}
@@ -275,8 +275,8 @@ def _write_novelties(connection: Connection, series: _Series, later_since: Mappi
     ]
     if not novelties:
         return
-    given = values_table(
-        "given",
+    table = values_table(
+        "input",
         entity_id=([history.entity_id for _, history in novelties], MentionRow.entity_id),
         document_id=([novelty.document_id for novelty, _ in novelties], MentionRow.document_id),
         number=([novelty.number for novelty, _ in novelties], MentionRow.novelty),
@@ -291,19 +291,19 @@ def _write_novelties(connection: Connection, series: _Series, later_since: Mappi
         update(MentionRow)
         .where(
             MentionRow.monitor_id == series.monitor_id,
-            MentionRow.entity_id == given.c.entity_id,
-            MentionRow.document_id == given.c.document_id,
-            or_(MentionRow.novelty_read_at.is_(None), MentionRow.novelty_read_at <= given.c.read_at),
-            or_(given.c.later_since.is_(None), MentionRow.published_at < given.c.later_since),
+            MentionRow.entity_id == table.c.entity_id,
+            MentionRow.document_id == table.c.document_id,
+            or_(MentionRow.novelty_read_at.is_(None), MentionRow.novelty_read_at <= table.c.read_at),
+            or_(table.c.later_since.is_(None), MentionRow.published_at < table.c.later_since),
             or_(
-                MentionRow.novelty.is_distinct_from(given.c.number),
-                MentionRow.first_id.is_distinct_from(given.c.first_id),
+                MentionRow.novelty.is_distinct_from(table.c.number),
+                MentionRow.first_id.is_distinct_from(table.c.first_id),
             ),
         )
         .values(
-            novelty=given.c.number,
-            first_id=given.c.first_id,
-            novelty_read_at=given.c.read_at,
+            novelty=table.c.number,
+            first_id=table.c.first_id,
+            novelty_read_at=table.c.read_at,
         )
     )
 
@@ -330,14 +330,14 @@ def _write_windows(connection: Connection, series: _Series, later_since: Mapping
             where=lambda new: EntityWindowRow.read_at <= new.read_at,
         )
     # Deletes windows left empty because a document was corrected to a different time or entity.
-    given = series.given()
+    table = series.table()
     connection.execute(
         delete(EntityWindowRow).where(
             EntityWindowRow.monitor_id == series.monitor_id,
-            EntityWindowRow.entity_id == given.c.entity_id,
+            EntityWindowRow.entity_id == table.c.entity_id,
             EntityWindowRow.size.in_(series.sizes),
-            EntityWindowRow.starts_at >= given.c.since,
-            EntityWindowRow.read_at < given.c.read_at,
+            EntityWindowRow.starts_at >= table.c.since,
+            EntityWindowRow.read_at < table.c.read_at,
         )
     )
 
@@ -377,14 +377,14 @@ def _write_alerts(connection: Connection, series: _Series, later_since: Mapping[
 
 
 def _reopen_and_withdraw(connection: Connection, series: _Series, current_ids: Sequence[object]) -> None:
-    given = series.given()
+    table = series.table()
     ours = (
         AlertRow.monitor_id == series.monitor_id,
-        AlertRow.entity_id == given.c.entity_id,
-        AlertRow.starts_at >= given.c.since,
-        AlertRow.read_at <= given.c.read_at,
+        AlertRow.entity_id == table.c.entity_id,
+        AlertRow.starts_at >= table.c.since,
+        AlertRow.read_at <= table.c.read_at,
     )
-    found = (AlertRow.id, AlertRow.size, AlertRow.starts_at, given.c.read_at)
+    columns = (AlertRow.id, AlertRow.size, AlertRow.starts_at, table.c.read_at)
     reopened = connection.execute(
         update(AlertRow)
         .where(*ours, AlertRow.id.in_(current_ids), AlertRow.status == AlertStatus.WITHDRAWN)
@@ -394,13 +394,13 @@ def _reopen_and_withdraw(connection: Connection, series: _Series, current_ids: S
                 else_=AlertStatus.ACKNOWLEDGED.value,
             )
         )
-        .returning(*found)
+        .returning(*columns)
     ).all()
     withdrawn = connection.execute(
         update(AlertRow)
         .where(*ours, AlertRow.id.not_in(current_ids), AlertRow.status != AlertStatus.WITHDRAWN)
-        .values(status=AlertStatus.WITHDRAWN, read_at=given.c.read_at)
-        .returning(*found)
+        .values(status=AlertStatus.WITHDRAWN, read_at=table.c.read_at)
+        .returning(*columns)
     ).all()
     if changed := [*reopened, *withdrawn]:
         old_ids = [id_ for id_, *window in changed if not _is_news(*window)]
