@@ -25,7 +25,7 @@ OWN = (
     Command(
         "results",
         "pressroom.commands.batches:results",
-        "Write the results that a batch has so far into a folder.",
+        "Write the results that a batch has so far into a folder, or as objects with readable keys.",
     ),
     Command("cancel", "pressroom.commands.batches:cancel", "Cancel a batch; its finished results are kept."),
     Command(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
@@ -9,7 +11,7 @@ from uuid import UUID
 import typer
 
 from jobs.shown import plural
-from pressroom.commands.options import BatchArgument, Json, Out
+from pressroom.commands.options import BatchArgument, Json
 from pressroom.commands.session import client_of_command, connected
 from pressroom.console import EXIT_FAILURE, print_json, print_line, say
 
@@ -50,17 +52,55 @@ def list_batches(limit: Annotated[int, typer.Option(min=1, max=1000)] = 20, json
         print_line(f"{batch_id}  {created_at:%Y-%m-%d %H:%M}  {state.value:<9}  {kind:<10}  {name}")
 
 
-def results(batch: BatchArgument, out: Out = Path("out"), json: Json = False) -> None:
-    """Write the results that a batch has so far into a folder."""
+class Layout(StrEnum):
+    """The form in which results are written."""
+
+    FILES = "files"
+    OBJECTS = "objects"
+
+
+def results(
+    batch: BatchArgument,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", file_okay=False, help="Folder for the results.", show_default="out"),
+    ] = None,
+    layout: Annotated[
+        Layout,
+        typer.Option(
+            help="files: a folder with tables and a page. objects: each artifact as an object of the store, "
+            "under a readable key."
+        ),
+    ] = Layout.FILES,
+    prefix: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PREFIX",
+            help="With --layout objects: start of the objects' keys.",
+            show_default="results",
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Write the results that a batch has so far into a folder, or as objects with readable keys."""
     from db import reports
     from pressroom.export import exporter_of
+    from pressroom.object_export import DEFAULT_PREFIX, check_result_prefix, export_objects
     from pressroom.summary import Summary
     from storage import open_store
 
+    if layout is Layout.FILES and prefix is not None:
+        raise typer.BadParameter("use it with --layout objects", param_hint="--prefix")
+    if layout is Layout.OBJECTS and out is not None:
+        raise typer.BadParameter("use it without --layout objects", param_hint="--out")
+    out = out or Path("out")
     with connected() as (database, urls, _):
+        checked = check_result_prefix(DEFAULT_PREFIX if prefix is None else prefix)
+        objects = partial(export_objects, prefix=checked)
         report = reports.batch_status(database, batch)
         summary = Summary(report=report, elapsed_seconds=0, startup_seconds=0)
-        exported = exporter_of(report.kind)(database, open_store(urls.s3_url), summary, out)
+        export = exporter_of(report.kind) if layout is Layout.FILES else objects
+        exported = export(database, open_store(urls.s3_url), summary, out)
     exported.print(summary, out, json=json)
     if summary.altered:
         raise typer.Exit(EXIT_FAILURE)
