@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from pydantic import BaseModel
 
-from jobs.errors import PromptTooLongError
+from jobs.errors import InputError, PromptTooLongError
 from jobs.inference import RequestSize, Role
 from jobs.kind import Kind
+from jobs.rejection import Refusal, apart, attempt
 from workers.models.manifest import ModelNotInstalledError, check_engine, model_folder, read_manifest
 from workers.settings import Settings
 from workers.tokenizer import load_tokenizer
 
 
+@dataclass(frozen=True, slots=True)
+class _Prompt:
+    """A rendered prompt that may be too long."""
+
+    text: str
+    max_new_tokens: int
+
+
 class PromptCheck:
-    """Compares the first prompt of each payload with the model's context. Call it with a payload."""
+    """Compares the first prompts of payloads with the model's context. Call it with some payloads."""
 
     def __init__(self, kind: Kind[Any], kind_settings: BaseModel, model: str, settings: Settings) -> None:
         """Load the model's tokenizer.
@@ -38,20 +49,38 @@ class PromptCheck:
         """Return the number of tokens that the chat template puts around the contents."""
         return len(self._tokenizer.encode_chat(tuple((role, "") for role in roles)))
 
-    def __call__(self, payload: Any) -> None:
-        """Raise PromptTooLongError with both lengths if the payload cannot fit."""
-        # Nearly every prompt is accepted without being rendered, or at least without being tokenised.
-        size = self._kind.first_request_size(payload, self._kind_settings)
-        if size is not None and self._fits(size):
-            return
-        request = self._kind.first_request(payload, self._kind_settings)
-        if request is None or self._fits(RequestSize.of(*request)):
-            return
-        prompt, sampling = request
-        messages = tuple((message.role, message.content) for message in prompt.messages)
-        num_tokens = len(self._tokenizer.encode_chat(messages))
-        if num_tokens + sampling.max_new_tokens > self._max_context_tokens:
-            raise PromptTooLongError(num_tokens, sampling.max_new_tokens, self._max_context_tokens)
+    def __call__(self, payloads: Sequence[Any]) -> list[InputError | Refusal | None]:
+        """Return for each payload why its prompt cannot be used, for example PromptTooLongError, or None."""
+        results = [attempt(self._unmeasured, payload) for payload in payloads]
+        prompts = [result for result in results if isinstance(result, _Prompt)]
+        lengths = iter(apart([prompt.text for prompt in prompts], self._tokenizer.count_tokens))
+        return [
+            self._verdict(result, next(lengths)) if isinstance(result, _Prompt) else result
+            for result in results
+        ]
+
+    def _unmeasured(self, payload: Any) -> _Prompt | InputError | None:
+        """Return the prompt if its tokens must be counted, or the error for a payload that has none."""
+        try:
+            # Nearly every prompt is accepted without being rendered, or at least without being tokenised.
+            size = self._kind.first_request_size(payload, self._kind_settings)
+            if size is not None and self._fits(size):
+                return None
+            request = self._kind.first_request(payload, self._kind_settings)
+            if request is None or self._fits(RequestSize.of(*request)):
+                return None
+            prompt, sampling = request
+            messages = tuple((message.role, message.content) for message in prompt.messages)
+            return _Prompt(self._tokenizer.render_chat(messages), sampling.max_new_tokens)
+        except InputError as error:
+            return error
+
+    def _verdict(self, prompt: _Prompt, length: int | Refusal) -> InputError | Refusal | None:
+        if isinstance(length, Refusal):
+            return length
+        if length + prompt.max_new_tokens <= self._max_context_tokens:
+            return None
+        return PromptTooLongError(length, prompt.max_new_tokens, self._max_context_tokens)
 
     def _fits(self, size: RequestSize) -> bool:
         """Return whether a request of this size fits even if each of its bytes is a token."""

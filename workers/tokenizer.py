@@ -101,6 +101,13 @@ class ChatTokenizer:
     def encode_chat(self, messages: tuple[tuple[str, str], ...]) -> tuple[int, ...]:
         """Convert role and content of each turn into prompt ids, ready for the assistant's turn.
 
+        Raises what `render_chat` raises.
+        """
+        return tuple(self._tokenizer.encode(self.render_chat(messages), add_special_tokens=False).ids)
+
+    def render_chat(self, messages: tuple[tuple[str, str], ...]) -> str:
+        """Return the text of a prompt, ready for the assistant's turn.
+
         Raises ControlTokenError if a content could be read as a separate turn, ChatTemplateError if the
         template requires other turns (some know no system role), and InputError for text that is not valid
         Unicode.
@@ -109,7 +116,12 @@ class ChatTokenizer:
             if role not in ROLES:
                 raise InputError(f"chat role {role!r} is unknown: use one of {', '.join(sorted(ROLES))}")
             self.check_text(content)
-        return tuple(self._tokenizer.encode(self._render(messages), add_special_tokens=False).ids)
+        return self._render(messages)
+
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """Return the number of ids of each rendered prompt. The library's own threads share the work."""
+        encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [len(encoding) for encoding in encodings]
 
     def check_text(self, text: str) -> None:
         """Raise ControlTokenError or InputError if the text must not occur in a chat turn."""

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import repeat
 from pathlib import Path
 from typing import Generic
 
@@ -56,50 +57,121 @@ class Accepted(Generic[PayloadT]):
     accepted nevertheless."""
 
 
+Check = Callable[[Sequence[PayloadT]], Sequence[InputError | Refusal | None]]
+"""Returns for each payload why it is refused, for a reason that only the caller knows, or None."""
+
+_CHECKED_LINES = 256
+_CHECKED_CHARACTERS = 2**20
+"""Maximum number and size of the lines that are in memory to be checked together."""
+
+
 def read_lines(
     source: Path | Items,
     kind: Kind[PayloadT],
     *,
     control_tokens: tuple[str, ...] = CONTROL_TOKENS,
-    check: Callable[[PayloadT], None] | None = None,
+    check: Check[PayloadT] | None = None,
     options: FileOptions = AS_FOUND,
 ) -> Iterator[Accepted[PayloadT] | Rejected]:
     """Stream the lines of a CSV, JSONL or Parquet file, gzipped or not, in order; skip blank lines.
 
     Items in memory are checked like lines of JSONL, and their numbers are used as line numbers. `check` may
-    raise InputError to refuse a payload for a reason that only the caller knows, such as the model's context
-    length. Memory holds one record, and about 20 bytes per accepted line, so that both lines of a duplicate
-    id can be reported. Raises FileRejectedError, at any point of the iteration, for a file that is unusable
-    as a whole. In that case, lines that were accepted before must not run either.
+    refuse payloads, for example those that exceed the model's context length. Memory holds one record, or the
+    few that are checked together, and about 20 bytes per accepted line, so that both lines of a duplicate id
+    can be reported. Raises FileRejectedError, at any point of the iteration, for a file that is unusable as a
+    whole. In that case, lines that were accepted before must not run either.
     """
-    columns = Columns.of(kind.payload_type)
-    lines_by_id = _LinesById()
+    reader = _LineReader(kind, control_tokens, check)
+    num_records = 0
+    try:
+        for record in _records(source, reader.columns, options):
+            num_records += 1
+            reader.add(record)
+            if reader.is_full:
+                yield from reader.take()
+    except Exception:
+        yield from reader.take()
+        raise
+    yield from reader.take()
+    if num_records == 0:
+        path = source if isinstance(source, Path) else ITEMS
+        raise refuse_file(path, "file_empty", "contains no line to run", "write one line for each text")
 
-    def accept(record: Record) -> Accepted[PayloadT] | Rejected:
+
+@dataclass(frozen=True, slots=True)
+class _Candidate(Generic[PayloadT]):
+    """A line that is accepted unless the caller's check refuses it or its id is taken."""
+
+    record: Record
+    custom_id: str
+    payload: PayloadT
+    flags: tuple[str, ...]
+
+
+class _LineReader(Generic[PayloadT]):
+    """Judges records one by one, and checks the payloads of a few lines together."""
+
+    def __init__(
+        self, kind: Kind[PayloadT], control_tokens: tuple[str, ...], check: Check[PayloadT] | None
+    ) -> None:
+        self.columns = Columns.of(kind.payload_type)
+        self._kind = kind
+        self._control_tokens = control_tokens
+        self._check = check
+        self._lines_by_id = _LinesById()
+        self._judged: list[_Candidate[PayloadT] | Rejected] = []
+        self._num_characters = 0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the lines so far should be taken."""
+        return (
+            self._check is None
+            or len(self._judged) >= _CHECKED_LINES
+            or self._num_characters >= _CHECKED_CHARACTERS
+        )
+
+    def add(self, record: Record | Rejected) -> None:
+        """Judge a record."""
+        if isinstance(record, Rejected):
+            self._judged.append(record)
+            return
+        judged = attempt(self._judge, record)
+        self._judged.append(record.reject_unreadable(judged) if isinstance(judged, Refusal) else judged)
+
+    def _judge(self, record: Record) -> _Candidate[PayloadT] | Rejected:
+        text = record.text()
+        self._num_characters += len(text)
         try:
-            flags = _check_text(record, control_tokens)
-            custom_id = _custom_id(record)
-            payload = _validate(record, kind, columns)
-            if check is not None:
-                check(payload)
-            _claim_id(custom_id, record, lines_by_id)
+            flags = _check_text(record, text, self._control_tokens)
+            return _Candidate(record, _custom_id(record), _validate(record, self._kind, self.columns), flags)
         except _LineRefusedError as refused:
             return refused.rejected
         except InputError as error:
             return record.reject(error.code, str(error), "correct the line")
-        return Accepted(line=record.line, custom_id=custom_id, payload=payload, flags=flags)
 
-    num_records = 0
-    for record in _records(source, columns, options):
-        num_records += 1
-        if isinstance(record, Rejected):
-            yield record
-            continue
-        made = attempt(accept, record)
-        yield record.reject_unreadable(made) if isinstance(made, Refusal) else made
-    if num_records == 0:
-        path = source if isinstance(source, Path) else ITEMS
-        raise refuse_file(path, "file_empty", "contains no line to run", "write one line for each text")
+    def take(self) -> Iterator[Accepted[PayloadT] | Rejected]:
+        """Yield the lines so far, in order."""
+        judged, self._judged, self._num_characters = self._judged, [], 0
+        refusals: Iterator[InputError | Refusal | None] = repeat(None)
+        if self._check is not None:
+            refusals = iter(self._check([line.payload for line in judged if isinstance(line, _Candidate)]))
+        for line in judged:
+            yield line if isinstance(line, Rejected) else self._accept(line, next(refusals))
+
+    def _accept(
+        self, line: _Candidate[PayloadT], refusal: InputError | Refusal | None
+    ) -> Accepted[PayloadT] | Rejected:
+        record = line.record
+        if isinstance(refusal, InputError):
+            return record.reject(refusal.code, str(refusal), "correct the line")
+        if refusal is not None:
+            return record.reject_unreadable(refusal)
+        try:
+            _claim_id(line.custom_id, record, self._lines_by_id)
+        except _LineRefusedError as refused:
+            return refused.rejected
+        return Accepted(line=record.line, custom_id=line.custom_id, payload=line.payload, flags=line.flags)
 
 
 def _records(source: Path | Items, columns: Columns, options: FileOptions) -> Iterator[Record | Rejected]:
@@ -144,12 +216,12 @@ class _LineRefusedError(Exception):
         self.rejected = rejected
 
 
-def _check_text(record: Record, control_tokens: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the flags of the record.
+def _check_text(record: Record, whole: str, control_tokens: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the flags of the record; `whole` has all of its strings.
 
     Raises _LineRefusedError if one of its strings contains invalid Unicode, a secret or a control token.
     """
-    if is_unsuspicious(record.text(), control_tokens):  # true of nearly every record, and found in one pass
+    if is_unsuspicious(whole, control_tokens):  # true of nearly every record, and found in one pass
         return ()
     flags: tuple[str, ...] = ()
     for column, text in record.strings():

@@ -44,6 +44,14 @@ def test_prompt_is_the_rendered_chat_ready_for_the_assistant(folder: Path) -> No
     assert [WORDS[each] for each in ids] == words.split()
 
 
+def test_prompts_have_the_same_tokens_together_as_alone(folder: Path) -> None:
+    tokenizer = load_tokenizer(folder)
+    chats = [HELLO, (("system", "hello"), *HELLO), (("user", "hello " * 50),), (("user", ""),)]
+    texts = [tokenizer.render_chat(chat) for chat in chats]
+    assert tokenizer.count_tokens(texts) == [len(tokenizer.encode_chat(chat)) for chat in chats]
+    assert tokenizer.count_tokens([]) == []
+
+
 def test_it_serves_as_the_engine_contract_says(folder: Path) -> None:
     tokenizer: Tokenizer = load_tokenizer(folder)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -11,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from jobs.errors import PromptTooLongError
+from jobs.errors import InputError, PromptTooLongError
 from jobs.intake.payloads import Rejected, _LinesById, read_lines
 from jobs.kind import Context, Kind, Result
+from jobs.rejection import Refusal
 from kinds.article.brief import ArticleBrief
 from kinds.article.kind import ArticleKind
 from tests.unit.jobs.intake.lines import HEADER, csv_text, jsonl, read, write
@@ -212,9 +215,8 @@ def test_unclosed_quote_costs_its_own_line_only(tmp_path: Path) -> None:
 
 
 def test_check_of_the_caller_refuses_a_line_under_its_own_code(tmp_path: Path) -> None:
-    def check(brief: ArticleBrief) -> None:
-        if brief.title == "long":
-            raise PromptTooLongError(3000, 100, 2048)
+    def check(briefs: Sequence[ArticleBrief]) -> list[InputError | Refusal | None]:
+        return [PromptTooLongError(3000, 100, 2048) if brief.title == "long" else None for brief in briefs]
 
     path = write(tmp_path, "a.csv", csv_text("title", "short", "long"))
     good, bad = read_lines(path, ArticleKind(), check=check)
@@ -222,6 +224,62 @@ def test_check_of_the_caller_refuses_a_line_under_its_own_code(tmp_path: Path) -
     assert isinstance(bad, Rejected)
     assert (bad.line, bad.code) == (3, "prompt_too_long")
     assert "3000" in bad.reason
+
+
+def test_lines_that_are_checked_together_keep_their_order_and_free_the_ids_of_the_refused(
+    tmp_path: Path,
+) -> None:
+    sizes: list[int] = []
+
+    def check(briefs: Sequence[ArticleBrief]) -> list[InputError | Refusal | None]:
+        sizes.append(len(briefs))
+        by_title: dict[str, InputError | Refusal] = {
+            "long": PromptTooLongError(3000, 100, 2048),
+            "odd": Refusal("row_unreadable", "is odd"),
+        }
+        return [by_title.get(brief.title or "") for brief in briefs]
+
+    titles = ["long", "odd", "a", "", "b"] * 200
+    path = write(tmp_path, "a.csv", csv_text("id,title", *(f"{n % 500},{t}" for n, t in enumerate(titles))))
+    lines = list(read_lines(path, ArticleKind(), check=check))
+    assert [line.line for line in lines] == list(range(2, 1_002))
+    codes = Counter(line.code for line in lines if isinstance(line, Rejected))
+    assert codes == {
+        "prompt_too_long": 200,
+        "row_unreadable": 200,
+        "missing_column": 200,
+        "duplicate_id": 200,
+    }
+    assert sum(sizes) == 800
+    assert max(sizes) <= 256
+
+
+def test_large_lines_are_checked_a_few_at_a_time(tmp_path: Path) -> None:
+    sizes: list[int] = []
+
+    def check(briefs: Sequence[ArticleBrief]) -> list[None]:
+        sizes.append(len(briefs))
+        return [None] * len(briefs)
+
+    unknown: dict[str, object] = {"title": "a", "extra": "x" * 400_000}
+    path = write(tmp_path, "a.jsonl", jsonl(*[unknown] * 9))
+    assert len(list(read_lines(path, ArticleKind(), check=check))) == 9
+    items = [{"title": "a", "facts": "f" * 7_900, "outline": "o" * 7_900} for _ in range(200)]
+    assert len(list(read_lines(items, ArticleKind(), check=check))) == 200
+    assert sum(sizes) == 200
+    assert max(sizes) < 100
+
+
+def test_lines_before_a_fault_of_the_file_are_reported_first(tmp_path: Path) -> None:
+    def rows() -> Iterator[dict[str, object]]:
+        yield {"title": "a"}
+        yield {"title": "b", "length": 3}
+        raise OSError("the disk is gone")
+
+    lines = read_lines(rows(), ArticleKind(), check=lambda briefs: [None] * len(briefs))
+    assert [isinstance(next(lines), Rejected) for _ in range(2)] == [False, True]
+    with pytest.raises(OSError, match="gone"):
+        next(lines)
 
 
 def test_rejected_line_is_one_json_object(tmp_path: Path) -> None:
