@@ -98,8 +98,8 @@ def batch_folder(name: str, batch_id: UUID) -> str:
 def object_name(name: str) -> str:
     """Return the last part of an artifact's key, which differs from those of other names.
 
-    >>> object_name("article.md"), object_name("Article.md"), object_name("README")
-    ('article.md', 'article-29d94922512b93e8.md', 'readme-2b7814d3fca2e99e')
+    >>> object_name("report.md"), object_name("Report.md"), object_name("README")
+    ('report.md', 'report-b6ce788d9786917c.md', 'readme-2b7814d3fca2e99e')
     """
     stem, _, suffix = name.rpartition(".")
     return f"{file_stem(stem)}.{suffix}" if stem and _SUFFIX.fullmatch(suffix) else file_stem(name)
