@@ -196,6 +196,6 @@ def test_a_dispatcher_that_has_worked_outlives_a_refusal_and_names_it(
     dispatcher._round()
     dispatcher.close()
     assert caplog.messages == [
-        "Postgres refuses a statement; the dispatcher waits.",
+        "Postgres rejects a statement; the dispatcher waits.",
         "Postgres answers again.",
     ]
