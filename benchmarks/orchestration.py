@@ -118,6 +118,8 @@ class WorkerRun:
     """
     worker_bytes: int
     """Resident memory of the worker after the last job."""
+    worker_cpu_seconds: float
+    """CPU time of the worker from the submission to the end."""
 
     def rate(self, what: str) -> Figure:
         """Return the row for this run."""
@@ -130,6 +132,7 @@ class WorkerRun:
                 "wall_seconds": round(self.wall_seconds, 2),
                 "worker_megabytes": _megabytes(self.worker_bytes),
                 "places": self.num_places,
+                "worker_cpu_microseconds_per_job": round(1e6 * self.worker_cpu_seconds / self.num_jobs),
             },
         )
 
@@ -252,6 +255,7 @@ class Bench:
         ):
             worker = psutil.Process(machine.worker_pids[0])
             num_places = wait_until_ready(machine)
+            cpu_before = _cpu_seconds(worker)
             begun_at = time.perf_counter()
             batch_id = client.submit(kind, make_lines(num_jobs)).batch_id
             while (report := client.status(batch_id)).goes_on:
@@ -261,6 +265,7 @@ class Bench:
                 time.sleep(POLL_SECONDS)
             wall_seconds = time.perf_counter() - begun_at
             worker_bytes = worker.memory_info().rss  # raises NoSuchProcess if the worker was restarted
+            cpu_seconds = _cpu_seconds(worker) - cpu_before
         _require_number(report.counts.succeeded, num_jobs, f"jobs of batch {batch_id} succeeded")
         return WorkerRun(
             batch_id=batch_id,
@@ -270,6 +275,7 @@ class Bench:
             num_places=num_places,
             early=early or (num_jobs, worker_bytes),
             worker_bytes=worker_bytes,
+            worker_cpu_seconds=cpu_seconds,
         )
 
     @cached_property
@@ -309,6 +315,11 @@ ROWS: Mapping[str, Callable[[Bench], Figure]] = {
     "articles": Bench.articles,
 }
 """Rows in the order of their measurement: no worker may start after a million jobs have been queued."""
+
+
+def _cpu_seconds(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
 
 
 def make_lines(number: int) -> Iterator[dict[str, object]]:
