@@ -9,7 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 from itertools import count
 from types import MappingProxyType
-from uuid import UUID, uuid5
+from uuid import UUID
 
 
 class JobStatus(StrEnum):
@@ -73,34 +73,40 @@ LEGAL_TRANSITIONS: Mapping[JobStatus, frozenset[JobStatus]] = MappingProxyType(
 def job_id(batch_id: UUID, stage: int, position: int) -> UUID:
     """Return the id of the job at a position in a stage.
 
-    The id is derived from the arguments, so planning a stage twice creates no duplicates.
+    The id is derived from the arguments, so planning a stage twice creates no duplicates. The ids of a stage
+    are consecutive, so that its rows lie together in indexes: with random ids, each row that is written
+    changes a page of its own.
 
     >>> job_id(UUID(int=1), 0, 7) == job_id(UUID(int=1), 0, 7) != job_id(UUID(int=1), 1, 7)
     True
+    >>> job_id(UUID(int=1), 0, 7)
+    UUID('26d3f31f-b63b-8168-9a5f-e1a600000007')
     """
-    return uuid5(batch_id, f"{stage}/{position}")
+    return UUID(int=_first_id(batch_id, stage) + position)
 
 
 def job_ids(batch_id: UUID, stage: int) -> Iterator[str]:
     """Yield the ids of the jobs of a stage by position, as hexadecimal digits.
 
-    This takes a sixth of the time of `job_id`.
-
     >>> next(job_ids(UUID(int=1), 0)) == job_id(UUID(int=1), 0, 0).hex
     True
     """
-    stage_hash = hashlib.sha1(batch_id.bytes + f"{stage}/".encode(), usedforsecurity=False)
-    for position in count():
-        job_hash = stage_hash.copy()
-        job_hash.update(str(position).encode())
-        number = int.from_bytes(job_hash.digest()[:16])
-        yield f"{number & _UUID_HASH_BITS | _UUID_VERSION_5:032x}"
+    for number in count(_first_id(batch_id, stage)):
+        yield f"{number:032x}"
 
 
-_UUID_VERSION_5 = 0x5000_8000_0000_0000_0000
-"""Version and variant of a UUID of version 5 (RFC 9562, section 5.5)."""
-_UUID_HASH_BITS = ~0xF000_C000_0000_0000_0000
-"""The remaining bits of a UUID of version 5, which come from the hash."""
+def _first_id(batch_id: UUID, stage: int) -> int:
+    """Return the id of a stage's first job, a UUID of version 8 (RFC 9562, section 5.8).
+
+    Its last 32 bits are zero, as positions are added to them. The others come from a hash.
+    """
+    digest = hashlib.sha256(batch_id.bytes + str(stage).encode()).digest()
+    return int.from_bytes(digest[:16]) & _HASH_BITS | _VERSION_8
+
+
+_VERSION_8 = 0x8000_8000_0000_0000_0000
+"""Version and variant of a UUID of version 8."""
+_HASH_BITS = ~0xF000_C000_0000_FFFF_FFFF
 
 
 def job_seed(batch_seed: int, custom_id: str) -> int:
