@@ -64,8 +64,11 @@ MAX_LIVE_SHARE = 0.1
 """Share of a pack's bytes up to which it is rewritten. Then copying one byte frees at least nine."""
 
 ENTRY_BYTES = 512
-"""Size of an entry of a pack besides its body, at most: two headers, each with the entry's name. It keeps
-packs of tiny parts, all of which are referenced, from being rewritten in vain."""
+"""Size of an entry of a pack besides its body, at most: two headers, each with the entry's name."""
+
+MAX_NEW_SHARE = 0.5
+"""Maximum size of the new pack compared with the old one, headers included. It keeps a pack of tiny parts,
+which consists mostly of headers, from being rewritten again and again."""
 
 MAX_PARTS = 1_000
 """Maximum parts of a new pack, which bounds the rows that one transaction changes."""
@@ -161,7 +164,7 @@ class Sweep:
             found = references.get(entry.key)
             if found is None:
                 self._delete(entry)
-            elif _live_share(found, entry) <= MAX_LIVE_SHARE:
+            elif _is_sparse(found, entry):
                 self._rewrite(entry)
 
     def _delete(self, entry: ObjectEntry) -> None:
@@ -233,9 +236,12 @@ def _is_pack(key: str) -> bool:
     return match is not None and pack_key(match[1]) == key
 
 
-def _live_share(references: References, entry: ObjectEntry) -> float:
-    live = references.num_bytes + references.num_parts * ENTRY_BYTES
-    return live / max(1, entry.num_bytes)
+def _is_sparse(references: References, entry: ObjectEntry) -> bool:
+    new_bytes = references.num_bytes + references.num_parts * ENTRY_BYTES
+    return (
+        references.num_bytes <= MAX_LIVE_SHARE * entry.num_bytes
+        and new_bytes <= MAX_NEW_SHARE * entry.num_bytes
+    )
 
 
 def _entry_name(part: ReferencedPart, sweep_id: str) -> str:
