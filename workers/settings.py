@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Collection
 from pathlib import Path
 from typing import Literal
@@ -193,14 +194,21 @@ def read_settings() -> Settings:
             describe_fault(fault, noun="setting", place=_place(fault["loc"])) for fault in error.errors()
         )
         raise ConfigurationError(f"{faults}: correct or unset it", code="setting_invalid") from error
-    except SettingsError as error:  # a value that should be JSON
-        raise ConfigurationError(f"{error}: set it to JSON, or unset it", code="setting_invalid") from error
+    except SettingsError as error:
+        message = f"{_variable_of(error)} is not valid JSON: correct or unset it"
+        raise ConfigurationError(message, code="setting_invalid") from error
 
 
 def _place(path: tuple[int | str, ...]) -> str:
     """Return the variable with a fault and the place in its value: "default.modles in PRESSROOM_PROFILES"."""
     variable = f"{ENVIRONMENT_PREFIX}{str(path[0]).upper()}"
     return f"{'.'.join(map(str, path[1:]))} in {variable}" if len(path) > 1 else variable
+
+
+def _variable_of(error: SettingsError) -> str:
+    """Return the variable that could not be parsed; pydantic-settings names its field in the message only."""
+    field = re.search(r'field "(\w+)"', str(error))
+    return _place((field[1],)) if field else "a variable"
 
 
 def unknown_variables() -> list[str]:

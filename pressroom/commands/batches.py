@@ -76,7 +76,7 @@ def results(
         str | None,
         typer.Option(
             metavar="PREFIX",
-            help="With --layout objects: start of the objects' keys.",
+            help="With --layout objects: prefix of the objects' keys.",
             show_default="results",
         ),
     ] = None,

@@ -181,10 +181,10 @@ def write_calibration(folder: Path, content: ModelCalibration) -> Calibration:
     manifest = read_manifest(folder)
     if not _is_for(content, manifest):
         raise CalibrationOfOtherWeightsError(
-            f"{folder.name} was reinstalled while it was being calibrated: it now has "
-            f"{_named(manifest.weights_sha256, manifest.classifier_sha256)}, before it had "
-            f"{_named(content.weights_sha256, content.classifier_sha256)}; nothing was changed; calibrate it "
-            "again"
+            f"{folder.name} was reinstalled while it was being calibrated: it had "
+            f"{_named(content.weights_sha256, content.classifier_sha256)} and now has "
+            f"{_named(manifest.weights_sha256, manifest.classifier_sha256)}. Nothing was changed. Calibrate "
+            "it again"
         )
     body = (content.model_dump_json(indent=2) + "\n").encode()
     # It is written beside the folder: a worker that verifies the folder must not find an extra file.

@@ -143,7 +143,10 @@ class _Walk:
     def _skip(self, num_bytes: int) -> None:
         self._position += num_bytes
         if self._position > len(self._data):
-            raise GgufHeaderError(f"its header would end at byte {self._position} of {len(self._data)}")
+            raise GgufHeaderError(
+                f"the file is too short: its header needs at least {self._position} bytes, but the file has "
+                f"{len(self._data)}"
+            )
 
 
 def convert(source: Path, target: Path) -> None:

@@ -173,7 +173,7 @@ def test_a_setting_that_cannot_be_read_is_named_and_its_value_is_not(
     done = CliRunner().invoke(app, ["config"])
     assert done.exit_code == EXIT_FAILURE
     assert "setting_invalid" in done.stderr
-    assert variable.lower() in done.stderr.lower()
+    assert f"PRESSROOM_{variable}" in done.stderr
     assert SECRET not in done.output
 
 
