@@ -53,7 +53,11 @@ def as_dictionary(column: pa.Array) -> tuple[pa.StringArray, Codes]:
 
 
 class EventKinds:
-    """Assigns numbers to the kinds of events in one log as they occur. It is not thread-safe."""
+    """Assigns a number to each kind of event in one log, and holds the kinds' weights.
+
+    Known kinds have numbers from the start; any other kind gets one when it first occurs. It is not
+    thread-safe.
+    """
 
     def __init__(self, options: IntakeOptions) -> None:
         self._known = {name.strip().lower() for name in options.event_weights}
@@ -69,7 +73,7 @@ class EventKinds:
     def read(
         self, column: pa.Array | None, num_rows: int
     ) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.float64]]:
-        """Return the number of each row's kind, which is 0 if the row has none, and the kind's weight."""
+        """Return each row's kind as a number, which is 0 for a row without a kind, and the kind's weight."""
         if column is None:
             return np.zeros(num_rows, dtype=np.int16), np.ones(num_rows)
         encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
@@ -140,7 +144,8 @@ def _number(text: str) -> float:
 def seconds_of(column: pa.Array | None, num_rows: int, order: DateOrder | None = None) -> Seconds:
     """Return each row's time in seconds since 1970.
 
-    It is MISSING if the cell is empty, and INVALID or AMBIGUOUS if the cell is not a date.
+    It is MISSING if the cell is empty, AMBIGUOUS if the order of day and month is unknown, and INVALID if
+    the cell is not a date.
     """
     if column is None:
         return np.full(num_rows, MISSING)

@@ -1,7 +1,7 @@
 """Reads a log of interactions as Arrow columns, about a hundred thousand rows at a time.
 
-Chunks without faults are parsed by Arrow. Any other chunk is parsed line by line, with the readers for all
-other files, so that each bad line is reported. Both ways give the same result for a good line.
+Arrow parses chunks without faults. Any other chunk is parsed line by line, with the readers that other kinds
+of files use too, so that each bad line is reported. Both ways give the same result for a good line.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ _READ = (
     pa.types.is_date,
     pa.types.is_null,
 )
-"""Types of Parquet columns that are read, either directly or as the values of a dictionary column."""
+"""Tests for the types of Parquet columns that can be read, directly or as values of a dictionary column."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class EventBatch:
     columns: Mapping[str, pa.Array]
     """Arrays of equal length by field; `user` and `item` are always present."""
     lines: npt.NDArray[np.int64]
-    """Line number of each row, counted from 1."""
+    """Line number of each row, or its row number in a Parquet file, counted from 1."""
 
 
 def event_batches(
@@ -155,7 +155,10 @@ def _csv(file: InputFile, columns: Mapping[str, str], tally: Tally) -> Iterator[
 
 
 def _first_line(path: Path, chunk: Chunk) -> tuple[Line | None, Chunk]:
-    """Return the first line that is not blank, and the rest of the chunk after it."""
+    """Return the first line that is not blank, or None if all are, and the rest of the chunk after it.
+
+    Raises FileRejectedError if the line is too long.
+    """
     if chunk.is_too_large:
         raise refuse_file(
             path,
@@ -180,7 +183,7 @@ def _lines(chunk: Chunk) -> Iterator[Line]:
 def _fast_csv(
     chunk: Chunk, names: list[str], assigned: Mapping[str, str], dialect: Dialect
 ) -> EventBatch | None:
-    """Return the rows of a chunk, or None if the chunk has a fault."""
+    """Return the rows of a chunk, or None if the chunk must be parsed line by line."""
     if not dialect.is_plain:
         return None
     body = chunk.body.rstrip(b"\r\n")
@@ -275,7 +278,10 @@ def _fast_jsonl(chunk: Chunk, columns: Mapping[str, str]) -> EventBatch | None:
 
 
 def _arrow_type(field: str, value: object) -> pa.DataType:
-    """Return the Arrow type of the first line's value. Arrow raises an error for any other type later."""
+    """Return the Arrow type for a value of the first line.
+
+    If a later line has a value of a different type, Arrow raises an error.
+    """
     if isinstance(value, int) and not isinstance(value, bool):
         return pa.float64() if field in ("weight", "quantity", "time") else pa.int64()
     return pa.float64() if isinstance(value, float) else pa.string()
@@ -284,7 +290,7 @@ def _arrow_type(field: str, value: object) -> pa.DataType:
 def _checked(
     table: pa.Table, columns: Mapping[str, str], first_line: int, num_lines: int
 ) -> EventBatch | None:
-    """Return a batch, or None unless every line became a row, since line numbers are unknown then."""
+    """Return the batch; None if some line did not become a row, because the line numbers are then unknown."""
     if table.num_rows != num_lines:
         return None
     arrays = {field: table[column].combine_chunks() for field, column in columns.items()}
@@ -330,6 +336,6 @@ def _texts(
     return texts
 
 
-@lru_cache(maxsize=1_000)  # a file usually has one shape, but a hostile one may have one for each line
+@lru_cache(maxsize=1_000)  # most files have the same names on every line; a hostile file may not
 def _assigned(names: tuple[str, ...], columns: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
     return tuple(assign_interaction(names, dict(columns)).items())

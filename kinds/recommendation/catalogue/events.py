@@ -1,4 +1,4 @@
-"""Turns rows of a log into events of known items; NumPy and Arrow check them column by column."""
+"""Turns the rows of a log into events of known items. NumPy and Arrow check the rows column by column."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ _REASONS: tuple[tuple[str, str, str, str], ...] = (
         "add the item to the catalogue, or ignore this",
     ),
 )
-"""Code, field, reason and advice for each way to reject an event; the first that applies is counted."""
+"""Code, field, reason and advice for each cause of rejection. Only one cause is counted for an event."""
 _NUMBER_OF = {reason[0]: number for number, reason in enumerate(_REASONS)}
 
 _CODES = {"date_ambiguous": "time_invalid"}
@@ -84,7 +84,7 @@ _CODES = {"date_ambiguous": "time_invalid"}
 
 _UNLISTED = frozenset({"kind_ignored"})
 _NEEDLES = r"BEGIN |AKIA|ASIA|gh|glpat-|sk-|k_live_|AIza|xox|hf_"
-"""Every secret that find_secret recognises contains one of these, so only ids that match are passed to it."""
+"""Matches every secret that find_secret recognises, so that only ids that match are passed to find_secret."""
 _MAX_SHOWN = 1_000
 """Number of characters of an id that are checked for secrets before the id's beginning is reported."""
 _UNPRINTABLE = r"[\x00-\x1f\x7f]"
@@ -106,7 +106,7 @@ class Events:
     """Accepted events; each array except `users` has one entry per event."""
 
     users: pa.StringArray
-    """User ids; `user` has the position of each event's user in it."""
+    """User ids; `user` contains the position of each event's user in this array."""
     user: Codes
     item: Codes
     """Position of each event's item in the ordered ids of the catalogue."""
@@ -142,7 +142,7 @@ class EventReader:
         self.num_timed = 0
         self.num_untimed = 0
         self.unknown_items: list[str] = []
-        """The first three unknown items, for the error about files that do not belong together."""
+        """Ids of at most three unknown items, for the error about files that do not belong together."""
         self.near_misses = NearMisses(item_ids)
         self.user_example: str | None = None
         """First user id that was written as a decimal number, such as 17850.0."""
@@ -204,9 +204,10 @@ class EventReader:
         return pc.replace_substring_regex(users, _DECIMAL_ID, r"\1")
 
     def _known(self, items: pa.StringArray, item: Codes) -> npt.NDArray[np.int64]:
-        """Return each id's position in the catalogue, or -1.
+        """Return each id's position in the catalogue, or -1 for an unknown id.
 
-        Ids that differ only in spelling are recorded as near misses; with MatchIds.LOOSE, they match.
+        An id that differs from a catalogue id only in spelling is recorded as a near miss; with
+        MatchIds.LOOSE, it matches instead.
         """
         known: npt.NDArray[np.int64] = (
             pc.fill_null(pc.index_in(items, self._item_ids), -1)
@@ -333,7 +334,7 @@ class NearMisses:
         self._examples.setdefault(next(differences, "several of these"), (text, catalogue_id))
 
     def __str__(self) -> str:
-        """Return a description with examples; it is empty if there are none."""
+        """Return a description with examples, or an empty string if there are no near misses."""
         if not self._examples:
             return ""
         differences = ", ".join(

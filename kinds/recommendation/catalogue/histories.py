@@ -1,4 +1,4 @@
-"""Turns events into blocks of users with their histories, with one part of the users in memory at a time."""
+"""Turns events into blocks of users with their histories; only a part of the users is in memory at a time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from kinds.recommendation.catalogue.inputs import MAX_BLOCKS
 from kinds.recommendation.catalogue.interactions import UserBlock, entries_of
 
 NUM_PARTS = 256
-"""Number of parts, a power of two. 100 million events give parts of 12 MB; each part is an open file."""
+"""Number of parts into which users are divided, a power of two. Each part is an open file, which has 12 MB
+for 100 million events."""
 
 _EVENT_SCHEMA = pa.schema(
     [
@@ -34,7 +35,7 @@ _EVENT_SCHEMA = pa.schema(
 
 
 class Robots:
-    """Keeps only the latest events of users with too many, such as robots.
+    """Drops all but the latest events of users who have too many events, such as robots.
 
     It processes a log chunk by chunk; the result is the same as for the whole log at once.
     """
@@ -66,7 +67,7 @@ class Robots:
         )
 
     def num_dropped(self, users: pa.StringArray) -> npt.NDArray[np.int64]:
-        """Return the number of events of each user that have been cut so far."""
+        """Return how many events of each user have been dropped so far."""
         dropped = np.zeros(len(users), dtype=np.int64)
         if self._num_dropped:
             positions = pc.index_in(pa.array(self._num_dropped, pa.string()), users)
@@ -109,7 +110,10 @@ class Partitions:
         self._folder.cleanup()
 
     def add(self, events: Events) -> None:
-        """Store events in parts by the leading bits of their users' hashes, as block_of does for blocks."""
+        """Store each event in the part that the leading bits of its user's hash determine.
+
+        `block_of` determines a user's block by the same bits.
+        """
         if not len(events.user):
             return
         parts = leading_bits(events.users)[events.user] // (MAX_BLOCKS // NUM_PARTS)
@@ -124,12 +128,15 @@ class Partitions:
             self._writer(int(part)).write_batch(batch.slice(begin, end - begin))
 
     def num_users(self) -> int:
-        """Count the users of all parts. Nothing may be added afterwards."""
+        """Count the users of all parts. Do not call `add` afterwards."""
         parts = (self.read(range(part, part + 1)) for part in range(NUM_PARTS) if self._path(part).exists())
         return sum(pc.count_distinct(part["user"]).as_py() for part in parts)
 
     def read(self, parts: range) -> pa.Table:
-        """Return the events of these parts: user, item, kind, weight, time. Add nothing afterwards."""
+        """Return the user, item, kind, weight and time of all events of these parts.
+
+        Do not call `add` afterwards.
+        """
         self._close_writers()
         tables = [_EVENT_SCHEMA.empty_table()]
         for path in map(self._path, parts):
@@ -159,7 +166,7 @@ def leading_bits(users: pa.StringArray) -> npt.NDArray[np.int64]:
 
 
 def ordered(users: pa.StringArray) -> tuple[pa.StringArray, npt.NDArray[np.int32]]:
-    """Return the distinct users in the order of their code points, and each row's position in them."""
+    """Return the distinct users in code point order, and the position of each row's user among them."""
     encoded = users.dictionary_encode()
     order = pc.sort_indices(encoded.dictionary).to_numpy(zero_copy_only=False)
     rank = np.empty(len(order), dtype=np.int32)
@@ -191,7 +198,10 @@ class Histories:
 def histories(
     events: pa.Table, *, is_purchase: npt.NDArray[np.bool_], max_events: int, robots: Robots
 ) -> Histories:
-    """Return the histories of these events, in any order; `is_purchase` is indexed by the kind's number."""
+    """Return the histories of these events, which can be in any order.
+
+    `is_purchase` is indexed by the number of a kind.
+    """
     users, user = ordered(events["user"].combine_chunks())
     item, kind, weight, time = (events[name].to_numpy() for name in ("item", "kind", "weight", "time"))
     order = np.lexsort((kind, weight, time, item, user))
@@ -278,7 +288,7 @@ def _latest(
 def _sums(weight: npt.NDArray[np.generic], begins: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
     if not len(begins):
         return np.zeros(0, dtype=np.float32)
-    # Sums have 64 bits and a fixed order, because a different order would give a different digest.
+    # Sums are computed in 64 bits and in a fixed order, because a different order could change the digest.
     return np.add.reduceat(weight.astype(np.float64), begins).astype(np.float32)
 
 
@@ -290,7 +300,7 @@ def _any(flags: npt.NDArray[np.bool_], begins: npt.NDArray[np.int64]) -> npt.NDA
 
 
 class Blocks:
-    """Makes the blocks of an ingest once, and counts their contents."""
+    """Makes the blocks of an ingest and counts their contents. Call `make` only once: the counts add up."""
 
     def __init__(
         self,
@@ -301,7 +311,7 @@ class Blocks:
         max_events: int,
         robots: Robots,
     ) -> None:
-        """Make no blocks yet; `catalogue_ids` are sorted, `is_purchase` is indexed by the kind's number."""
+        """Prepare to make blocks; `catalogue_ids` are sorted, `is_purchase` is indexed by a kind's number."""
         self._partitions = partitions
         self._catalogue_ids = catalogue_ids
         self._is_purchase = is_purchase

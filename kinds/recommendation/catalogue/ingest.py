@@ -1,6 +1,6 @@
 """Ingests a catalogue and a log of interactions as resources, which is the first step of a refresh.
 
-Ingesting blocks the calling thread. Paths refer to the machine of the caller, which is a command or a worker.
+`ingest` blocks the calling thread. Paths refer to the machine of the caller, which is a command or a worker.
 """
 
 from __future__ import annotations
@@ -44,9 +44,10 @@ def ingest(
 ) -> Inputs:
     """Read both files (CSV or JSONL, gzipped or not, or Parquet) and store their contents.
 
-    The same rows give the same resources in any order; if items share an id, the last row counts.
-    `on_rejected` gets the first rejected rows of each code; all are counted. Memory: the items and 1/256 of
-    the users. Disk: 30 bytes per event in the folder for temporary files.
+    The order of the rows changes the resources only if items share an id: the last of them counts.
+    `on_rejected` gets the first rejected rows of each code; all rejected rows are counted.
+    The items and 1/256 of the users, or one block if that is more, are in memory at a time. The folder for
+    temporary files needs 30 bytes per event.
     Raises FileRejectedError or ColumnMappingError for a file that cannot be used at all, and
     InputDroppedError if a larger share of a file was dropped than the options allow.
     """

@@ -46,7 +46,7 @@ ITEM_FIELDS: Mapping[str, tuple[str, ...]] = {
     "available_until": ("available_until", "until_date", "end_date", "expires_at", "expiration_date",
                         "expires"),
 }  # fmt: skip
-"""Usual column names of each field, best first; every other column becomes an attribute of that name."""
+"""Usual column names of each field, preferred names first. Each other column becomes an attribute."""
 
 DATE_FIELDS = ("available_from", "available_until")
 
@@ -94,8 +94,9 @@ class IntakeOptions(BaseModel):
     event_weights: Mapping[str, Annotated[float, Field(ge=0, le=1e6)]] = Field(
         default_factory=lambda: dict(EVENT_WEIGHTS)
     )
-    """Weight of each kind of event, by the kind in lower case; it multiplies the weight of the row. Other
-    kinds have weight 1; events of a kind with weight 0 are ignored."""
+    """Weight of each kind of event, by the kind in lower case; it multiplies the weight of the row. By
+    default, a return has the weight of a purchase, and any other kind has weight 1. Events of a kind with
+    weight 0 are ignored."""
     purchase_kinds: frozenset[str] = PURCHASE_KINDS
     """Kinds of events after which the user owns the item."""
     date_order: DateOrder | None = None
@@ -105,10 +106,11 @@ class IntakeOptions(BaseModel):
     """Maximum share of a file's rows that may be dropped; beyond it, the file is rejected."""
     users_per_block: int = Field(default=1_000, ge=1, le=1_000_000)
     num_blocks: int | None = Field(default=None, ge=1, le=MAX_BLOCKS)
-    """Previous number of blocks, a power of two; it is kept until the users have doubled."""
+    """Previous number of blocks, a power of two. It is kept as long as blocks have, on average, at most twice
+    `users_per_block` users."""
     max_events: int = Field(default=1_000, ge=1, le=1_000_000)
-    """Maximum number of events per user; only the latest are kept. A user with more events is a robot or a
-    cash register."""
+    """Maximum number of events per user; only the latest are kept. A user with more events is probably a
+    robot or a cash register."""
 
     def file_options(self, tell: Callable[[str], None] = AS_FOUND.tell) -> FileOptions:
         """Return the options for opening both files."""
@@ -140,7 +142,10 @@ def check_interaction_mapping(columns: Mapping[str, str]) -> None:
 
 
 def item_columns(names: list[str], columns: Mapping[str, str]) -> dict[str, str]:
-    """Return the column of each field of an item. Raises ColumnMappingError if a needed one is missing."""
+    """Return the column of each field of an item.
+
+    Raises ColumnMappingError if there is no column for the id or the title.
+    """
     swapped = "" if "user" not in assign(names, {}, INTERACTION_FIELDS) else "a log of interactions"
     return _columns_of(names, columns, ITEM_FIELDS, needed=("id", "title"), looks_like=swapped)
 
@@ -148,7 +153,7 @@ def item_columns(names: list[str], columns: Mapping[str, str]) -> dict[str, str]
 def interaction_columns(names: list[str], columns: Mapping[str, str]) -> dict[str, str]:
     """Return the column of each field of an interaction.
 
-    Raises ColumnMappingError if a needed one is missing.
+    Raises ColumnMappingError if there is no column for the user or the item.
     """
     swapped = "" if "title" not in assign(names, {}, ITEM_FIELDS) else "a catalogue"
     _columns_of(names, columns, INTERACTION_FIELDS, needed=("user", "item"), looks_like=swapped)
@@ -156,7 +161,7 @@ def interaction_columns(names: list[str], columns: Mapping[str, str]) -> dict[st
 
 
 def assign_interaction(names: Iterable[str], columns: Mapping[str, str]) -> dict[str, str]:
-    """Return the column of each field that has one among these names.
+    """Return the column of each field of an interaction, without fields that have no column.
 
     A column with a usual name of a quantity remains the quantity even if it is mapped as the weight.
     """
@@ -191,7 +196,7 @@ def _columns_of(
 
 
 class DroppedRows(BaseModel):
-    """Number of rows of a file that were dropped, by code."""
+    """Dropped rows of one file. `num_rows` counts all its rows, and `by_code` the dropped ones."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -208,13 +213,14 @@ class Inputs(BaseModel):
     """Digest of the resource that item.read_catalogue_bytes reads."""
     num_items: int
     blocks: tuple[Sha256, ...]
-    """Digests of the blocks, by number; their count is a power of two. See interactions.read_block_bytes."""
+    """Digests of the blocks in the order of their numbers; the number of blocks is a power of two. See
+    interactions.read_block_bytes."""
     num_users: int
     num_interactions: int
     """Number of entries in all blocks."""
     counts: Mapping[str, int] = Field(default_factory=dict)
-    """Counts of events or rows by code: unknown_item, duplicate, weight_invalid, in_future, user_cut, ..."""
+    """Counts of rows, events, items or users by code, such as unknown_item, duplicate or user_cut."""
     dropped: tuple[DroppedRows, ...] = ()
     """Dropped rows of the catalogue and of the log, in this order."""
     flagged: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
-    """First of the sorted ids of items with each flag: injection_suspected, html_removed, text_cut, ..."""
+    """The first ids, in sorted order, of the items with each flag, such as html_removed or text_cut."""

@@ -26,7 +26,7 @@ class UserBlock:
     user_ids: tuple[str, ...]
     """Sorted ids of the users."""
     item_ids: tuple[str, ...]
-    """Sorted ids of the items that occur; `items` contains positions in it."""
+    """Sorted ids of the items that occur; `items` contains positions in this tuple."""
     indptr: npt.NDArray[np.int64]
     """(num_users + 1,): position of each user's first entry, followed by the number of entries."""
     items: npt.NDArray[np.int32]
@@ -34,7 +34,7 @@ class UserBlock:
     weights: npt.NDArray[np.float32]
     """(num_entries,), positive: the sum over the events of this user and item."""
     times: npt.NDArray[np.int64]
-    """(num_entries,): time of the last event in seconds since 1970 UTC; 0 if the log has no times."""
+    """(num_entries,): time of the last event in seconds since 1970 UTC; 0 if no event has a time."""
     is_purchase: npt.NDArray[np.bool_]
     """(num_entries,): whether any of the events was a purchase."""
 
@@ -94,7 +94,7 @@ def block_of(user_id: str, num_blocks: int) -> int:
 
 
 def block_bytes(block: UserBlock) -> bytes:
-    """Return the bytes of a block's resource: 17 bytes per entry, plus the ids."""
+    """Return the bytes of a block's resource: 17 bytes per entry, plus the ids and their offsets."""
     users, user_ends = _joined(block.user_ids)
     items, item_ends = _joined(block.item_ids)
     file = io.BytesIO()

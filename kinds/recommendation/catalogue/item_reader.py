@@ -155,7 +155,7 @@ class ItemParser:
     ) -> None:
         """Prepare to parse the file `name`.
 
-        `dates` rereads the date columns, and is called if the order of day and month is unknown otherwise.
+        `dates` rereads the date columns. It is called only if the order of day and month is not known.
         """
         self._name = name
         self._instants = Instants(date_order, dates)
@@ -191,7 +191,7 @@ class ItemParser:
 
 
 def _attribute_names(names: Iterable[str], columns: Mapping[str, str]) -> dict[str, str]:
-    """Return the attribute name of each column that is not a field of an item, mapped to the column."""
+    """Return the columns that are not fields of an item, by the names of the attributes they become."""
     assigned = set(columns.values())
     attributes: dict[str, str] = {}
     for name in names:
@@ -309,7 +309,7 @@ class _Row:
         return price[0], currency or price[1]
 
     def _category(self) -> tuple[str | None, dict[str, AttributeValue]]:
-        """Return the first category, and all of them as an attribute if there are several."""
+        """Return the first category or None, and an attribute with all categories if there are several."""
         value = self._attribute(self._columns.get("category", ""))
         if not isinstance(value, tuple):
             return (as_text(value) or None), {}

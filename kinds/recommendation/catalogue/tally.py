@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable
 from jobs.rejection import Rejected
 
 MAX_LISTED = 1_000
-"""Maximum number of rejected rows per code that are reported individually, so that no code hides others."""
+"""Maximum number of rejected rows that are reported individually. The limit applies to each code, so that a
+frequent fault does not hide others."""
 MAX_FLAGGED = 100
 """Maximum number of items per flag that are listed."""
 

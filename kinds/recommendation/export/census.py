@@ -23,13 +23,13 @@ ValueT = TypeVar("ValueT")
 
 @dataclass(slots=True)
 class HashSample(Generic[ValueT]):
-    """Keeps the values whose names have the lowest hashes, so that the same ones are chosen every time."""
+    """Keeps the values whose names have the lowest hashes, so that the same values are chosen every time."""
 
     limit: int
     _heap: list[tuple[int, str, ValueT]] = field(default_factory=list)
 
     def add(self, name: str, value: ValueT) -> None:
-        """Offer a value; each name may be offered once."""
+        """Offer a value. Do not offer the same name twice."""
         low = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
         heapq.heappush(self._heap, (-low, name, value))
         if len(self._heap) > self.limit:
@@ -76,7 +76,7 @@ class ReleaseFigures:
 
     @property
     def coverage(self) -> float | None:
-        """Share of the catalogue that is on any list."""
+        """Share of the catalogue that is on at least one list; None if the catalogue is empty."""
         return self.num_items_shown / self.num_items if self.num_items else None
 
     @property
@@ -104,7 +104,10 @@ class ReleaseFigures:
 
 @dataclass(slots=True)
 class Census:
-    """Counts rows and picks examples. Implements files.RowSink. Memory: the shown items and the segments."""
+    """Counts rows and picks examples; implements files.RowSink.
+
+    The ids of the shown items and the segments are kept in memory.
+    """
 
     scope: TextScope
     _num_users: int = 0

@@ -45,7 +45,7 @@ Entries = frozenset[tuple[str, float, int]]
 
 @dataclass(frozen=True, slots=True)
 class UserPast:
-    """A user's interactions at the time of each release; both are empty if nothing has changed."""
+    """A user's interactions at the time of each release; both sets are empty if the blocks are identical."""
 
     before: Entries = frozenset()
     after: Entries = frozenset()
@@ -71,7 +71,7 @@ class CatalogueChange:
 
     @classmethod
     def between(cls, before: ReleaseReader, after: ReleaseReader) -> CatalogueChange:
-        """Return the changes; availability is judged by the `as_of` of each release."""
+        """Return the changes; availability is determined at the `as_of` of each release."""
         old, new = before.catalogue(), after.catalogue()
         at_old, at_new = before.manifest.as_of, after.manifest.as_of
         both = old.keys() & new.keys()
@@ -125,7 +125,7 @@ class Causes:
             return (Cause.PRICE,)
         possible = self.of_moved(past)
         if is_place_free:
-            # The change of the catalogue freed the place, so it is not a separate cause
+            # The removal explains the free place, so a change of the catalogue is not a separate cause
             others = set(possible) - {Cause.CATALOGUE, Cause.UNKNOWN}
             return (Cause.FILLS, *(cause for cause in possible if cause in others))
         return possible
@@ -209,7 +209,7 @@ class UserDiff:
     segment_before: str | None
     segment_after: str | None
     places: tuple[Place, ...]
-    """All places, unchanged ones too: those of the later list by rank, then the removed ones."""
+    """All places, including unchanged ones: first those of the later list by rank, then the removed ones."""
 
     def changed_places(self) -> list[Place]:
         """Return the places that have changed."""
@@ -218,7 +218,10 @@ class UserDiff:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlockPair:
-    """Numbers of blocks with the same users in two releases; in one of the releases it is a single block."""
+    """Block numbers, in two releases, that cover the same users.
+
+    At least one of the releases has a single block for them.
+    """
 
     before: Sequence[int]
     after: Sequence[int]
@@ -232,7 +235,7 @@ class PairDiff:
     num_after: int
     users: list[UserDiff]
     num_texts_same: int
-    """Number of texts in identical blocks; the two text indexes contain all texts of other blocks."""
+    """Number of texts of identical blocks; the two text indexes contain the texts of blocks that differ."""
     texts_before: TextIndex
     texts_after: TextIndex
 
@@ -388,9 +391,10 @@ class DiffSummary:
     num_added: int
     num_removed: int
     num_moved: int
-    """Number of places whose order among the items on both lists has changed."""
+    """Number of places whose rank, counted only among the items on both lists, has changed."""
     causes: Sequence[Mapping[str, object]]
-    """Changes for users in both releases: {"change", "why", "places"}; any or all of several causes apply."""
+    """Numbers of changed places of users in both releases: {"change", "why", "places"}. If "why" has several
+    causes, any or all of them may apply."""
     num_texts_new: int
     num_texts_changed: int
     num_texts_gone: int
@@ -402,7 +406,7 @@ class DiffSummary:
 
     @property
     def num_users_same(self) -> int:
-        """Number of users in both releases with the same list."""
+        """Number of users with the same list and segment in both releases."""
         return self.num_users_after - self.num_users_new - self.num_users_changed
 
     def as_json(self) -> dict[str, object]:
@@ -420,7 +424,7 @@ class DiffSummary:
 
 
 _AT_A_TIME = 500
-"""Number of texts that are looked up together."""
+"""Maximum number of texts that are looked up together."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -468,7 +472,7 @@ class TextComparer:
             )
 
     def _why(self, audience: str, before: TextIndex, after: TextIndex) -> str:
-        """Return the reason for a change, by the rule that the recommender itself uses."""
+        """Return the reason for a change, found in the same way as when a run plans its texts."""
         change = change_of(
             audience,
             after[audience],

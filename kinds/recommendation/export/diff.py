@@ -32,7 +32,7 @@ from pressroom.output import new_folder
 DIFF_SUMMARY, DIFF_LINES, DIFF_PAGE = "diff.json", "diff.jsonl", "diff.html"
 
 SAMPLE_USERS = 12
-"""Number of users that the page shows, chosen by hash."""
+"""Maximum number of users, and of items, that the page shows; the users are chosen by hash."""
 
 SAMPLE_TEXTS = 12
 
@@ -40,8 +40,8 @@ SAMPLE_TEXTS = 12
 def compare_releases(before: ReleaseReader, after: ReleaseReader, folder: Path) -> DiffSummary:
     """Write diff.jsonl (a line for each user and text that differs), diff.json and diff.html.
 
-    Lists are compared as they were made; later withdrawals of items make no difference. Memory: both
-    catalogues, the blocks of the same users, and the text indexes if texts are not per user. Raises OSError
+    Lists are compared as they were made; later withdrawals of items make no difference. Both catalogues, the
+    blocks of one pair, and the text indexes if texts are not per user are in memory at a time. Raises OSError
     and the readers' errors.
     """
     tally = _Tally()
@@ -107,7 +107,7 @@ def text_diff_json(text: TextDiff) -> dict[str, object]:
 
 @dataclass(slots=True)
 class _Tally:
-    """Counts of the users and texts that have been compared so far."""
+    """Counts and samples of the users and texts that have been compared so far."""
 
     num_before: int = 0
     num_after: int = 0
@@ -186,7 +186,7 @@ class DiffSample:
     users: Sequence[UserDiff]
     texts: Sequence[TextDiff]
     items: Sequence[tuple[str, int, int]]
-    """Id of each item with the number of lists that lost and that gained it, most changed first."""
+    """Id of each item, number of lists that lost the item, and number that gained it; most changes first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,7 +206,7 @@ class PagePair:
     user: UserDiff
     segment: str
     why: str
-    """Causes that all changes have in common; empty if they differ, as each place then names its own."""
+    """Causes that all changes share; empty if causes differ, because each place then shows its own causes."""
     before: Sequence[PagePlace]
     after: Sequence[PagePlace]
 
@@ -219,7 +219,8 @@ class PageMove:
     num_lost: int
     num_gained: int
     price: str
-    """Old and new price if it changed, or why the item has no two prices to compare."""
+    """Old and new price if the price changed, or the reason why there are no two prices to compare; empty if
+    the price is the same."""
 
 
 def render_diff_page(
@@ -245,7 +246,7 @@ def _pair(user: UserDiff, before: ReleaseReader, after: ReleaseReader) -> PagePa
     was_there = [place for place in user.places if place.rank_before is not None]
 
     def place_of(place: Place, *, on_both: bool) -> PagePlace:
-        """Return the place as it is shown; an item on both lists is marked only on the later one."""
+        """Return the place as it is shown; an item on both lists is marked only on the later list."""
         title = title_of(place.item_id, after.catalogue(), before.catalogue())
         if on_both or place.change is None:
             return PagePlace(title=title, change=None, words="")

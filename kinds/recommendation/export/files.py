@@ -72,7 +72,7 @@ def json_line(row: Mapping[str, object]) -> str:
 
 
 def write_texts(reader: ReleaseReader, path: Path) -> None:
-    """Write texts.jsonl, with a line for each audience with a planned text: the text that readers get."""
+    """Write texts.jsonl: a line for each audience that has a planned text, with the text that readers get."""
     finder = TextFinder(reader)
     with path.open("w", encoding="utf-8", newline="\n") as lines:
         indexes = (
@@ -98,10 +98,12 @@ def _is_per_user(reader: ReleaseReader) -> bool:
 FOLDER = "recommendations"
 
 MAX_BUFFERED_ROWS = 20_000
-"""Maximum number of buffered rows over all segments, about 100 MB. More would give fewer small files."""
+"""Maximum number of buffered rows of all segments together, which take about 100 MB. A higher limit would
+give fewer small files."""
 
 MAX_FOLDER_CHARACTERS = 120
-"""Maximum length of a segment in a folder's name; file systems allow 255 bytes for the whole name."""
+"""Maximum length of a segment in a folder's name, well below the 255 bytes that file systems allow for a
+name."""
 
 _NULL = "__HIVE_DEFAULT_PARTITION__"
 """Name that Hive and its readers give to the partition without a value."""
@@ -164,7 +166,7 @@ class ParquetSink:
             self._write_down_to(0)
 
     def write(self, rows: Sequence[Row]) -> None:
-        """Buffer the rows of a block, and write the largest segments when there are too many."""
+        """Buffer the rows of a block, and write the largest segments if too many rows are buffered."""
         for row in rows:
             self._waiting[row.segment].append(row)
         self._num_waiting += len(rows)
@@ -216,8 +218,8 @@ def _escape(ambiguous: re.Match[str]) -> str:
 def export_release(reader: ReleaseReader, folder: Path, *, title: str = "Recommendations") -> ReleaseFigures:
     """Write recommendations.jsonl, recommendations/, texts.jsonl and index.html, and return the figures.
 
-    An earlier export is replaced only when all files are written. Memory: the catalogue, one block, and
-    MAX_BUFFERED_ROWS rows. Raises OSError and the reader's errors.
+    An earlier export is replaced only when all files are written. The catalogue, one block, and
+    MAX_BUFFERED_ROWS rows are in memory at a time. Raises OSError and the reader's errors.
     """
     census = Census(reader.manifest.text_policy.scope)
     with new_folder(folder) as new:

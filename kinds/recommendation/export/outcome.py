@@ -161,12 +161,12 @@ class TextPlan:
 
     num_audiences: int
     num_texts: int
-    """Number of distinct texts; audiences with the same items share one."""
+    """Number of distinct texts; audiences with the same items share a text."""
     num_to_write: int
     why: Mapping[str, int]
-    """Number of audiences whose text is rewritten, by reason."""
+    """Number of audiences with a new or changed text, by reason."""
     changes: tuple[Mapping[str, object], ...]
-    """The first of these changes."""
+    """The first of the changes that `why` counts."""
     num_tokens: int
     """Number of tokens to generate, estimated from the latest texts."""
     seconds: float
@@ -186,7 +186,7 @@ class TextPlan:
 
 
 def text_plan(database: Engine, batch_id: UUID) -> TextPlan | None:
-    """Return the plan from the stage `plan_texts` of a batch; None if it has no output yet."""
+    """Return the plan from the stage `plan_texts` of a batch; None if the stage has no output yet."""
     plans = [output for _, output in stage_outputs(database, batch_id, "plan_texts", TextPlanOutput)]
     if not plans:
         return None
@@ -287,7 +287,7 @@ def _lines_of_changes(plan: TextPlan) -> Iterator[str]:
 
 
 def _details(details: object) -> str:
-    """Describe a change in a few words: "sku-17 price 99.5, now 89.0"."""
+    """Return a change in a few words, such as ": sku-17 price 99.5, now 89.0"; empty without details."""
     if not isinstance(details, Mapping) or not details:
         return ""
     if {"added", "removed"} <= details.keys():

@@ -20,7 +20,7 @@ from kinds.recommendation.texts.text import Text, TextScope
 from pressroom.pages import Page
 
 MAX_SEGMENTS = 16
-"""Number of segments on the page, largest first; recommendations.jsonl has all of them."""
+"""Number of the largest segments that the page shows; recommendations.jsonl contains all segments."""
 
 MOST_SHOWN = 12
 """Number of items in the table of the items that are on the most lists."""
@@ -92,7 +92,7 @@ def page(template: str) -> Page:
 
 
 def percent(share: float | None) -> str:
-    """Return a share as a percentage; below 10% it has one decimal.
+    """Return a share as a percentage, with one decimal below 10%, or a dash if the share is None.
 
     >>> percent(0.125), percent(0.004), percent(None)
     ('12%', '0.4%', '–')

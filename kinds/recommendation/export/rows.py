@@ -1,4 +1,4 @@
-"""Turns a release into one row per user, with the items not withdrawn, reasons in words, and texts."""
+"""Turns a release into one row per user, with items that are not withdrawn, reasons in words, and texts."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def reason_words(reason: Reason, item_id: str, catalogue: Mapping[str, Item]) ->
 
 
 def _shared(attribute: str | None, item: Item | None, because: Item | None) -> str:
-    """Return ": the same brand, Northpeak" if both rows have the value."""
+    """Return the shared attribute in words, such as ": the same brand, Northpeak", or an empty string."""
     value = _value(attribute, item)
     if attribute is None or value is None:
         return ""
@@ -66,7 +66,7 @@ def _shared(attribute: str | None, item: Item | None, because: Item | None) -> s
 
 
 def _value(attribute: str | None, item: Item | None) -> str | None:
-    """Return the value of an attribute as text; None if the item has none or if it is a Boolean."""
+    """Return the value of an attribute as text; None if there is no value or if it is a Boolean."""
     if item is None or attribute is None:
         return None
     value = item.category if attribute == CATEGORY else item.attributes.get(attribute)
@@ -85,7 +85,7 @@ MAX_CACHED_TEXTS = 20_000
 """Maximum number of texts of segments and items that are cached across blocks; they take about 10 MB."""
 
 _AT_A_TIME = 1000
-"""Number of text keys per query."""
+"""Maximum number of text keys per query."""
 
 Texts = Mapping[str, Text | None]
 """Texts by audience; None if no item is left to write about."""
@@ -111,7 +111,10 @@ class TextFinder:
         return self._cache
 
     def find(self, audiences: Sequence[str], index: TextIndex) -> dict[str, Text | None]:
-        """Return the texts of these audiences; audiences without a planned text are not in the index."""
+        """Return the texts of these audiences.
+
+        An item that is not in the index gets a plain text; any other audience that is not in it gets None.
+        """
         entries = {audience: index[audience] for audience in audiences if audience in index}
         written = self.reader.find_texts({entry.key for entry in entries.values()})
         return {
@@ -122,20 +125,23 @@ class TextFinder:
         }
 
     def all_of(self, index: TextIndex) -> Iterator[tuple[str, TextEntry, Text | None]]:
-        """Yield every audience of an index in its order, with up to _AT_A_TIME texts in memory."""
+        """Yield the audience, entry and text of every entry of an index, in the index's order.
+
+        At most _AT_A_TIME texts are in memory.
+        """
         audiences = iter(index)
         while part := list(itertools.islice(audiences, _AT_A_TIME)):
             for audience, text in self.find(part, index).items():
                 yield audience, index[audience], text
 
     def plain(self, audience: str, item_ids: Sequence[str], because: str | None = None) -> Text | None:
-        """Return a plain text about the first of these items that are in the catalogue, or None."""
+        """Return a plain text about the first of these items that are in the catalogue; None if none are."""
         catalogue, policy = self.reader.catalogue(), self.reader.manifest.text_policy
         items = [catalogue[item_id] for item_id in item_ids if item_id in catalogue][: policy.featured]
         return plain_text(TextRequest.about(audience, items, because, policy), policy) if items else None
 
     def _of_entry(self, audience: str, entry: TextEntry, written: Mapping[str, Text]) -> Text | None:
-        """Return the written text, or a plain one if it is missing or is about a withdrawn item."""
+        """Return the written text, or a plain text or None if it is missing or about a withdrawn item."""
         left = [item_id for item_id in entry.items if item_id not in self.reader.withdrawn]
         if len(left) == len(entry.items) and entry.key in written:
             return written[entry.key]
