@@ -4,7 +4,8 @@
 
 Quiet feeds of several characters show how many alarms a monitor of 36 entities would raise in a week in which
 nothing happens, compared with its budget. Feeds with a planted turn show how many turns are detected by the
-rule for that kind of turn, and how late. The command prints tables on stderr and one JSON object on stdout.
+rule for that kind of turn, and with what delay. The command prints tables on stderr and one JSON object on
+stdout.
 Without --quick it also writes benchmarks/results/alerts.json, or alerts_hour.json or alerts_week.json for
 those windows; with --part, it measures only the rows of that part again. It runs for some minutes on one
 core. For windows of an hour, whose arrays are large, set MALLOC_TRIM_THRESHOLD_ and MALLOC_MMAP_THRESHOLD_ to

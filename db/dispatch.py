@@ -94,7 +94,7 @@ class JobListener:
         return raw
 
     def close(self) -> None:
-        """Stop listening. The next call of `wait` starts listening again."""
+        """Stop listening. The next call to `wait` starts listening again."""
         session, self._session = self._session, None
         if session is not None:
             with suppress(DBAPIError):  # the session may be dead already

@@ -159,7 +159,7 @@ class ThinkingFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Generation:
-    """One call of a language model."""
+    """One call to a language model."""
 
     prompt_sha256: str
     """Digest of the prompt's token ids; see `token_digest`."""

@@ -32,7 +32,7 @@ MAX_SOURCE_CHARACTERS = 256 * 1024
 BASE_WORK = 1_000_000
 """Budget of a rendering, in characters and elements. Using it up takes at most about two seconds."""
 CALL_WORK = 20
-"""Cost of a call of a macro, a method, a filter or a test: the number of characters that take as long."""
+"""Cost of a call to a macro, a method, a filter or a test: the number of characters that take as long."""
 TURN_WORK = 10
 """Cost of one iteration of a loop: the number of characters that take as long."""
 WORK_PER_CHARACTER = 32
@@ -40,7 +40,7 @@ WORK_PER_CHARACTER = 32
 MAX_INTEGER = 2**63
 """Limit of integers. No text needs larger ones, and the cost of multiplying smaller ones is negligible."""
 MAX_DEPTH = 40
-"""Maximum depth of nested calls of macros, blocks and recursive loops, and of nested lists."""
+"""Maximum depth of nested calls to macros, blocks and recursive loops, and of nested lists."""
 MAX_ARGUMENT = 10_000
 """Maximum value of an argument that is a width, a count or a precision."""
 MAX_MESSAGE_CHARACTERS = 300
@@ -449,7 +449,8 @@ def _charge_format(form: str, given: tuple[object, ...]) -> None:
 
 
 Cost = Callable[..., None]
-"""Charges for a call of a filter or a test in advance, given the budget, the value and the arguments."""
+"""Function that charges for a call to a filter or a test in advance, given the budget, the value and the
+arguments."""
 
 
 def bounded_filter(function: Callable[..., Any], cost: Cost) -> Callable[..., Any]:

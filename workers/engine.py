@@ -184,7 +184,7 @@ class EncoderRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncoderRequest:
-    """One call of an encoder: rows that are answered together."""
+    """One call to an encoder: rows that are answered together."""
 
     request_id: str
     """Unique among the requests in flight."""

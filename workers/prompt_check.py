@@ -27,7 +27,10 @@ class _Prompt:
 
 
 class PromptCheck:
-    """Compares the first prompts of payloads with the model's context. Call it with some payloads."""
+    """Checks whether the first prompt of each payload fits the model's context length.
+
+    Call it with a sequence of payloads.
+    """
 
     def __init__(self, kind: Kind[Any], kind_settings: BaseModel, model: str, settings: Settings) -> None:
         """Load the model's tokenizer.

@@ -144,7 +144,7 @@ class ChatTokenizer:
         return self._tokenizer.decode(list(token_ids), skip_special_tokens=True)
 
     def decode_thoughts(self, token_ids: tuple[int, ...]) -> str:
-        """Decode as `decode` does, but keep the marks of thoughts even if they are special tokens."""
+        """Decode as `decode` does, but keep thought marks even if they are special tokens."""
         pieces: list[str] = []
         rest: list[int] = []
         for token_id in token_ids:
@@ -308,7 +308,10 @@ def _variables(chat_template: str) -> frozenset[str]:
 
 
 def _mark_ids(tokenizer: Tokenizer, marks: ThoughtMarks) -> dict[int, str]:
-    """Return the ids and texts of special tokens that are marks of thoughts, or parts of such marks."""
+    """Return the ids and texts of the special tokens that are thought marks, or parts of one.
+
+    A thought mark is a text such as `<think>`.
+    """
     thoughts = (mark for pair in marks.pairs for mark in pair)
     every = (*thoughts, *marks.wrappers, *(CHANNEL_MARKS if marks.has_channels else ()))
     return {

@@ -21,8 +21,8 @@ _TITLE_MASK = 2**_TITLE_BITS - 1
 _DIGEST_BITS = 64
 """Number of bits in a version_number for the digest; the bits above them contain the time."""
 _MAX_VERSIONS = 3
-"""Maximum number of versions of a document in a reading, because texts are corrected once or twice. If more
-documents have the same id, they only share it."""
+"""Maximum number of versions of a document in a reading; a text is rarely corrected more than twice. If more
+documents have the same id, they count as different documents that share an id."""
 _PLACEHOLDERS = frozenset({"null", "none", "nan", "n/a", "na", "#n/a", "nil", "undefined", "unknown", "-"})
 """Values that programs write in place of a missing id, in lower case."""
 

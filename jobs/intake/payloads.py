@@ -124,7 +124,7 @@ class _LineReader(Generic[PayloadT]):
 
     @property
     def is_full(self) -> bool:
-        """Whether the lines so far should be taken."""
+        """Whether enough lines have been collected to check them together; if so, call `take`."""
         return (
             self._check is None
             or len(self._judged) >= _CHECKED_LINES

@@ -1,4 +1,4 @@
-"""Replays a dated file as if live: documents are analysed once, and alerts are raised day by day."""
+"""Replays a dated file as if it were live: documents are analysed once, and alerts are raised day by day."""
 
 from __future__ import annotations
 

@@ -141,9 +141,10 @@ def plan_documents(
 def _unknown(
     database: Engine, known: DocumentFilter, documents: Iterable[Document | Rejected]
 ) -> Iterator[Document | Rejected]:
-    """Yield documents that are not known, and store the records of those recognised only by their content.
+    """Yield the documents that are not known yet.
 
-    Next time, these documents are recognised by their records.
+    For known documents that were recognised only by their content, store the digests of their new records, so
+    that the next run recognises them by their records.
     """
     yield from known.unknown(documents)
     for record_digests in known.record_digests():

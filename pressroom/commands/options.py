@@ -177,7 +177,7 @@ def reread_path(text: str) -> Path:
 
 def file_argument(help_text: str) -> Any:
     """Return an argument that names a file to read."""
-    return typer.Argument(parser=input_path, metavar="FILE", help=f"{help_text} - reads standard input.")
+    return typer.Argument(parser=input_path, metavar="FILE", help=f"{help_text} use `-` for standard input.")
 
 
 def _file_options(delimiter: str | None, encoding: str | None, decimal: str | None) -> FileOptions:

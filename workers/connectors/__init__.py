@@ -1,1 +1,1 @@
-"""Connections to the outside: sources of documents, and the check of every address that is called."""
+"""Outbound connections: sources of documents, and the check of every address before connecting to it."""

@@ -1,4 +1,5 @@
-"""Rules for which addresses may be called: by default none of this machine, its network or its cloud.
+"""Rules for outbound connections: by default, none may go to an address of this machine, its network or its
+cloud.
 
 A name is resolved once, and the connection goes to the address that was checked. A name that would resolve
 differently the second time (DNS rebinding) therefore cannot evade the check.
@@ -89,7 +90,7 @@ def resolve(host: str, port: int) -> list[str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AddressGuard:
-    """The check of every address that is called for one place, such as a source or a webhook."""
+    """Checks every address that one source or webhook connects to."""
 
     what: str
     """Kind of place, such as "feed" or "webhook"; error codes begin with it."""
@@ -117,7 +118,7 @@ class AddressGuard:
         return Destination(url, self.addresses(host, port))
 
     def addresses(self, host: str, port: int) -> tuple[Address, ...]:
-        """Return the addresses of a host after checking that all of them may be called.
+        """Return the addresses of a host after checking that connections to all of them are allowed.
 
         Raises AddressRefusedError (`<what>_private_address`) and UnreachableError (`<what>_unreachable`).
         """
@@ -168,7 +169,7 @@ def is_public(address: Address) -> bool:
 
 
 def is_never_called(address: Address) -> bool:
-    """Return whether an address is link-local, multicast or cloud metadata, and so never allowed.
+    """Return whether an address is never allowed, because it is link-local, multicast or cloud metadata.
 
     >>> [is_never_called(ipaddress.ip_address(text)) for text in ("fd00:ec2::254", "fd00::a9fe:a9fe", "::1")]
     [True, True, False]

@@ -140,7 +140,7 @@ class _Probe:
     kept: dict[int, tuple[torch.Size, torch.Size]] = field(default_factory=dict)
     """Shapes of the keys and values that each layer writes into its cache."""
     attended: list[tuple[int, int | None]] = field(default_factory=list)
-    """Query heads and sliding window of each call of the attention function."""
+    """Query heads and sliding window of each call to the attention function."""
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *_: object, **__: object

@@ -166,8 +166,13 @@ class EncodingEngine(RequestEngine[_EncoderFlight, list[PendingRow]]):
         num_tokens, max_tokens = self._executor.num_tokens, self._info.max_tokens
         for number, row in enumerate(request.rows):
             where = f"request {request.request_id}, row {number}"
-            if not 0 < len(row.token_ids) <= max_tokens or len(row.type_ids) != len(row.token_ids):
+            if not 0 < len(row.token_ids) <= max_tokens:
                 return InputError(f"{where} has {len(row.token_ids)} tokens; it must have 1 to {max_tokens}")
+            if len(row.type_ids) != len(row.token_ids):
+                return InputError(
+                    f"{where} has {len(row.token_ids)} token ids but {len(row.type_ids)} type ids; the "
+                    "numbers must be equal"
+                )
             if min(row.token_ids) < 0 or max(row.token_ids) >= num_tokens:
                 return InputError(
                     f"{where} has a token id that is not below {num_tokens}: was it encoded with another "

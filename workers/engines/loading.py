@@ -1,4 +1,4 @@
-"""Loads a transformers model from exactly the bytes that were digested, with every tensor accounted for.
+"""Loads a transformers model from the bytes checked against the digests, with every tensor accounted for.
 
 transformers only warns when a tensor of a checkpoint is missing, superfluous or of a different shape, and
 fills missing ones with random numbers. Here each of these is an error.
@@ -108,9 +108,10 @@ def load_config(files: ModelFiles) -> PretrainedConfig:
 
 @contextmanager
 def private_copy(files: ModelFiles, names: Iterable[str]) -> Iterator[Path]:
-    """Yield a private folder with copies of those files that exist, made of the bytes that were digested.
+    """Yield a private folder with copies of those of the files that exist.
 
-    It is for libraries that read files themselves; no other process writes to it.
+    The copies are written from the same bytes that were checked against the digests. The folder is for
+    libraries that read files themselves; no other process writes to it.
     """
     with tempfile.TemporaryDirectory() as folder:
         for name in names:
@@ -201,7 +202,7 @@ def num_embeddings(model: PreTrainedModel) -> int:
 
 
 def read_tensors(files: ModelFiles, dtype: torch.dtype) -> dict[str, torch.Tensor]:
-    """Return every tensor of the model's weight files by name, as views of the bytes that were digested."""
+    """Return every tensor of the model's weight files by name, as views of the bytes that were checked."""
     tensors: dict[str, torch.Tensor] = {}
     for name in weight_names(files):
         body = files.read(name, max_bytes=None)

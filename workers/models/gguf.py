@@ -69,8 +69,8 @@ class _Walk:
     def header(self) -> None:
         if (version := self._number("<I")) not in (2, 3):
             raise GgufHeaderError(f"GGUF version {version} is not supported, only 2 and 3")
-        num_tensors = self._bounded(MAX_ENTRIES, "tensors")
-        num_pairs = self._bounded(MAX_ENTRIES, "keys")
+        num_tensors = self._bounded(MAX_ENTRIES, "the number of tensors is")
+        num_pairs = self._bounded(MAX_ENTRIES, "the number of keys is")
         for _ in range(num_pairs):
             self._pair()
         offsets = [self._tensor() for _ in range(num_tensors)]
@@ -101,7 +101,7 @@ class _Walk:
 
     def _array(self) -> None:
         kind = self._number("<I")
-        length = self._bounded(MAX_ARRAY_ITEMS, "array items")
+        length = self._bounded(MAX_ARRAY_ITEMS, "an array's number of items is")
         if kind == _STRING:
             for _ in range(length):
                 self._string()
@@ -118,7 +118,7 @@ class _Walk:
         return self._number("<Q")
 
     def _string(self) -> bytes:
-        length = self._bounded(MAX_STRING_BYTES, "string bytes")
+        length = self._bounded(MAX_STRING_BYTES, "a string's length in bytes is")
         begin = self._position
         self._skip(length)
         return self._data[begin : begin + length]
@@ -126,7 +126,7 @@ class _Walk:
     def _bounded(self, limit: int, what: str) -> int:
         value = self._number("<Q")
         if value > limit:
-            raise GgufHeaderError(f"it has {value} {what}, more than the maximum of {limit}")
+            raise GgufHeaderError(f"{what} {value}, more than the maximum of {limit}")
         return value
 
     def _number(self, form: str) -> int:

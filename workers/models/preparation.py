@@ -68,7 +68,7 @@ class AmbiguousModelError(ModelFormatError):
 
 
 def choose_files(names: Collection[str], where: object) -> frozenset[str]:
-    """Return the files of a folder, a repository or a package that can belong to its model, by their paths.
+    """Return the names of those files of a folder, a repository or a package that can belong to its model.
 
     Messages name `where`. Raises AmbiguousModelError, ModelIncompleteError or ModelFormatError.
     """

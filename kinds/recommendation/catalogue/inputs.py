@@ -223,4 +223,5 @@ class Inputs(BaseModel):
     dropped: tuple[DroppedRows, ...] = ()
     """Dropped rows of the catalogue and of the log, in this order."""
     flagged: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
-    """The first ids, in sorted order, of the items with each flag, such as html_removed or text_cut."""
+    """Ids of the items with each flag, sorted, at most the first MAX_FLAGGED: injection_suspected,
+    html_removed, text_cut, ..."""

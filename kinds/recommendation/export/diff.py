@@ -219,8 +219,8 @@ class PageMove:
     num_lost: int
     num_gained: int
     price: str
-    """Old and new price if the price changed, or the reason why there are no two prices to compare; empty if
-    the price is the same."""
+    """Old and new price if the price changed, or the reason why they cannot be compared, such as "new"; empty
+    if the price is unchanged."""
 
 
 def render_diff_page(
