@@ -38,12 +38,16 @@ class Record:
         """Yield the column and the text of every string in the record, including keys and nested values."""
         for name, value in self.fields.items():
             yield name, name
-            for text in _strings_in(value):
+            strings: list[str] = []
+            _collect_strings(value, strings)
+            for text in strings:
                 yield name, text
 
     def text(self) -> str:
         """Return every string in the record, each beginning on a new line."""
-        return "\n".join(_strings_in(self.fields))
+        strings: list[str] = []
+        _collect_strings(self.fields, strings)
+        return "\n".join(strings)
 
     def reject(
         self, code: str, reason: str, advice: str, column: str | None = None, text: str | None = None
@@ -106,18 +110,16 @@ def json_object(record: Record, text: str, *, example: str) -> dict[str, object]
     return value
 
 
-def _strings_in(value: object) -> list[str]:
+def _collect_strings(value: object, strings: list[str]) -> None:
     if isinstance(value, str):
-        return [value]
-    strings: list[str] = []
-    if isinstance(value, dict):
+        strings.append(value)
+    elif isinstance(value, dict):
         for key, inner in value.items():
             strings.append(key)
-            strings += _strings_in(inner)
+            _collect_strings(inner, strings)
     elif isinstance(value, list):
         for inner in value:
-            strings += _strings_in(inner)
-    return strings
+            _collect_strings(inner, strings)
 
 
 _MAX_CHARACTERS_AGAIN = 64 * MAX_LINE_BYTES
