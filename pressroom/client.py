@@ -56,7 +56,8 @@ class BatchOptions(TypedDict, total=False):
     priority: int
     """Batches with a higher priority go first; -100 to 100."""
     idempotency_key: str | None
-    """Key that makes submission idempotent: a second call with this key and tenant returns that batch."""
+    """Key that makes submission idempotent: a second call with this key and tenant returns the batch of the
+    first."""
     deadline_seconds: float | None
     """Time from now after which unfinished jobs expire."""
     strict: bool
@@ -118,11 +119,11 @@ class Client:
     ) -> Submission:
         """Submit a file, or items in memory, as one batch; no job can be lost once this method returns.
 
-        `items` are the first input of the kind; `inputs` are the files of its other inputs by name.
-        Each item is a mapping whose keys are the columns of a file. Items are streamed: a generator of any
-        length needs little memory. A refused item is passed to `on_rejected` with its number as the line,
-        and the others run. `on_progress` gets the number of items read so far, again and again. `model`
-        defaults to the kind's default model; `settings` are those of the kind.
+        `items` are the first input of the kind; `inputs` are the files of its other inputs by name. Each item
+        is a mapping whose keys are the columns of a file. Items are streamed: a generator of any length needs
+        little memory. A refused item is passed to `on_rejected` with its number as the line, and the others
+        run. `on_progress` is called repeatedly with the number of items read so far. `model` defaults to the
+        kind's default model; `settings` are those of the kind.
 
         Raises InputError (FileRejectedError, StrictIntakeError, JobsRefusedError), ConfigurationError for an
         unknown kind or model, and any error that the iterator of items raises. After an error, no job was
@@ -242,7 +243,7 @@ class Client:
 
     @errors_named()
     def retry(self, batch_id: UUID, job: UUID | str | None = None) -> int:
-        """Requeue failed, expired and cancelled jobs, release parked ones, and return the number of both.
+        """Requeue failed, expired and cancelled jobs, release parked ones, and return the total number.
 
         This applies to the whole batch, or to one `job`, given by its id or the id of its item. Raises
         BatchNotFoundError, JobNotFoundError, InputError (`nothing_to_retry`) for one job that has not failed,
@@ -282,7 +283,7 @@ class Client:
 
 
 def _ignore(_: object) -> None:
-    """Ignore a note, or a refused item; the batch counts refused items."""
+    """Ignore a note, a report of progress, or a refused item (the batch counts it anyway)."""
 
 
 def _unfinished(batch_id: UUID, report: BatchStatusReport | None, seconds: float) -> str:

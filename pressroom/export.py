@@ -1,4 +1,5 @@
-"""The export of a batch's results: written to a new folder within the output folder, then put in place."""
+"""Exports a batch's results: writes them to a new folder inside the output folder, then moves them into
+place."""
 
 from __future__ import annotations
 
@@ -111,7 +112,8 @@ def listed_files(lines: Path, pattern: re.Pattern[str]) -> Iterator[str]:
 
 
 def keeps_results(summary: Summary, out: Path, noun: str) -> bool:
-    """Return whether another batch's results stay in the folder because this batch has none; print it."""
+    """Return whether the folder keeps another batch's results because this batch has none; if so, print
+    that."""
     if summary.report.counts.succeeded or not _holds_another_batch(out, summary.batch_id):
         return False
     say(

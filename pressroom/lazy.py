@@ -50,7 +50,7 @@ class LazyCommand(TyperCommand):
         return command
 
     def _group(self, app: typer.Typer, members: list[Command]) -> TyperGroup:
-        """Return the group that the module defines, with the members that others declare."""
+        """Return the group that the module defines, with the members that the command table adds to it."""
         group = get_group(app)
         group.name = self.name
         for own in group.commands.values():
@@ -64,7 +64,7 @@ class LazyCommand(TyperCommand):
         return group
 
     def make_context(self, info_name: str | None, args: list[str], *rest: Any, **options: Any) -> Any:
-        """Load the command and return its context, which Typer uses to parse, complete and call."""
+        """Load the command and return its context, with which Typer parses, completes and calls it."""
         _check_texts(args)
         try:
             command = self.load()

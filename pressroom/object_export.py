@@ -25,23 +25,24 @@ MAX_PREFIX_CHARACTERS = 200
 """Maximum length of the prefix, which leaves room in a key for the batch, the id and the artifact's name."""
 
 OWN_FOLDERS = frozenset({"artifacts", "checks", "packs", "resources", "training"})
-"""Folders in which Pressroom keeps its own objects. A sweep would delete what it does not know in packs/."""
+"""Folders for Pressroom's own objects; results must not be written there. In packs/, for example, a sweep
+deletes packs that no row references."""
 
 MAX_TITLE_CHARACTERS = 48
 """Maximum length of the part of a folder's name that comes from the batch's name."""
 
 STORE_THREADS = 16
-"""Objects that are stored at the same time, which hides the store's latency."""
+"""Number of objects stored at the same time, which hides the store's latency."""
 
 MAX_WAITING = 4 * STORE_THREADS
-"""Objects in memory that are being stored or wait for a thread."""
+"""Maximum number of objects in memory that are being stored or wait for a thread."""
 
 _SUFFIX = re.compile(r"[a-z0-9]{1,16}")
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectsReport:
-    """What was written, and where."""
+    """Outcome of an export as objects: how many were written, and where."""
 
     location: str
     """Location of the store, without secrets."""
@@ -86,7 +87,8 @@ def check_result_prefix(prefix: str) -> str:
 
 
 def batch_folder(name: str, batch_id: UUID) -> str:
-    """Return the name of a batch's folder. It contains the id, because several batches may have one name.
+    """Return the name of a batch's folder. It contains the id, because several batches may have the same
+    name.
 
     >>> batch_folder("Spring sale.csv", UUID(int=7))
     'spring-sale-csv-00000000-0000-0000-0000-000000000007'
@@ -96,7 +98,7 @@ def batch_folder(name: str, batch_id: UUID) -> str:
 
 
 def object_name(name: str) -> str:
-    """Return the last part of an artifact's key, which differs from those of other names.
+    """Return the last part of an artifact's key. Different names have different last parts.
 
     >>> object_name("report.md"), object_name("Report.md"), object_name("README")
     ('report.md', 'report-b6ce788d9786917c.md', 'readme-2b7814d3fca2e99e')
@@ -108,11 +110,12 @@ def object_name(name: str) -> str:
 def export_objects(
     database: Engine, store: Store, summary: Summary, _out: Path, *, prefix: str
 ) -> ObjectsReport:
-    """Store each artifact of the results of the stage that was started last as an object of its own.
+    """Store each artifact of the results as a separate object.
 
-    Its key consists of the prefix, the batch, the id of the job's line and the artifact's name. Objects of an
-    earlier export are overwritten. A result whose evidence does not match is left out and listed in
-    `summary.altered`. This is a `pressroom.export.Exporter` that writes no files. Raises StoreError.
+    The results are those of the stage that was started last. An object's key consists of the prefix, the
+    batch, the id of the job's line and the artifact's name. Objects of an earlier export are overwritten. A
+    result whose evidence does not match is left out and listed in `summary.altered`. This is a
+    `pressroom.export.Exporter` that writes no files. Raises StoreError.
     """
     folder = f"{prefix}/{batch_folder(summary.report.name, summary.batch_id)}/"
     reader = ResultReader(database, store, summary.leave_out)

@@ -74,7 +74,8 @@ DRAINING = (
 """Sentence printed for the user after the first Ctrl-C."""
 
 THREAD_JOIN_SECONDS = 10.0
-"""Seconds to wait for the dispatcher or beat; one that hangs in a network call ends with the process."""
+"""Seconds to wait for the thread of the dispatcher or beat; one that hangs in a network call ends with the
+process."""
 
 
 def background_place(urls: ServiceUrls, settings: Settings) -> BackgroundPlace:

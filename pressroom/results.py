@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 FETCH_THREADS = 16
 """Number of objects fetched at the same time, half of which are copies of statements.
 
-It hides the store's latency without overloading a small store server.
+This number hides the store's latency without overloading a small store server.
 """
 
 PAGE_JOBS = 256
@@ -175,7 +175,8 @@ class ResultReader:
         """Return for each pair of job and digest whether the job's checked statement names the digest.
 
         A job whose statement does not name the digest is reported to `on_altered`; without `on_altered`, an
-        error is raised.
+        error is raised. If a job's batch was deleted, nothing can be checked: a warning is logged, and the
+        value is True.
         """
         found = job_evidence(self.database, set(job_ids))
         every = [found.get(job_id) for job_id in job_ids]
@@ -299,7 +300,7 @@ def _check_moved(
 ) -> tuple[JobEvidence, list[bytes]]:
     """Check a result as `_check` does; return its evidence and its artifacts.
 
-    If a sweep has moved parts of it to another pack since its rows were read, they are read from there.
+    If a sweep has moved parts of it to another pack since its rows were read, the parts are read from there.
     """
     evidence = _complete(evidence)
     try:

@@ -163,7 +163,7 @@ def _work(machine: OneMachine, batch_id: UUID, interruption: Interruption) -> fl
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOnDemand:
-    """A run of a schedule that starts now, whatever its due times are."""
+    """A run that starts now, whatever the due times of its schedule are."""
 
     schedule_id: UUID | None
     """Schedule that has at most one run at a time; None if this run may overlap others."""

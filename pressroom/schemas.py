@@ -120,7 +120,8 @@ def summary_of(kind: Kind[Any]) -> str:
 
 
 def field_schemas(model: type[BaseModel]) -> Iterator[FieldSchema]:
-    """Yield the fields of a payload or settings type from its JSON Schema; a union of types has none."""
+    """Yield the fields of a payload or settings type from its JSON Schema; there are none for a union of
+    types."""
     schema = model.model_json_schema()
     for name, field in schema.get("properties", {}).items():
         yield FieldSchema(
@@ -133,7 +134,8 @@ def field_schemas(model: type[BaseModel]) -> Iterator[FieldSchema]:
 
 
 def _default(model: type[BaseModel], name: str, field: Mapping[str, Any]) -> object:
-    """Return a field's default as JSON; the schema omits a default factory, so the factory is called."""
+    """Return a field's default as JSON, or None if it has none; a default factory, which the schema omits, is
+    called."""
     if "default" in field:
         return field["default"]
     for attribute, info in model.model_fields.items():

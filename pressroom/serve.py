@@ -66,7 +66,8 @@ def _outlive_workers(services: Services, settings: Settings) -> None:
 
 
 def run_dispatcher(settings: Settings) -> None:
-    """Dispatch jobs until interrupted; wait while another process does. Raises DispatcherEndedError."""
+    """Dispatch jobs until interrupted; stand by while another dispatcher is active. Raises
+    DispatcherEndedError."""
     urls = running_urls(settings)
     check_services(db_url=urls.db_url, redis_url=urls.redis_url, is_migrated=True, say=say)
     with Interruption() as interruption:
@@ -107,7 +108,7 @@ def run_workers(settings: Settings, devices: Sequence[Device], profile: str) -> 
 def running_urls(settings: Settings) -> ServiceUrls:
     """Return the URLs of services that are already running. Raises ConfigurationError if there are none.
 
-    It is for the commands of a dispatcher, worker or beat, which start no services.
+    The commands `dispatcher`, `worker` and `beat` use it, because they start no services.
     """
     running = find_running(settings, long_running=True)
     if running is not None:
@@ -143,7 +144,8 @@ def run_up(settings: Settings, devices: Sequence[Device], profiles: Sequence[str
 def installed_profiles(settings: Settings) -> tuple[str, ...]:
     """Return the profiles whose models are all installed.
 
-    Profiles without a model are included. Raises ConfigurationError if none of the profiles uses a model.
+    Profiles without a model are included. Raises ConfigurationError if none of the returned profiles would
+    use a model.
     """
     usable = tuple(name for name in settings.profiles if _is_installed(settings, name))
     if not any(settings.profile(name).models for name in usable):
@@ -168,7 +170,7 @@ def _is_installed(settings: Settings, profile: str) -> bool:
 
 
 def run_beat(settings: Settings) -> None:
-    """Start due schedules until interrupted; wait while another beat is active. Raises BeatEndedError."""
+    """Start due schedules until interrupted; stand by while another beat is active. Raises BeatEndedError."""
     urls = running_urls(settings)
     check_services(db_url=urls.db_url, is_migrated=True, say=say)
     with Interruption() as interruption:

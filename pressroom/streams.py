@@ -78,7 +78,7 @@ class Streams:
 
 @contextmanager
 def standard_streams() -> Iterator[Streams]:
-    """Replace stdout and stderr with the classes above; set the exit status if output is lost."""
+    """Use StandardOutput and StandardError as stdout and stderr; set the exit status if output is lost."""
     _open_what_is_closed()
     _wrap()
     streams = Streams()

@@ -3,10 +3,10 @@
 A worker stores a pack first and commits its rows later. A sweep must never delete a pack whose rows can still
 be committed. A pack is stored after its jobs were claimed, and a result is committed only while its job is
 running under the same claim. So a pack that is older than the oldest claim of a running job, and is not
-referenced, never will be.
+referenced now, will never be referenced.
 
-A pack that was rewritten is deleted by a later sweep. A reader that has read the rows before, and finds that
-the pack is missing, reads them once more.
+A pack that was rewritten is deleted by a later sweep. A reader that read the rows before the move, and then
+finds the old pack missing, reads the rows again.
 """
 
 from __future__ import annotations
@@ -54,17 +54,19 @@ from workers.publisher import entry_name
 DEFAULT_AGE = timedelta(days=1)
 
 MIN_AGE = timedelta(hours=1)
-"""Minimum age of packs that are deleted or rewritten, and how much older than the oldest running claim they
-must be. It allows for the difference between the clocks of Postgres and the store, and for their steps."""
+"""Minimum age of packs that are deleted or rewritten, and minimum time by which they must be older than the
+oldest running claim. It allows for the difference between the clocks of Postgres and the store, and for steps
+of these clocks."""
 
 PAGE_PACKS = 1_000
-"""Packs whose references are counted by one query. It is the length of a page of an S3 listing."""
+"""Number of packs whose references are counted by one query: the length of a page of an S3 listing."""
 
 MAX_LIVE_SHARE = 0.1
-"""Share of a pack's bytes up to which it is rewritten. Then copying one byte frees at least nine."""
+"""Maximum referenced share of a pack's bytes at which the pack is rewritten. Each byte that is copied then
+frees at least nine others."""
 
 ENTRY_BYTES = 512
-"""Size of an entry of a pack besides its body, at most: two headers, each with the entry's name."""
+"""Maximum size of an entry of a pack in addition to its body: two headers, each with the entry's name."""
 
 MAX_NEW_SHARE = 0.5
 """Maximum size of the new pack compared with the old one, headers included. It keeps a pack of tiny parts,
@@ -74,14 +76,14 @@ MAX_PARTS = 1_000
 """Maximum parts of a new pack, which bounds the rows that one transaction changes."""
 
 READ_THREADS = 4
-"""Ranges of one pack that are read at the same time."""
+"""Number of ranges of one pack that are read at the same time."""
 
 _PACK_KEY = re.compile(rf"{PREFIX}[0-9a-f]{{2}}/([0-9a-f]{{64}})")
 
 
 @dataclass(slots=True)
 class SweepReport:
-    """What a sweep did, or would do."""
+    """Outcome of a sweep; for a dry run, what a sweep would do."""
 
     num_packs: int = 0
     """Packs in the store, including those that are too young."""
@@ -121,7 +123,7 @@ class Sweep:
         self._report = SweepReport()
 
     def run(self) -> SweepReport:
-        """Look at all packs. Ending it at any point does no harm: the next sweep does what is left.
+        """Sweep all packs. An interruption at any point does no harm, because the next sweep does the rest.
 
         Raises SweepUnderWayError, StoreError or DBAPIError.
         """
@@ -136,7 +138,7 @@ class Sweep:
 
     @contextmanager
     def _leading(self) -> Iterator[None]:
-        """Lead in the block, unless this is a dry run."""
+        """Hold the lead during the block, unless this is a dry run."""
         if self._is_dry:
             yield
             return
@@ -153,12 +155,14 @@ class Sweep:
         self._fence = self._lead.fence
 
     def _age_without_claims(self) -> timedelta:
-        """Return the age from which no pack belongs to a job that is running, and may still be committed."""
+        """Return the age above which no pack can belong to a running job, whose result may still be
+        committed."""
         oldest = oldest_claim_age(self._database)
         return oldest + MIN_AGE if oldest else timedelta()
 
     def _sweep(self, page: Sequence[ObjectEntry]) -> None:
-        """Delete or rewrite old packs. Their references are read after the age of the claims."""
+        """Delete or rewrite old packs. Their references are read only after the age of the oldest claim, so
+        that no commit in between is missed."""
         references = pack_references(self._database, [entry.key for entry in page]) if page else {}
         for entry in page:
             found = references.get(entry.key)
@@ -201,7 +205,8 @@ class Sweep:
     def _store_copies(self) -> None:
         """Store the copies as one pack, then make the rows reference it.
 
-        The names of its entries are new. So its key is, too, and no other sweep knows it from before.
+        The names of its entries contain the id of this sweep. So the pack's key is new, and no earlier sweep
+        can have listed it.
         """
         copies, self._copies = self._copies, []
         if not copies or self._is_dry or self._fence is None:

@@ -37,7 +37,8 @@ LINE_SECONDS = 10.0
 """Seconds between two lines of progress without a terminal, so that a log file stays readable."""
 
 INTAKE_LINE_SECONDS = 60.0
-"""Seconds between two lines about an input that is being read. A million records take about a minute."""
+"""Seconds between two lines about an input that is being read. A million records take about a minute, so
+smaller inputs cause no line."""
 
 MAX_PARKED_SHOWN = 5
 

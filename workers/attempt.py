@@ -24,7 +24,8 @@ from workers.settings import Settings
 logger = logging.getLogger(__name__)
 
 MAX_ERROR_CHARACTERS = 2_000
-"""Maximum length of an error message in Postgres: enough to act on, too short to contain a prompt."""
+"""Maximum length of an error message in Postgres, in characters: enough to act on, too short for a whole
+prompt."""
 
 MAX_BACKOFF_SECONDS = 3600.0
 """Maximum backoff. Without it, doubling would exceed the limit of Postgres's intervals for a job with many
@@ -33,7 +34,7 @@ attempts."""
 
 @dataclass(frozen=True, slots=True)
 class WorkerIdentity:
-    """The worker process and its device."""
+    """The id of a worker process and the name of its device."""
 
     id: str
     device: str

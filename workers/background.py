@@ -39,13 +39,13 @@ class BackgroundPlace:
     db_url: str = field(repr=False)
     redis_url: str | None = field(repr=False)
     s3_url: str | None = field(repr=False)
-    """URL of the store. Under `beat`, which itself needs only the database, this and `redis_url` are None if
-    the environment has none; under `up` and `run`, all three URLs are set."""
+    """URL of the store. Under `beat`, which itself needs only the database, this URL and `redis_url` are None
+    unless the environment sets them; under `up` and `run`, all three URLs are set."""
     settings: Settings
 
 
 class BackgroundService(Protocol):
-    """A running service."""
+    """A running service of a kind."""
 
     def check(self) -> None:
         """Check that the service still runs; called about once a second. Raises an error if the service has
@@ -152,7 +152,8 @@ class BackgroundThread:
             raise BackgroundEndedError(f"the thread {self._name!r} ended because of the error above")
 
     def stop(self, timeout_seconds: float) -> None:
-        """Ask the thread to end and wait this long; a thread that hangs ends with the process."""
+        """Ask the thread to end, and wait at most `timeout_seconds`; a thread that hangs ends with the
+        process."""
         self._stopping.set()
         self._thread.join(timeout_seconds)
 

@@ -129,7 +129,8 @@ class PostgresScheduler(Scheduler):
         self._background = BackgroundServices(services_under(BESIDE_BEAT), place)
 
     def tick(self, *_: Any, **__: Any) -> float:
-        """Run one round and return the seconds until the next. Raises SystemExit if it was the last."""
+        """Run one round and return the seconds until the next. Raises SystemExit if a signal asked beat to
+        end."""
         if self._beat is None:
             raise RuntimeError("tick() was called on a scheduler that was not set up")
         self._is_ticking = True
@@ -146,8 +147,8 @@ class PostgresScheduler(Scheduler):
     def _end(self, *_: object) -> None:
         """End now, or after the current tick.
 
-        SystemExit in the middle of a transaction would make the rollback fail, and that error would replace
-        it.
+        SystemExit in the middle of a transaction would make the rollback fail, and the error of the rollback
+        would replace the SystemExit.
         """
         self._is_ending = True
         if not self._is_ticking:
@@ -195,6 +196,9 @@ class BeatThread:
             )
 
     def stop(self, timeout_seconds: float | None = None) -> None:
-        """Stop the thread and wait this long; a thread that hangs in a network call ends with the process."""
+        """Stop the thread, and wait at most `timeout_seconds` (None: until it has ended).
+
+        A thread that hangs in a network call ends with the process.
+        """
         self._service.stop()
         self._thread.join(timeout_seconds)

@@ -1,8 +1,8 @@
-"""Valkey as the broker: which of its errors are outages, and what it must support.
+"""Valkey as the broker: which of its errors are outages, and which commands it must support.
 
 A server that is read-only after a failover, is loading its file, has a full disk or full memory, or has lost
-its cluster answers every command with an error. None of these is a fault of the client: it waits as for a
-lost connection, so that a worker keeps its process and its loaded models.
+its cluster answers every command with an error. None of these errors is a fault of the client, so the client
+waits, as it does after a lost connection. A worker thus keeps its process and its loaded models.
 """
 
 from __future__ import annotations
@@ -31,7 +31,10 @@ _ABSENT = "no message has this content"
 
 
 def require_queue(client: Redis, queue: str) -> None:
-    """Raise one of BROKER_ERRORS unless the queue can be used; a key of another type is renamed first."""
+    """Raise one of BROKER_ERRORS unless the queue can be used.
+
+    A key that has the queue's name but is not a list is renamed first.
+    """
     _set_aside(client, queue)
     require_writable(client, queue)
 
@@ -62,8 +65,8 @@ def _set_aside(client: Redis, queue: str) -> None:
 def transport_options() -> dict[str, Any]:
     """Return the options of kombu's Redis transport.
 
-    A queue is one list without priorities. Messages being delivered are not kept: a worker acknowledges on
-    receipt, and what it loses after that is brought back by the lease and the dispatcher.
+    A queue is one list without priorities. Messages being delivered are not kept: a worker acknowledges a
+    message on receipt, and the dispatcher and the leases recover jobs that are lost after that.
     """
     return {
         "ack_emulation": False,

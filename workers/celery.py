@@ -23,7 +23,8 @@ RUN_ALONE = "pressroom.run_alone"
 
 
 class _DirectQueues(AMQP):
-    """Sends messages to the queue that they name: Redis keeps no routes that others could change."""
+    """Sends each message to the queue that it names, so that Redis keeps no routes, which others could
+    change."""
 
     autoexchange = staticmethod(lambda _name: None)  # type: ignore[assignment]  # a function, as its comment says
 
@@ -82,7 +83,8 @@ def _set_up_logging(**_: object) -> None:
 
 @worker_init.connect
 def _start(**_: object) -> None:
-    """Start in the main thread, before the first message is consumed, so that models are loaded by then."""
+    """Start the worker process in the main thread, so that its models are loaded before it consumes a
+    message."""
     process.start()
 
 

@@ -27,8 +27,8 @@ from jobs.errors import PressroomError
 POLL_SECONDS = 0.5
 
 STDIN = 0
-"""File descriptor of stdin. sys.stdin is not used, because its lock would still be held when the process
-ends."""
+"""File descriptor of stdin. sys.stdin is not used, because the watching thread would still hold its lock when
+the process ends."""
 
 LIBRARY_BYTES = 4_000_000_000
 """Memory that torch, transformers and the allocator need besides a model, with room to spare."""
@@ -40,7 +40,8 @@ BYTES_PER_SECOND = 10_000_000
 """Rate, in bytes of the model per second, at which even a slow machine can read, convert and run it."""
 
 EXIT_INCOMPLETE = 3
-"""Exit code of a child that found the weights incomplete; its last line names what is missing."""
+"""Exit code of a child that found the weights incomplete; the last line of its stderr is the error's message.
+"""
 
 _OUTPUT_CHARACTERS = 20_000
 """Maximum characters that are kept from the end of each output."""
@@ -48,7 +49,7 @@ _OUTPUT_CHARACTERS = 20_000
 
 def start_child(module: str, *arguments: str, **options: Any) -> subprocess.Popen[Any]:
     """Start `python -m MODULE ARGUMENT...`; `options` are Popen's. The child must call `begin_child`."""
-    # Its stdin is closed when this process ends in any way, which ends the child.
+    # The child's stdin closes when this process ends, however it ends, and that ends the child.
     return subprocess.Popen([sys.executable, "-m", module, *arguments], stdin=subprocess.PIPE, **options)
 
 
@@ -70,10 +71,11 @@ def _exit_at_end(exit_code: int, before_exit: Callable[[], None] | None) -> None
 
 
 def drain_when_parent_dies(parent_pid: int) -> None:
-    """Send SIGTERM to this process once when the given parent ends, in whatever way, or has already ended.
+    """Send a single SIGTERM to this process when the given parent ends for any reason, or at once if it has
+    already ended.
 
-    prctl(2)'s PR_SET_PDEATHSIG is not used: a parent with several threads may send that more than once, and
-    Celery's handler deadlocks on itself when a second signal arrives while it runs.
+    prctl(2)'s PR_SET_PDEATHSIG is not used: if the parent has several threads, that signal can arrive more
+    than once, and Celery's handler deadlocks on itself when a second signal arrives while it runs.
     """
     threading.Thread(target=_drain_at_end, args=(parent_pid,), name="parent", daemon=True).start()
 
@@ -95,7 +97,8 @@ class Outcome:
 
     @property
     def last_line(self) -> str:
-        """Return the last line of stderr, which is the message of a process that ended regularly."""
+        """Return the last line of stderr, which is the error's message if the process called
+        `end_incomplete`."""
         return self.stderr.strip().rpartition("\n")[2]
 
     @property

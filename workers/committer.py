@@ -21,7 +21,7 @@ from workers.outage import Outage
 logger = logging.getLogger(__name__)
 
 MAX_GROUP = 500
-"""Maximum outcomes per transaction; a longer transaction would save nothing more."""
+"""Maximum outcomes per transaction; larger groups would not save any more time."""
 
 RETRY_SECONDS = 0.5
 """Wait between attempts while Postgres is unavailable, or read-only after a failover. The leases limit how

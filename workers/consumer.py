@@ -1,8 +1,8 @@
 """The receiving end of the broker: Celery's consumer and transport, made to survive bad messages and outages.
 
-Celery 5.7 and kombu unpack what they receive unchecked, in the main loop: one bad message ends the worker, is
-restored as unacknowledged, and ends the next worker. Here, frames are checked as they are read from Redis,
-and bodies before a request is made from them. Refused messages are logged and dropped.
+Celery 5.7 and kombu unpack received messages in the main loop without checking them: one bad message ends the
+worker, is restored as unacknowledged, and ends the next worker. Here, frames are checked as they are read
+from Redis, and bodies before a request is made from them. Refused messages are logged and dropped.
 """
 
 from __future__ import annotations
@@ -101,7 +101,8 @@ def checked_strategy(task: object, app: object, consumer: object) -> Callable[..
 class Channel(redis.Channel):
     """Kombu's Redis channel, which also drops unreadable messages.
 
-    They have left the queue and are in no list of unacknowledged messages, so they do not return.
+    A dropped message has already left the queue and is in no list of unacknowledged messages, so it is not
+    delivered again.
     """
 
     connection: Transport
@@ -109,7 +110,7 @@ class Channel(redis.Channel):
     def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
         """Return the connection's parameters.
 
-        They come from the URL as every other client reads it; kombu would parse it differently.
+        The URL is read in the same way as for every other client; kombu would parse it differently.
         """
         broker: Any = self.connection.client
         server: RedisServer = broker.transport_options[SERVER]
@@ -152,7 +153,7 @@ class Transport(redis.Transport):
 
 
 RETRY_SECONDS = (0.5, 1.0, 2.0)
-"""Wait between a worker's attempts to connect; the last value applies from then on."""
+"""Waits between a worker's attempts to connect, in order; the last value applies to all further attempts."""
 
 
 class PatientConsumer(Consumer):

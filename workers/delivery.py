@@ -1,4 +1,4 @@
-"""Delivers messages of kinds: their targets, the files, and the threads for slow receivers.
+"""Delivers messages of kinds: defines the targets, appends to files, and provides threads for slow receivers.
 
 A message is delivered at least once, with the same id each time. Webhooks are in workers.webhooks, since
 sending them needs an HTTP client.

@@ -1,4 +1,5 @@
-"""Sends messages for queued jobs, within a bounded and fairly shared window per queue; resends lost ones."""
+"""Sends messages for queued jobs, within a bounded and fairly shared window per queue, and resends lost
+messages."""
 
 from __future__ import annotations
 
@@ -182,8 +183,8 @@ def _shards(job_ids: Sequence[UUID], size: int) -> Iterator[Sequence[UUID]]:
 
 
 WINDOW_FACTOR = 3
-"""Jobs that may be sent and not yet claimed, per job that the live workers can hold. The queue never runs
-dry, and a later batch waits only a little."""
+"""Jobs that may be sent and not yet claimed, per job that the live workers can hold. With this factor, the
+queue never runs dry, and a later batch waits only a little."""
 
 MIN_WINDOW_JOBS = 64
 """Minimum window in jobs; it applies while the workers of a queue are still loading."""
@@ -219,9 +220,10 @@ def shard_size(num_queued: int, num_workers: int, *, at_most: int) -> int:
 def allocate(demands: Sequence[Demand], places: int) -> dict[UUID, int]:
     """Return how many more jobs of each batch to send so that the window is shared fairly.
 
-    Batches of a higher priority are served first. Within a priority, the places are dealt in rounds to the
-    tenants, and each tenant's places to its batches, in the given order (deadline, then age). Jobs that a
-    batch already has in the queue count towards its share.
+    Batches of a higher priority are served first. Within a priority, the places are shared evenly among the
+    tenants, and each tenant's places among its batches; places left over by the division go to the first of
+    them in the given order (deadline, then age). Jobs that a batch already has in the queue count towards its
+    share.
     """
     shares: dict[UUID, int] = {}
     ordered = sorted(demands, key=lambda demand: -demand.priority)

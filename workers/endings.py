@@ -26,7 +26,8 @@ class MemoryKills:
     """
 
     def __init__(self, root: Path = Path("/")) -> None:
-        """Find the kernel's counter of these kills; `root` is the folder that contains /proc and /sys."""
+        """Find the kernel's counter of out-of-memory kills; `root` is the folder that contains /proc and
+        /sys."""
         self._file = next((file for file in _files(root) if _count(file) is not None), None)
         """The counter's file, or None if the kernel has no such counter; then no kill is attributed to
         memory."""

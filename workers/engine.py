@@ -86,7 +86,7 @@ class EngineOptions:
     """Threads on a CPU. For a language model: threads of the whole process (None leaves them as they are).
     For an encoder: batches computed at the same time (None: all cores)."""
     digests: Mapping[str, str] | None = None
-    """SHA-256 of each file of the model, from its manifest: a file with other bytes is not loaded."""
+    """SHA-256 of each file of the model, from its manifest: a file with a different digest is not loaded."""
     thinking: Thinking = field(default_factory=Thinking)
     """Whether models that can think may do so, and for how long."""
     step_timeout_seconds: float = 300.0
@@ -94,8 +94,8 @@ class EngineOptions:
     on_broken: Callable[[], None] | None = None
     """Called when the engine cannot continue, before any future fails: because a step hung (called from a
     separate thread, after the stacks were dumped), or because everything in a batch failed (called from the
-    engine's thread). If it is None, the process ends with code 70: only a new process has a sound device, and
-    no job is charged with a failure."""
+    engine's thread). If it is None, the process ends with code 70, because only a new process can have a
+    sound device; no job is charged with a failure."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,5 @@
-"""Reports of a worker process to its supervisor: a heartbeat in a pipe, and a file if it cannot start.
+"""Reports of a worker process to its supervisor: a heartbeat in a pipe, and a file if the worker cannot
+start.
 
 A Python thread sends the heartbeat: when something holds the interpreter's lock, such as a regular expression
 that backtracks, the heartbeat stops together with the thread that renews the leases.
@@ -21,8 +22,8 @@ from jobs.errors import PressroomError
 BEAT_SECONDS = 1.0
 
 MAX_GAP_SECONDS = 1.0
-"""Longest time between two checks that counts as silence. Any more is time in which the supervisor itself was
-not running, for example while the machine was suspended, and says nothing about the worker."""
+"""Longest time between two checks that counts as silence. In any time beyond this, the supervisor itself was
+not running, for example because the machine was suspended, so that time is no evidence about the worker."""
 
 DUMP_SIGNAL = signal.SIGUSR2
 """Signal that makes a worker write the stacks of all its threads to its log. Celery uses SIGUSR1."""
@@ -39,7 +40,7 @@ class Pulse:
     """The worker's end of the pipe. Any thread and any signal handler may call it."""
 
     def __init__(self, descriptor: int | None) -> None:
-        """Start the heartbeat; a worker without a supervisor has no `descriptor`, and sends none."""
+        """Start the heartbeat; a worker without a supervisor has no `descriptor` and sends no heartbeat."""
         self._descriptor = descriptor
         faulthandler.enable(STDERR)  # a crash leaves its stack in the log
         faulthandler.register(DUMP_SIGNAL, file=STDERR, all_threads=True)
@@ -84,7 +85,7 @@ class PulseWatch:
         """Time during which the worker could have sent a heartbeat but did not."""
 
     def release(self) -> None:
-        """Close this process's copy of the worker's end, so that the end of the worker is noticed."""
+        """Close this process's copy of the pipe's write end, so that the worker's exit is noticed."""
         os.close(self.descriptor)
 
     def close(self) -> None:

@@ -56,7 +56,7 @@ class HeldJobs:
     """The jobs that this worker holds, with a thread that renews their leases. Any thread may call it."""
 
     def __init__(self, database: Database, *, lease_seconds: float, on_broken: Callable[[], None]) -> None:
-        """Start the thread, which calls `on_broken` if a kind does not return long after its deadline."""
+        """Start the thread. It calls `on_broken` if a kind has not returned long after its job's deadline."""
         self._database = database
         self._lease_seconds = lease_seconds
         self._on_broken = on_broken

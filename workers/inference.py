@@ -49,7 +49,7 @@ class ModelUse:
 
     model: ModelFacts | None
     engine: EngineFacts | None
-    """The facts of the first language model used, or None."""
+    """Facts about the engine of the first language model that was used; None if none was used."""
     models: tuple[ModelFacts, ...]
     generations: tuple[Generation, ...]
     encodings: tuple[Encoding, ...]
@@ -198,7 +198,8 @@ class JobInference:
     def _calibration(self, encoder: EncoderModel) -> Calibration | None:
         """Return the calibration as it was when this job first used it.
 
-        The answers of a job are identified by the calibration that was applied to them.
+        It is read once per job, because `model_sha256` must identify the calibration that was applied to its
+        answers.
         """
         name = encoder.manifest.name
         if name not in self._calibrations:

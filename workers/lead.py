@@ -16,14 +16,15 @@ from db import leads
 logger = logging.getLogger(__name__)
 
 LEASE_SECONDS = 6.0
-"""Time after which a killed leader is replaced. It is longer than a checkpoint on a slow disk."""
+"""Time after which a killed leader is replaced. It is longer than a checkpoint of Postgres on a slow disk,
+which can delay a renewal."""
 
 RENEW_SECONDS = 2.0
 """Interval between renewals, so that two may fail before the lease runs out."""
 
 
 class Lead:
-    """One process's claim to the lead, which another may take once its lease has run out.
+    """One process's claim to the lead. Another process can take the lead once the lease has run out.
 
     Belongs to one thread.
     """

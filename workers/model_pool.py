@@ -26,7 +26,7 @@ DEFAULT_ENCODER = "workers.engines.transformers_encoder"
 
 
 class OpenEngine(Protocol):
-    """The function that every module of workers.engines provides."""
+    """The type of `open_engine` in workers.engines.ENGINE."""
 
     def __call__(self, model_folder: Path, tokenizer: Tokenizer, options: EngineOptions) -> Engine: ...
 
@@ -94,7 +94,8 @@ class EncoderModel:
     tokenizer: RowTokenizer
     engine: Encoder
     classifier_sha256: str | None
-    """SHA-256 of the classifier.json that defines the meaning of its outputs; None if it has none."""
+    """SHA-256 of the classifier.json that defines the meaning of the model's outputs; None if the model has
+    none."""
 
     def model_facts(self) -> ModelFacts:
         """Return what provenance records about the model."""
@@ -131,7 +132,7 @@ def _model_facts(manifest: Manifest) -> ModelFacts:
 
 
 class ModelPool:
-    """The loaded models of a worker process. Any thread may look one up once they are loaded."""
+    """The loaded models of a worker process. Any thread may look up a model."""
 
     def __init__(self, models: Iterable[LanguageModel | EncoderModel]) -> None:
         self._models = {model.manifest.name: model for model in models}

@@ -41,7 +41,7 @@ class Outage:
     def note(self, error: BaseException, state: str = "is unavailable") -> None:
         """Record that a call failed; `state` describes the failure, as in "Valkey is unavailable".
 
-        It is logged if the previous call succeeded, or failed in a different state.
+        The failure is logged if the previous call succeeded, or failed in a different state.
         """
         if self._state is None:
             self._begun_at = time.monotonic()

@@ -1,4 +1,4 @@
-"""Group store: what all jobs of the process produced within a fraction of a second becomes one pack."""
+"""Group store: the small objects that a process's jobs produce in a fraction of a second become one pack."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from workers.held_jobs import HeldJob
 from workers.publisher import Prepared, Publisher
 
 MAX_GROUP = 500
-"""Maximum jobs per pack; a larger group would save nothing more."""
+"""Maximum jobs per pack; larger groups would not save any more time."""
 
 
 Waiting = tuple[HeldJob, Prepared]
@@ -52,7 +52,7 @@ class Packer:
         self._waiting.put((held, prepared))
 
     def close(self, timeout_seconds: float) -> None:
-        """Store what is left, waiting at most this long."""
+        """Store the remaining packs, and wait at most `timeout_seconds` for that."""
         self._waiting.put(None)
         self._thread.join(timeout_seconds)
 

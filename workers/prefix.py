@@ -22,7 +22,7 @@ NO_MATCH = PrefixMatch(None, 0)
 
 
 def common_prefix_length(left: tuple[int, ...], right: tuple[int, ...]) -> int:
-    """Return how many leading ids are equal. It bisects, because slices are compared in C.
+    """Return how many leading ids are equal. Bisection is fast here, because slices are compared in C.
 
     >>> common_prefix_length((1, 2, 3), (1, 2, 4, 5)), common_prefix_length((), (1,))
     (2, 0)
@@ -41,7 +41,7 @@ class PrefixIndex:
     """A least-recently-used index of kept prefixes. Used by one thread.
 
     A prefix serves every prompt that shares at least MIN_PREFIX_TOKENS leading ids with it: attention is
-    causal, so any beginning of a prefix is a prefix too.
+    causal, so the keys and values of a prefix's beginning do not depend on its rest.
     """
 
     def __init__(self, max_tokens: int) -> None:

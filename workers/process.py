@@ -68,8 +68,8 @@ EXIT_NOT_STARTED = 78
 """Exit code after a permanent start failure, EX_CONFIG of sysexits.h: another start would fail again."""
 
 EXIT_START_FAILED = 1
-"""Exit code after a start failure that may pass, such as an unavailable Postgres or store: start again after
-a while."""
+"""Exit code after a start failure that may pass, such as an unavailable Postgres or store. The supervisor
+starts the worker again after a while."""
 
 EXIT_STALLED = 71
 """Exit code when a job has not returned long after its deadline."""
@@ -243,7 +243,7 @@ def _watch(process: _Process) -> None:
     After a reset of the broker, a Celery worker can look alive and consume nothing (celery#8030, #10205).
     """
     stalled_after = 2 * process.settings.resend_seconds
-    # Measured here, because the dispatcher resends unclaimed messages, so none ever gets this old.
+    # Measured here, because the dispatcher resends unclaimed messages, so no message ever gets this old.
     starved_since = time.monotonic()
     postgres = Outage(logger, "Postgres", meanwhile="the worker waits for it")
     while not process.stopped.wait(SEEN_SECONDS):

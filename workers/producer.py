@@ -66,11 +66,11 @@ class Submission:
     created: bool
     """False if the idempotency key already had a batch, so nothing was added."""
     dropped: Dropped | None = None
-    """Counts of the records that were refused from the inputs."""
+    """Counts of the records that were refused."""
 
 
 def _ignore(_: object) -> None:
-    """Ignore a refused record, which is counted in the batch anyway, or a note."""
+    """Ignore a refused record (the batch counts it anyway), a note, or a report of progress."""
 
 
 def submit(
@@ -169,7 +169,8 @@ def new_batch(
     name: str,
     schedule_id: UUID | None = None,
 ) -> NewBatch:
-    """Return the batch for a request, with the stages requested or all, each in a queue that has its models.
+    """Return the batch for a request, with the requested stages (by default all), each in a queue with its
+    models.
 
     Raises InputError and ConfigurationError as `submit` does.
     """

@@ -63,7 +63,7 @@ class PromptCheck:
         ]
 
     def _unmeasured(self, payload: Any) -> _Prompt | InputError | None:
-        """Return the prompt if its tokens must be counted, or the error for a payload that has none."""
+        """Return the prompt if its tokens must be counted, the error if it has no prompt, or else None."""
         try:
             # Nearly every prompt is accepted without being rendered, or at least without being tokenised.
             size = self._kind.first_request_size(payload, self._kind_settings)

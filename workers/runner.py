@@ -36,8 +36,8 @@ MAX_AHEAD = 500
 
 AHEAD_SECONDS = 0.5
 """Seconds of work that a worker claims in advance, at the rate of the last RATE_SECONDS. A result waits less
-than that for its pack and its commit, so the rate can grow. Long jobs are not claimed in advance, because
-another worker may be free sooner."""
+than that for its pack and its commit, so waiting results never occupy all places, and the rate can grow. Long
+jobs are not claimed in advance, because another worker may be free sooner."""
 
 RATE_SECONDS = 1.0
 """Time over which the rate is measured."""
@@ -46,7 +46,7 @@ RATE_SECONDS = 1.0
 class Capacity:
     """Places for jobs in flight. Any thread may call it.
 
-    There are as many places as jobs can run at once, and more while jobs end quickly: then most of those in
+    There are as many places as jobs can run at once, and more while jobs end quickly: then most jobs in
     flight wait for their turn, for their pack or for their commit.
     """
 
@@ -65,7 +65,7 @@ class Capacity:
         return self._num_in_use
 
     def take(self, at_most: int) -> int:
-        """Wait until a place is free and take up to `at_most`; return 0 if the gate was closed meanwhile."""
+        """Wait until a place is free and take up to `at_most`; return 0 once `close` has been called."""
         with self._changed:
             self._changed.wait_for(lambda: self._closed or (self._num_free() > 0 and not self._exclusive))
             if self._closed:
@@ -96,8 +96,7 @@ class Capacity:
     def alone(self, at_most: int = 1) -> Iterator[int]:
         """Wait until every place is free, take up to `at_most`, and keep others out until all are given back.
 
-        Yields the number of places, or 0 if the gate was closed meanwhile; once it is closed, nobody waits
-        any more.
+        Yields the number of places, or 0 once `close` has been called. `close` also ends all waits.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._closed or not self._exclusive)
@@ -119,7 +118,7 @@ class Capacity:
             return self._changed.wait_for(lambda: not self._num_in_use, timeout_seconds)
 
     def close(self) -> None:
-        """Close the gate; places that are taken stay taken until they are given back."""
+        """Let no more places be taken; those in use stay in use until they are given back."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -220,7 +219,8 @@ class Runner:
         return self._capacity.num_in_use
 
     def run_shard(self, job_ids: Sequence[UUID], *, celery_task_id: str) -> None:
-        """Claim the jobs as places become free and start them; return when all have been started."""
+        """Claim the jobs as places become free and start them; return when all have been started, or on
+        draining."""
         remaining = list(job_ids)
         while remaining:
             places = self._capacity.take(len(remaining))
@@ -309,7 +309,7 @@ class Runner:
         self._capacity.give_back(self._held.forget(jobs))
 
     def drain(self) -> None:
-        """Stop claiming jobs. Called from a signal handler, so it does no more than close the gate."""
+        """Stop claiming jobs. Called from a signal handler, so it only closes the capacity."""
         self._capacity.close()
 
     def close(self, timeout_seconds: float) -> None:

@@ -2,7 +2,7 @@
 
 This module uses no tensors. A request waits, is prefilled into the slot after the last running one, and runs
 until it is finished; the last running row then moves into its slot, so that the running rows are always slots
-0..n-1 and a batch is a view, never a gather. The shape follows nano-vllm's scheduler:
+0..n-1 and a batch is a view, never a gather. The design follows nano-vllm's scheduler:
 https://github.com/GeeeekExplorer/nano-vllm
 """
 
@@ -208,7 +208,7 @@ class Scheduler:
     def _match(self, generation: Generation, batch: PrefillBatch) -> PrefixMatch:
         """Return the longest beginning that can be copied.
 
-        It is that of a kept prefix, or that of a running prompt, which is then kept.
+        It comes from a kept prefix, or from a running prompt, whose beginning is then kept as a prefix.
         """
         prompt_ids = generation.prompt_ids
         match = self._prefixes.find(prompt_ids)
@@ -228,7 +228,8 @@ class Scheduler:
         return PrefixMatch(key, best)
 
     def _is_better_held(self, generation: Generation, match: PrefixMatch, batch: PrefillBatch) -> bool:
-        """Return whether a prompt of this batch shares at least MIN_PREFIX_TOKENS more ids than the match."""
+        """Return whether a prompt of this batch shares at least MIN_PREFIX_TOKENS more leading ids than the
+        match."""
         wanted = match.num_tokens + MIN_PREFIX_TOKENS
         if wanted > self._prefixes.max_tokens or len(generation.prompt_ids) <= wanted:
             return False

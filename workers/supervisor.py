@@ -30,11 +30,11 @@ from workers.settings import Profile, Settings
 logger = logging.getLogger(__name__)
 
 CELERY_THREADS = 2
-"""Celery threads per worker, each with one message: one whose jobs are being claimed and one waiting behind
-it."""
+"""Celery threads per worker. Each holds one message: the jobs of one are being claimed while the other waits.
+"""
 
 RESTART_SECONDS = (0.0, 1.0, 5.0, 15.0, 60.0)
-"""Wait before the first, second, ... consecutive restart; the last value applies from then on."""
+"""Waits before the first, second, ... consecutive restart; the last value applies to all further restarts."""
 
 STABLE_SECONDS = 120.0
 """Lifetime after which a worker's next death no longer counts as consecutive."""

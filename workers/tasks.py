@@ -22,7 +22,7 @@ def run_shard(self: Task[..., None], job_ids: list[str]) -> None:
 
 @app.task(name=RUN_ALONE, bind=True)
 def run_alone(self: Task[..., None], job_ids: list[str]) -> None:
-    """Run jobs that were in flight when a worker was lost, while no other job is running."""
+    """Run these jobs, which were in flight when a worker was lost, while no other job is running."""
     process.runner().run_alone(_parse(job_ids), celery_task_id=self.request.id or "")
 
 

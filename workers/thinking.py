@@ -9,17 +9,17 @@ from jobs.errors import PermanentError
 from jobs.text.thoughts import ThoughtMarks
 
 _SWITCHES = ("enable_thinking", "thinking", "enable_reasoning", "reasoning", "think")
-"""Boolean variables of chat templates: Qwen 3, SmolLM 3, GLM, Hunyuan, EXAONE 4 and Nemotron; DeepSeek 3.1,
-Granite and Kimi; Command A. Other names with "think" in them (`keep_past_thinking`, `clear_thinking`) concern
-the thoughts of earlier turns."""
+"""Boolean variables in the chat templates of Qwen 3, SmolLM 3, GLM, Hunyuan, EXAONE 4 and Nemotron, of
+DeepSeek 3.1, Granite and Kimi, and of Command A. Other names with "think" in them (`keep_past_thinking`,
+`clear_thinking`) concern the thoughts of earlier turns."""
 _BUDGETS = ("thinking_budget",)
 """Variables that set a token budget for thinking (Seed-OSS); 0 turns thinking off."""
 _EFFORTS = ("reasoning_effort", "thinking_effort")
-"""Variables that name a level: gpt-oss, Mistral, Solar, Command A."""
+"""Variables that name a level, in the templates of gpt-oss, Mistral, Solar and Command A."""
 _LEAST_EFFORTS = ("none", "minimal", "low")
 """The lowest levels in order. The first that the template names is chosen, or `low` if it names none."""
 _MODES = ("thinking_mode",)
-"""Variables that name one of two modes: MiniMax."""
+"""Variables that name one of two modes, in the templates of MiniMax."""
 _MODE_NAMES = {True: ("enabled", "on", "thinking"), False: ("disabled", "off", "no_think", "chat")}
 
 

@@ -41,7 +41,7 @@ _TAIL_TOKENS = 16
 _WIDE_DATE = re.compile(r"%[-_0^#+]*\d")
 
 NO_TEMPLATE = "{{ raise_exception('the model cannot hold a conversation') }}"
-"""Used as the chat template of a model that classifies or embeds: it refuses every conversation."""
+"""Chat template for a model that classifies or embeds; it refuses every conversation."""
 
 
 class TokenizerError(ConfigurationError):
@@ -65,9 +65,9 @@ class ChatTemplateError(InputError):
 class ChatTokenizer:
     """The tokenizer of one model (`workers.engine.Tokenizer`). Any thread may call it.
 
-    `tokenizer_sha256` and `chat_template_sha256` are lower-case hex, for provenance: over the bytes of
-    tokenizer.json, and over the chat template's text in UTF-8. An encoder has no chat template: its digest is
-    empty, and `encode_chat` raises ChatTemplateError.
+    `tokenizer_sha256` and `chat_template_sha256` are digests in lower-case hex, for provenance: of the bytes
+    of tokenizer.json, and of the chat template's text in UTF-8. An encoder has no chat template, so the
+    template's digest is empty, and `encode_chat` raises ChatTemplateError.
     """
 
     def __init__(
@@ -108,9 +108,9 @@ class ChatTokenizer:
     def render_chat(self, messages: tuple[tuple[str, str], ...]) -> str:
         """Return the text of a prompt, ready for the assistant's turn.
 
-        Raises ControlTokenError if a content could be read as a separate turn, ChatTemplateError if the
-        template requires other turns (some know no system role), and InputError for text that is not valid
-        Unicode.
+        Raises ControlTokenError if the content of a turn could be read as another turn, ChatTemplateError if
+        the template rejects these turns (some accept no system role), and InputError for text that is not
+        valid Unicode.
         """
         for role, content in messages:
             if role not in ROLES:
@@ -301,7 +301,7 @@ def _compile(chat_template: str) -> Template:
 
 
 def _variables(chat_template: str) -> frozenset[str]:
-    """Return the names that the template reads; it must be known to compile."""
+    """Return the variables that the template reads. The template must be known to compile."""
     with bounded():
         parsed = _environment().parse(chat_template)
     return frozenset(name.name for name in parsed.find_all(nodes.Name) if name.ctx == "load")

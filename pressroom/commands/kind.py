@@ -346,7 +346,8 @@ def _accept(
 def _print_result(
     result: RunResult[ExportReport], out: Path, max_dropped: float | None, *, json: bool
 ) -> None:
-    """Print the outcome of a run; exit with a failure if a result is missing."""
+    """Print the outcome of a run; exit with a failure if results are missing or too many records were
+    refused."""
     from jobs.batch import BatchStatus
     from jobs.registry import load_kind
     from pressroom.export import FAILED

@@ -44,7 +44,7 @@ class AddResult(BaseModel):
 
 
 class InstalledModel(Manifest):
-    """An installed model with the calibration that was fitted to it since."""
+    """An installed model with the calibration that was fitted to it after its installation."""
 
     calibration: ModelCalibration | None
     calibration_error: str | None = None

@@ -129,7 +129,8 @@ class TableFormat(TextFormat):
 
 
 def is_dropped_too_much(dropped: Dropped | None, max_dropped: float | None) -> bool:
-    """Return whether a command fails because records were refused; without `max_dropped`, one is enough.
+    """Return whether a command fails because records were refused; without `max_dropped`, a single one is
+    enough.
 
     If more than the allowed or usual share was refused, the error is printed.
     """

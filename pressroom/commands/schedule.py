@@ -56,7 +56,7 @@ Input = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class ScheduleGroup:
-    """A group of commands that manage schedules: those of one kind, or all of them."""
+    """A group of commands that manage the schedules of one kind, or of all kinds."""
 
     command: str = "schedule"
     """Name of the group on the command line; its error codes begin with this word."""

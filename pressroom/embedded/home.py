@@ -65,7 +65,7 @@ class Passwords(BaseModel):
 
 
 class ServiceState(BaseModel):
-    """Address of one service; the URL contains its password."""
+    """Address and process id of one service; the URL contains the service's password."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -231,7 +231,8 @@ class Home:
 
 
 def _mode() -> int:
-    """Return the mode of the home folder; others may enter root's, since Postgres runs as `nobody` there."""
+    """Return the mode of the home folder. Root's home can be entered by others, since Postgres may run as
+    `nobody`."""
     return 0o711 if os.geteuid() == 0 else 0o700
 
 
@@ -243,7 +244,7 @@ def _user(number: int) -> str:
 
 
 class LastPorts(BaseModel):
-    """Ports, which stay the same across restarts if they are free, so that URLs remain valid."""
+    """The ports that the services used last. They are used again if free, so that URLs remain valid."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

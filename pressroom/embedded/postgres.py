@@ -3,9 +3,9 @@
 The package's own `get_server()` is not used: as root it adds a user and loosens permissions up to `/`, and it
 trusts every local connection.
 
-At each start of the server, the superuser creates the database and the other roles if they are missing; it is
-used for nothing else. Pressroom's own role owns its schema and nothing else. In clusters that an older
-version created, this role was the superuser; such clusters are changed in place.
+At each start of the server, the superuser creates the database and the other roles if they are missing. The
+superuser is used for nothing else. Pressroom's own role owns its schema and nothing else. In clusters that an
+older version created, this role was the superuser; such clusters are changed in place.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ class PostgresServer:
 
     def _make_cluster(self) -> None:
         """Create the cluster under a temporary name, then rename it, so that a kill leaves no incomplete
-        one."""
+        cluster."""
         unfinished = self.folder / "unfinished"
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(mode=0o700)

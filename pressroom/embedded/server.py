@@ -125,7 +125,9 @@ class ServerRunner:
         return True
 
     def restart_unless_serving(self) -> bool:
-        """Restart the server if it has ended, or if it runs but does not answer; return whether it did.
+        """Restart the server if it has ended, or if it runs but does not answer.
+
+        Return whether the server was restarted.
 
         For example, a Postgres that is shutting down waits for its sessions and accepts no new ones.
         """

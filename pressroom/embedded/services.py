@@ -149,8 +149,9 @@ class Services:
 def find_running(settings: Settings, *, long_running: bool = False) -> ServiceUrls | None:
     """Return the URLs of services that are configured or that another process runs; start none.
 
-    The function waits for an owner that is just starting them. It returns None if a service is neither
-    configured nor running, or if `long_running` is requested and the services end with another command.
+    The function waits for an owner that is just starting the services. It returns None if a service is
+    neither configured nor running, or if `long_running` is requested and the services end with another
+    command.
     """
     configured = _configured(settings)
     if len(configured) == len(_URL_FIELDS):

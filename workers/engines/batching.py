@@ -29,7 +29,7 @@ _MIN_SEED, _MAX_SEED = -(2**63), 2**64 - 1
 
 @dataclass(frozen=True, slots=True)
 class NextToken:
-    """The token that follows a row."""
+    """The token chosen to follow a row, with two facts about the row's logits."""
 
     token_id: int
     is_near_tie: bool = False
@@ -41,9 +41,9 @@ class NextToken:
 class Executor(Protocol):
     """Computes batches of slots. The slots of one call are adjacent and in order.
 
-    A call may be repeated with some of its rows after an error, so it must not depend on the content of these
-    slots after the failed call. MemoryError means that fewer rows may fit; any other error is attributed to a
-    row, or to the device if every one of several rows raises it.
+    A call may be repeated with some of its rows after an error, so it must not rely on what the failed call
+    wrote into their slots. MemoryError means that fewer rows may fit; any other error is attributed to a row,
+    or to the device if every one of several rows raises it.
     """
 
     @property
@@ -60,7 +60,8 @@ class Executor(Protocol):
         ...
 
     def prefill(self, rows: Sequence[PrefillRow]) -> list[NextToken]:
-        """Compute prompt tokens; return each row's next token, which counts only after the last chunk."""
+        """Compute prompt tokens; return each row's next token, which is used only if the prompt is then
+        complete."""
         ...
 
     def decode(self, rows: Sequence[Generation]) -> list[NextToken]:

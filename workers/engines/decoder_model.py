@@ -236,12 +236,13 @@ class LengthRotary(torch.nn.Module):
         is_long = self.is_long
         if not bool(is_long.any()):
             return self._rotary(x, position_ids, **options)  # type: ignore[no-any-return]
-        # The embedding compares the largest position with the threshold, so an added column makes it choose.
+        # The embedding compares the largest position with the threshold, so an added column makes it choose
+        # the factors for long texts.
         decisive = position_ids.new_full((len(position_ids), 1), self._threshold)
         long = self._rotary(x, torch.cat([position_ids, decisive], 1), **options)
         if bool(is_long.all()):
             return long[0][:, :-1], long[1][:, :-1]
-        # Only a long row may have a column above the threshold.
+        # Here no position may reach the threshold, so the positions of long rows are replaced by 0.
         short = self._rotary(x, position_ids.masked_fill(is_long[:, None], 0), **options)
         rows = is_long[:, None, None]
         return (
@@ -251,7 +252,7 @@ class LengthRotary(torch.nn.Module):
 
 
 class LengthRotaries:
-    """All rotary embeddings of a model whose frequencies depend on the text's length."""
+    """The rotary embeddings in a model that choose their frequencies by the length of the text."""
 
     def __init__(self, model: PreTrainedModel, max_context_tokens: int) -> None:
         """Replace the embeddings in the model if texts in this context can be longer than the threshold."""
@@ -268,7 +269,7 @@ class LengthRotaries:
                     setattr(parent, name, rotary)
 
     def __bool__(self) -> bool:
-        """Whether keys depend on the length of their text."""
+        """Return whether the keys of a text depend on its length."""
         return bool(self._rotaries)
 
     def begin(self, num_tokens: list[int], device: torch.device) -> None:

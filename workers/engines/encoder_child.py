@@ -1,10 +1,10 @@
 """The process that computes an encoder on a CPU: `python -m workers.engines.encoder_child DESCRIPTOR...`.
 
 Each descriptor is one end of a connection. On the first, the process receives a LoadRequest and returns
-ModelReady or LoadFailure; then it receives batches on each and returns answers, each computed by one core.
-The process ends when its stdin is closed, even in the middle of a step, so that it does not outlive the
-worker that started it. It ignores the signals of a terminal or of a service manager, which that worker
-handles.
+ModelReady or LoadFailure; then it receives batches on every connection and returns their answers. Each batch
+is computed by one core. The process ends when its stdin is closed, even in the middle of a step, so that it
+does not outlive the worker that started it. It ignores the signals of a terminal or of a service manager,
+which that worker handles.
 """
 
 from __future__ import annotations

@@ -34,11 +34,12 @@ from workers.models.reading import ModelFiles
 
 _CPU_BATCH_TOKENS = 1_024
 """Default tokens per batch on a CPU, measured on two cores. With nothing else running, 256 to 8,192 are
-equally fast. While threads of jobs use the processor, 1,024 are 8% faster than 512, and 2,048 are no faster
-for 130 MB more."""
+equally fast. While threads of jobs use the processor, 1,024 are 8% faster than 512; 2,048 are no faster and
+take 130 MB more."""
 _GPU_BATCH_TOKENS = 32_768
 _STEP_TOKENS = 128
-"""Fixed cost of a step, in tokens. Values from 16 to 512 are equally fast when nothing else runs."""
+"""Fixed cost of a step, in tokens. Values from 16 to 512 are equally fast when nothing else runs, so the
+exact value matters little."""
 
 
 class TransformersEncoder:

@@ -78,7 +78,7 @@ STOP_SECONDS = 10.0
 """Time after which a process that was asked to end is killed."""
 
 LAST_SECONDS = 1.0
-"""Time that a process may take to end once its connections have ended."""
+"""Time to wait for the process to end after a call has failed, before it is reported as unreachable."""
 
 
 class EncoderProcess:

@@ -126,7 +126,8 @@ class EncodingEngine(RequestEngine[_EncoderFlight, list[PendingRow]]):
 
     Callers tokenise in their own threads, so that tokenising overlaps with the computation here, as in
     infinity's `BatchHandler` (encode_pre, encode_core, encode_post). Each lane computes its own batch on the
-    executor. On a CPU there is one lane per core, because cores that share a product wait for one another.
+    executor. On a CPU there is one lane per core, because cores that share a matrix product wait for one
+    another.
     """
 
     def __init__(self, executor: EncoderExecutor, options: EngineOptions, *, num_lanes: int = 1) -> None:

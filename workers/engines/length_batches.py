@@ -11,7 +11,8 @@ ItemT = TypeVar("ItemT")
 
 MAX_ROUND = 2_000
 """Maximum items that are sorted together: enough for batches without padding, and few enough that early items
-finish early. If all were sorted, every job in flight would end with the last one."""
+finish early. If all waiting items were sorted together, no job in flight would finish much before the last
+one."""
 
 BATCHES_A_LANE = 2
 """Minimum batches per lane in a round, so that all lanes finish at about the same time."""
@@ -33,8 +34,8 @@ class LengthBatches(Generic[ItemT]):
     """Waiting items, cut into batches by length. Not thread-safe.
 
     The oldest items form a round, which is sorted by length and cut into batches; the batch with the oldest
-    item comes first. Each batch therefore contains the item that has waited longest, and no item waits
-    forever.
+    item comes first. Each batch that `take` returns therefore contains the oldest item of its round, and no
+    item waits forever.
     """
 
     def __init__(self, *, max_batch_tokens: int, step_tokens: int, num_lanes: int = 1) -> None:
@@ -64,8 +65,8 @@ class LengthBatches(Generic[ItemT]):
     def take(self) -> list[ItemT]:
         """Return the next batch, of items with similar lengths; it is empty if no item waits.
 
-        The number of items times the longest length stays within the budget, except for a single item that
-        exceeds it.
+        The number of items times the longest length is at most `max_batch_tokens`, unless a single item is
+        longer than that.
         """
         if not self._batches and self._queue:
             size = min(MAX_ROUND, len(self._queue))

@@ -49,7 +49,7 @@ _DTYPES = {
 def open_device(options: EngineOptions) -> torch.device:
     """Return the device, after setting the process's thread count if the options specify one.
 
-    Raises ConfigurationError if it is a GPU that torch does not find.
+    Raises ConfigurationError if the device is a GPU and torch finds none.
     """
     if options.num_threads is not None:
         torch.set_num_threads(options.num_threads)
@@ -133,7 +133,7 @@ def load_model(
     """Load a model of the class that `auto`, such as AutoModelForCausalLM, selects.
 
     The model is on the CPU and in inference mode. `unused_part` is the name of a part that is never used and
-    may be missing as a whole; `spare` are tensors that may be missing or superfluous. Raises
+    may be missing as a whole; `spare` names tensors that may be missing or superfluous. Raises
     ModelIncompleteError or ModelUnloadableError.
     """
     _check_precision(files, config)
@@ -253,6 +253,6 @@ def _shape(sizes: Collection[int]) -> str:
 
 
 def _first_line(error: Exception) -> str:
-    """Return the first line of a library's message, without its advice about hub and versions."""
+    """Return the type and the first line of a library's error, without advice about the hub and versions."""
     lines = [line for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0][:500]}" if lines else type(error).__name__

@@ -16,9 +16,9 @@ _PACK_ROWS = 48
 
 
 class PackedLinear(torch.nn.Module):
-    """Replaces torch.nn.Linear for inference on a CPU, with W in oneDNN's blocked layout.
+    """Replaces torch.nn.Linear for inference on a CPU: computes y = f(x W^T + b).
 
-    It computes y = f(x W^T + b).
+    W is stored in oneDNN's blocked layout; f is the identity or GELU.
     """
 
     def __init__(self, linear: torch.nn.Linear, *, activation: Literal["none", "gelu"] = "none") -> None:
@@ -60,7 +60,8 @@ def pack_linears(model: torch.nn.Module) -> int:
 
 
 def pack_encoder(model: torch.nn.Module) -> int:
-    """Pack all linear layers, and fuse BERT's activation into the preceding product, which saves a tenth.
+    """Pack all linear layers, and fuse BERT's activation into the preceding product, which saves a tenth of
+    the time.
 
     Returns the number of layers, like `pack_linears`, plus the number of fused ones.
     """

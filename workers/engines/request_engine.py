@@ -75,7 +75,7 @@ class RequestEngine(ABC, Generic[FlightT, WorkT]):
         self._flights: dict[str, FlightT] = {}
         self._closed = False
         self._has_dropped = False
-        """Whether a request has ended early, so the engine must drop the work that it still has for it.
+        """Whether a request has ended early, so that the engine must drop the remaining work of that request.
         """
         self._num_steps = 0
         self._watchdogs = [
@@ -297,8 +297,8 @@ class StepWatchdog:
 class Containment:
     """Runs batches so that a bad row costs the other rows time, but never their result.
 
-    A bad row among n costs about 2 log2(n) extra calls, and only once, because it then fails. After a
-    MemoryError, batches stay small, because memory would run out again.
+    A bad row among n costs about 2 log2(n) extra calls, and only once, because its request then fails. After
+    a MemoryError, batches stay small, because memory would run out again.
     """
 
     def __init__(self, max_rows: int) -> None:
@@ -309,9 +309,9 @@ class Containment:
     ) -> list[tuple[RowT, OutcomeT | Exception]]:
         """Compute all rows, in order; return each with its outcome or with the error that it caused.
 
-        Raises EngineLostError if a call does, or if every one of several rows fails for a reason other than a
-        lack of memory. In the latter case the device itself has failed, as after a CUDA error, which every
-        later call raises again.
+        Raises EngineLostError if `compute` does, or if every one of several rows fails for a reason other
+        than a lack of memory. In the latter case the device itself has failed, as after a CUDA error, which
+        every later call raises again.
         """
         outcomes: list[tuple[RowT, OutcomeT | Exception]] = []
         pending = [rows] if rows else []

@@ -1,7 +1,8 @@
 """The preallocated keys and values of all slots; a step writes its tokens in place and reads views.
 
 Shapes: N slots, H key-value heads, T positions, D head size; a batch has R adjacent slots of S query columns
-each. DynamicCache would instead copy the whole cache at every step (half of the step's time).
+each. transformers' DynamicCache would instead copy the whole cache at every step, which takes half of the
+step's time.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ _READ_STEP = 32
 """Attention reads a multiple of this many positions, so that there are few distinct shapes and at most 31
 masked columns."""
 _GROW_STEP = 256
-"""Positions by which a CPU's cache grows when a longer row arrives, because most contexts are never filled.
-"""
+"""Number of positions by which a CPU's cache grows when a row needs more. It starts small, because most
+contexts are never filled."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,8 @@ class TextStream:
         self._longest = max(map(len, stop), default=1)
         self._token_ids: list[int] = []
         self._context_start = 0
-        """Start of the decoded window, so that the first undecoded token has a token before it."""
+        """Start of the decoded window. It lies before the first undecoded token, so that this token has
+        context."""
         self._undecoded_start = 0
         self.text = ""
         self.stop_string: str | None = None

@@ -37,7 +37,8 @@ _CPU_SLOTS = 48
 """Default number of slots on a CPU. Measured on two cores, 48 rows decode 1.3 times as many tokens per second
 as 16; more rows gain little."""
 _MAX_GPU_SLOTS = 256
-"""Maximum number of slots on a GPU, beyond which the interpreter's work per row is a large part of a step."""
+"""Upper limit of the default number of slots on a GPU. With more, the interpreter's work per row would be a
+large part of a step."""
 _GPU_CACHE_SHARE = 0.7
 """Share of the memory left after loading the weights that is used for the cache; the rest is for activations
 and kept prefixes."""

@@ -19,7 +19,8 @@ def open_encoder(
     """Load a model from a local folder and start its engine; raises ConfigurationError or EngineLostError.
 
     On a CPU, the model computes in a separate process: in this one, each operation of a step would wait for
-    the interpreter lock while a job's thread holds it. On a GPU, an operation only starts a kernel.
+    the interpreter lock while a job's thread holds it. On a GPU, the model computes in this process, because
+    an operation there only starts a kernel.
     """
     if options.device != "cpu":
         # torch is only loaded in the process that computes

@@ -38,16 +38,16 @@ NUM_NEW_TOKENS = 6
 MAX_CONTEXT_TOKENS = EngineOptions().max_context_tokens
 """The context that a worker requests by default; longer texts are not tried."""
 MAX_WORK = 100_000_000_000
-"""Maximum of the number of parameters times the tokens of a prompt, which takes some seconds on two cores.
-Prompts that would try a sliding window or a LongRoPE threshold of a large model are left out; the engine's
-tests cover these with small models."""
+"""Maximum product of a model's parameters and a prompt's tokens; this much work takes some seconds on two
+cores. Longer prompts, which would try a sliding window or a LongRoPE threshold of a large model, are left
+out; the engine's tests cover these with small models."""
 TEXTS = (
     "Shares of the company rise.",
     "Profit falls",
     "The board meets on Monday, and nothing else happens.",
 )
 TRIAL_SECONDS = 300.0
-"""Time limit for the engine's tokens; the parent process limits the whole trial."""
+"""Time limit for each of the engine's completions; the parent process limits the whole trial."""
 
 
 class TrialAnswer(BaseModel):
@@ -178,7 +178,8 @@ def _telling_lengths(thresholds: Sequence[int]) -> list[int]:
 
 
 def _prompts(num_tokens: int, lengths: Sequence[int]) -> list[tuple[int, ...]]:
-    """Return token ids from all over the vocabulary; their meaning does not matter."""
+    """Return prompts of these lengths, with token ids from the whole vocabulary; their meaning does not
+    matter."""
     return [tuple((length + 7919 * place) % num_tokens for place in range(length)) for length in lengths]
 
 
