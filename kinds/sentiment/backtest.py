@@ -129,7 +129,8 @@ def backtest(database: Engine, monitor: Monitor, events: Sequence[Event] | None)
     """Replay all mentions of a monitor's documents and score the alerts against the events."""
     mentions = _mentions(database, monitor)
     times = [mention.published_at for each in mentions.values() for mention in each]
-    # `last` covers all documents, because those about other entities may continue while one is silent.
+    # `last` covers all documents, because documents about other entities can continue while an entity is
+    # silent.
     first, last = min(times, default=None), DatabaseHistory(database).last_published_at(monitor.id)
     policy = monitor.policy
     until = None if last is None else _end_of_day(last, policy)

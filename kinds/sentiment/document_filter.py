@@ -12,7 +12,7 @@ from jobs.rejection import Rejected
 from kinds.sentiment.history import DocumentVersion, History, RecordDigests
 
 LOOKUP_DOCUMENTS = 2_000
-"""Documents looked up in one statement."""
+"""Number of documents looked up in one statement."""
 
 MAX_RECORD_DIGESTS = 20_000
 """Maximum number of documents per stream whose new record is stored. It limits memory; later runs store the
@@ -43,8 +43,8 @@ class DocumentFilter:
     def records(self, digests: Sequence[bytes]) -> frozenset[bytes]:
         """Return the digests of known documents' records. Implements jobs.documents.document.KnownRecords.
 
-        These records are left out unread. They are counted, and the stream treats them as if they had been
-        read.
+        The reader leaves these records out. They are counted here, and `unknown` treats them as if they had
+        been read.
         """
         if not digests or not self._is_any_known():
             return frozenset()
@@ -60,8 +60,9 @@ class DocumentFilter:
         """Yield the documents that must be analysed, and all rejections.
 
         After the stream, the current version of a document must be the latest one in the stream, whatever was
-        stored before. A version later than the known one is therefore yielded as a correction. The latest of
-        the earlier ones is yielded at the end, unless the stream also contains the known version.
+        stored before. A version later than the known one is therefore yielded as a correction. Of versions
+        earlier than the known one, the latest is yielded at the end, unless the stream also contains the
+        known version.
         """
         stream = iter(given)
         earlier: dict[str, tuple[int, Document, bytes | None]] = {}
@@ -134,7 +135,7 @@ class DocumentFilter:
         return renamed
 
     def record_digests(self) -> list[RecordDigests]:
-        """Return what to store once the stream has ended, so that the next run can skip these records."""
+        """Return the digests to store after the stream, so that the next run can skip their records."""
         if not self._new_digests:
             return []
         return [RecordDigests(monitor_id=self._monitor_id, records=self._new_digests)]
@@ -156,7 +157,7 @@ class DocumentFilter:
     def _is_any_known(self) -> bool:
         """Return whether the monitor has documents.
 
-        The query runs once. Most files are the first of their monitor, so later look-ups are not needed.
+        The query runs once. Most files are the first of their monitor and then need no further look-ups.
         """
         if self._has_documents is None:
             self._has_documents = self._history.last_published_at(self._monitor_id) is not None

@@ -37,7 +37,8 @@ class PreparedWatchlist:
     positions: Mapping[str, int]
     turn: threading.Lock = field(default_factory=threading.Lock)
     """Lock held while a block is prepared or windows are computed. Because of the interpreter lock, several
-    of these computations at once are no faster, and slower where they often release it, as numpy does."""
+    of these computations at once are no faster, and slower where they often release that lock, as numpy
+    does."""
 
 
 def prepare_watchlist(body: bytes) -> PreparedWatchlist:

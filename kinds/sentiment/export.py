@@ -39,7 +39,8 @@ from storage.resources import read_resource
 from storage.store import Store
 
 EXPORT_PAST = timedelta(days=366)
-"""Maximum age of exported rows. Older ones stay in Postgres, unless the batch added documents that old."""
+"""Age up to which rows are exported. If the batch contains older documents, rows are exported from the oldest
+document on."""
 
 MICROSECOND = timedelta(microseconds=1)
 """Resolution of instants. Ranges exclude their end; add this to an instant to include it in a range."""

@@ -126,7 +126,7 @@ class SentimentFigures:
     max_reports: int
     num_rejected: int
     num_points: int
-    """Sentences of summaries requested from the language model."""
+    """Points of all summaries, on each of which the language model, if there is one, writes a sentence."""
     num_sentences_kept: int
     num_sentences_dropped: int
     since: datetime

@@ -23,7 +23,7 @@ class KnownDocument:
     sha256: str
     published_at: datetime
     entity_ids: tuple[str, ...]
-    """Entities whose series the document is part of."""
+    """Ids of the entities that the document mentions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class PendingChange:
     since: datetime
     """Time of the earliest mention that changed."""
     number: int
-    """Number of the last change."""
+    """Serial number of the last change."""
 
 
 class History(Protocol):
@@ -57,7 +57,7 @@ class History(Protocol):
         ...
 
     def known_records(self, monitor_id: UUID, records: Sequence[bytes], *, analysis: str) -> frozenset[bytes]:
-        """Return those record digests whose documents are current and were stored with this `analysis`."""
+        """Return the digests of those records whose documents were stored with this `analysis`."""
         ...
 
     def documents(self, monitor_id: UUID, ids: Sequence[str]) -> dict[str, KnownDocument]:
@@ -75,13 +75,16 @@ class History(Protocol):
     def mentions(
         self, monitor_id: UUID, since: Mapping[str, datetime], *, until: datetime
     ) -> dict[str, list[Mention]]:
-        """Return each entity's mentions since its instant, ordered by (published_at, document_id)."""
+        """Return each entity's mentions in [since[entity_id], until), by (published_at, document_id)."""
         ...
 
     def novelties(
         self, monitor_id: UUID, entity_id: str, *, since: datetime, until: datetime
     ) -> dict[str, Novelty]:
-        """Return, by document, the novelty of an entity's mentions whose series was computed."""
+        """Return, by document, the novelty of an entity's mentions.
+
+        Mentions whose novelty has not been computed yet are left out.
+        """
         ...
 
     def counted(
@@ -109,7 +112,7 @@ class History(Protocol):
         since: datetime,
         until: datetime,
     ) -> dict[str, list[EntityWindow]]:
-        """Return windows by entity, each ordered by starts_at."""
+        """Return the windows that begin in [since, until), by entity, ordered by starts_at."""
         ...
 
     def window_sums(
@@ -120,13 +123,16 @@ class History(Protocol):
         *,
         until: datetime,
     ) -> dict[str, dict[WindowSize, list[WindowSums]]]:
-        """Return the sums of each entity's windows from its instant on."""
+        """Return the sums of each entity's windows that begin in [since[entity_id], until)."""
         ...
 
     def alerts(
         self, monitor_id: UUID, entity_ids: Sequence[str], *, since: datetime, until: datetime
     ) -> dict[str, list[Alert]]:
-        """Return alerts by entity, ordered by starts_at; withdrawn ones are left out."""
+        """Return the alerts of windows that begin in [since, until), by entity, ordered by starts_at.
+
+        Withdrawn alerts are left out.
+        """
         ...
 
     def first_published_at(self, monitor_id: UUID, entity_ids: Sequence[str]) -> dict[str, datetime]:
@@ -134,24 +140,31 @@ class History(Protocol):
         ...
 
     def pending_changes(self, monitor_id: UUID, entity_ids: Sequence[str]) -> dict[str, PendingChange]:
-        """Return entities with changes since their series was computed; call it before reading mentions."""
+        """Return, by entity, the changes of its mentions since its series was computed.
+
+        Entities without changes are left out. Call this method before reading mentions.
+        """
         ...
 
     def last_window_at(
         self, monitor_id: UUID, entity_ids: Sequence[str], sizes: Sequence[WindowSize]
     ) -> dict[str, datetime]:
-        """Return when each entity's latest window began; of several sizes, the earliest counts.
+        """Return when each entity's latest window began.
 
-        Entities without windows, or with one whose sums are not known, are left out.
+        Of the latest windows of several sizes, the one that began first counts. Entities without windows are
+        left out.
         """
         ...
 
     def last_published_at(self, monitor_id: UUID) -> datetime | None:
-        """Return when the newest of all documents of the monitor was published."""
+        """Return when the monitor's newest document was published; None without documents."""
         ...
 
     def read_until(self, monitor_id: UUID) -> datetime | None:
-        """Return when the latest run that read and analysed all of the monitor's sources was due."""
+        """Return when the latest run that read all sources and analysed all their documents was due.
+
+        The result is None if there is no such run.
+        """
         ...
 
     def classifications(
@@ -207,7 +220,7 @@ class Classifications:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EntityHistory:
-    """An entity's series from an instant on, which replaces what was stored from there on.
+    """An entity's series from `since` on, which replaces the one stored from there on.
 
     Windows and alerts that were computed from a later reading of the mentions are left as they are.
     """
@@ -223,9 +236,10 @@ class EntityHistory:
     novelties: Sequence[Novelty]
     windows: Sequence[EntityWindow]
     change_number: int | None
-    """Number of the entity's pending change that this series covers, see History.pending_changes."""
+    """Number of the entity's pending change that this series covers, see History.pending_changes; None if
+    there was none."""
     alerts: Sequence[Alert]
-    """All valid alerts from `since` on: stored ones that are missing here are withdrawn."""
+    """All valid alerts from `since` on. Stored alerts that are missing here are withdrawn."""
 
 
 Record = AnalysedDocuments | RecordDigests | Classifications | EntityHistory

@@ -54,7 +54,7 @@ class SentimentReportKind(Kind[SentimentPayload]):
         Stage("windows", WindowsOutput, max_running=2),  # one reads the history while another computes
         Stage("reports"),
     )
-    """A batch that is created from a file begins with `documents`."""
+    """Stages in order. A batch that is created from a file begins with `documents`."""
     ports: ClassVar[tuple[Port, ...]] = (
         Port(History, "kinds.sentiment.store.history:open_history"),
         Port(Sources, "workers.connectors.sources:open_sources"),
@@ -74,7 +74,7 @@ class SentimentReportKind(Kind[SentimentPayload]):
     )
 
     def prompt_prefix(self, payload: SentimentPayload) -> str:
-        """Return the stage, as report jobs share their instructions; other stages use no language model."""
+        """Return the stage. Report jobs share their instructions; other stages use no language model."""
         return payload.root.stage
 
     def warm(self) -> None:

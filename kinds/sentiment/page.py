@@ -131,7 +131,10 @@ def _zone(source: PageSource) -> ZoneInfo:
 
 
 def _shown_start(source: PageSource, size: WindowSize) -> datetime | None:
-    """Return the start of the window that the table shows: the last finished one, otherwise the newest."""
+    """Return the start of the window that the table shows: the last finished one, otherwise the newest.
+
+    The result is None if there are no windows.
+    """
     starts = {
         window.starts_at
         for entity in source.export.watchlist.entities
@@ -150,7 +153,7 @@ def _window_words(source: PageSource, size: WindowSize, starts_at: datetime | No
 
 
 def _entities(source: PageSource, size: WindowSize, starts_at: datetime | None) -> list[PageEntity]:
-    """Return the rows of the table: entities with recent alerts first, then by change."""
+    """Return the rows of the table, sorted by number of recent alerts, then by weight of the change."""
     recent = Counter(
         record.alert.entity_id
         for record in source.alerts

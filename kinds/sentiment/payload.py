@@ -16,8 +16,8 @@ from kinds.sentiment.series.time_windows import WindowSize
 
 ANALYSIS_VERSION = "4"
 """Version of the analysis. Raise it, together with the kind's version, when documents lead to different
-mentions, windows or alerts, so that all are analysed again. If only reports change, raise the kind's version
-alone."""
+mentions, windows or alerts, so that all documents are analysed again. If only reports change, raise the
+kind's version alone."""
 
 
 MOODS = ("negative", "neutral", "positive")
@@ -123,9 +123,9 @@ class SentimentSettings(BaseModel):
     therefore not reported again if only a text was corrected, or if an earlier batch has computed it but was
     cancelled before its reports or left the report out by `max_reports`."""
     max_reports: int = Field(default=500, ge=0, le=1_000_000)
-    """Maximum number of reports of a batch, because a first run over years of documents would write thousands
-    about the past. Windows with new alerts come first, then the newest windows; report_plan.num_left_out
-    counts the reports left out."""
+    """Maximum number of reports of a batch. Without it, a first run over years of documents would write
+    thousands of reports about the past. Windows with new alerts come first, then the newest windows;
+    report_plan.num_left_out counts the reports left out."""
 
 
 class _Output(BaseModel):
@@ -161,7 +161,7 @@ class ReportPlan(_Output):
     size: WindowSize
     starts_at: AwareDatetime
     name: str
-    """Name of the window, for files."""
+    """Name of the window in file names."""
     has_alert: bool
     """Whether the window has a new alert."""
     known_until: AwareDatetime | None

@@ -1,4 +1,4 @@
-"""Selects the windows that a batch writes reports about, and which come first if not all may be written."""
+"""Selects the windows that a batch writes reports about, and orders them, because their number is limited."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from kinds.sentiment.series.policy import Policy
 from kinds.sentiment.series.time_windows import EntityWindow, WindowSize
 
 FAR = timedelta(days=7)
-"""Time from now within which all future windows begin, as documents over a day ahead are refused."""
+"""How far after the present windows are looked up. No window begins later, because documents dated more than
+a day in the future are refused."""
 
 
 def plan_reports(
@@ -58,9 +59,9 @@ def plan_reports(
 
 
 def first_reports(reports: Iterable[ReportPlan], max_reports: int) -> list[ReportPlan]:
-    """Return the reports to be written: those with new alerts first, then the newest windows.
+    """Return at most `max_reports` reports: those with new alerts first, then those of the newest windows.
 
-    Reports about the same time are in the order of the watch list.
+    Reports on windows of the same time are in the order of the watch list.
     """
     in_order = sorted(reports, key=lambda report: report.entity)
     in_order.sort(key=lambda report: (report.has_alert, report.starts_at), reverse=True)
@@ -73,7 +74,7 @@ def num_left_out(outputs: Iterable[WindowsOutput], settings: SentimentSettings) 
 
 
 def _new_alerts(history: EntityHistory, settings: SentimentSettings, context: Context) -> list[datetime]:
-    """Return the starts of windows whose alerts no earlier batch has raised."""
+    """Return the starts of the windows with alerts that no earlier batch has raised."""
     notified = context.port(History).alerts(
         settings.monitor_id, [history.entity_id], since=history.since, until=history.read_at + FAR
     )
@@ -99,7 +100,10 @@ def _changed(
 
 
 def _name(policy: Policy, start: datetime) -> str:
-    """Return the name of a window for files: the local day, or the hour in UTC, which is always unique."""
+    """Return the name of a window in file names: its local date or, for an hour, its start in UTC.
+
+    Local hours would not be unique when clocks change.
+    """
     if policy.alert_window is WindowSize.HOUR:
         return start.strftime("%Y-%m-%dT%H%MZ")
     return start.astimezone(ZoneInfo(policy.time_zone)).strftime("%Y-%m-%d")

@@ -33,7 +33,7 @@ from workers.producer import Submission, submit
 from workers.settings import Settings
 
 REPLAY_STAGES = FILE_STAGES[:1]
-"""Stages of a replay, which computes the windows itself, once for each replayed day."""
+"""Stages of a replay. The command itself then computes the windows and alerts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,9 +133,10 @@ def replay_file(
 
 
 def backtest_name(*parts: object) -> str:
-    """Return the name of a monitor for a backtest, which keeps it apart from live history.
+    """Return the name of the separate monitor that keeps a backtest apart from live history.
 
-    The name depends only on the files and values, so that known documents are not analysed again.
+    The name depends only on the contents of the files and the values in `parts`, so that a repeated backtest
+    does not analyse the documents again.
     """
     digest = hashlib.sha256()
     for part in parts:

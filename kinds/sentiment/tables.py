@@ -66,7 +66,7 @@ class DocumentRow(Base):
     job_id: Mapped[UUID]
     """Id of the job. It is not a foreign key, because results remain when a batch is deleted."""
     submitted_at: Mapped[datetime]
-    """When its batch was accepted; the result of a later batch replaces that of an earlier one."""
+    """When the job's batch was accepted; the result of a later batch replaces that of an earlier one."""
     analysed_at: Mapped[datetime] = mapped_column(server_default=func.now())
     record: Mapped[bytes | None]
     """Digest of the record that the document was read from; None if there was none."""
@@ -135,7 +135,7 @@ PENDING_CHANGE_NUMBER = Sequence("pending_change_number", metadata=Base.metadata
 
 
 class PendingChangeRow(Base):
-    """An entity whose mentions have changed since its series was computed, for whatever reason."""
+    """An entity whose mentions have changed since its series was computed."""
 
     __tablename__ = "pending_changes"
 
@@ -144,7 +144,8 @@ class PendingChangeRow(Base):
     since: Mapped[datetime]
     """Time of the earliest mention that was added, changed or removed."""
     number: Mapped[int] = mapped_column(BigInteger, server_default=text("nextval('pending_change_number')"))
-    """Number of the last change, different for each; a series read before that change does not settle it."""
+    """Serial number of the last change. The row is removed once a series that includes that change is
+    stored."""
 
 
 class AlertRow(Base):
@@ -189,7 +190,7 @@ def alert_of(row: RowMapping) -> Alert:
 
 
 class MuteRow(Base):
-    """A mute: alerts of an entity, of a rule, or of both are stored but not delivered."""
+    """A mute: a monitor's alerts are stored but not delivered, or only those of an entity, a rule or both."""
 
     __tablename__ = "mutes"
 
@@ -219,7 +220,7 @@ class DeliveryRow(Base):
     notified: Mapped[Notification | None] = mapped_column(text_enum(Notification, "notified"))
     """State that the target was last notified of; None if no notification is known to have arrived."""
     turn: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
-    """Number that increases when the alert is withdrawn or raised again; after that, no attempt to send a
+    """Counter that increases when the alert is withdrawn or raised again. After that, no attempt to send a
     message of an earlier turn begins."""
     turned_at: Mapped[datetime | None]
     """When `turn` last increased."""

@@ -1,4 +1,5 @@
-"""Delivers the alerts of a manual run before the command ends, because there may be no running beat."""
+"""Delivers the alerts of a manual run before the command ends, because `pressroom beat` may not be
+running."""
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ from storage.store import Store
 from workers.delivery import STDOUT, FileTarget, Target, WebhookTarget
 
 MAX_SECONDS = 30.0
-"""Maximum seconds for deliveries. A hanging webhook fails after 20, so that the failure can be recorded."""
+"""Maximum seconds for deliveries. A hanging webhook fails after 20, which leaves time to record it."""
 
 
 def export_and_deliver(

@@ -1,4 +1,4 @@
-"""Delivers due alerts as messages; only the notifier that holds a lease is active, others are on standby."""
+"""Delivers due alerts as messages. Only the notifier that holds a lease delivers; others are on standby."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ POLL_SECONDS = 2.0
 STANDBY_SECONDS = 5.0
 
 LEAD_POLL_SECONDS = 0.25
-"""Seconds between polls of a command that waits on standby for its deliveries. They are few, because another
-command leads only briefly, and a beat soon delivers due alerts."""
+"""Seconds between polls of a command that waits on standby for its deliveries. The interval is short, because
+another command leads only briefly, and a beat delivers due alerts soon."""
 
 MAX_DUE = 200
 MAX_DUE_PER_TARGET = 5
@@ -73,7 +73,10 @@ class Notifier:
         monitor_id: UUID | None = None,
         without: Collection[str] = (),
     ) -> None:
-        """Deliver the alerts of all monitors or of one, except to the targets in `without`."""
+        """Create a notifier for one monitor or, without `monitor_id`, for all.
+
+        Nothing is delivered to the targets in `without`.
+        """
         self._database = database
         self._resolver = resolver
         self._monitor_id = monitor_id
@@ -126,7 +129,7 @@ class Notifier:
     def deliver_due(self, pool: Executor, *, timeout_seconds: float | None = None) -> bool:
         """Make the due deliveries, in order for each target; return False if none was due.
 
-        Raises TimeoutError.
+        Raises TimeoutError if they take longer than `timeout_seconds`.
         """
         due = self._due(MAX_DUE)
         by_target = sorted(due, key=_target_of)

@@ -10,9 +10,9 @@ from kinds.sentiment.documents.prepare import Prepared
 from kinds.sentiment.series.mention import Mention
 
 MAX_BLOCK_DOCUMENTS = 500
-"""Maximum number of documents per block. A block of short documents takes one or two seconds of a worker's
-time. A lost lease then costs little, and so do the fixed costs of a block (a claim, look-ups, two objects, a
-commit)."""
+"""Maximum number of documents per block. A full block of short documents takes one or two seconds of a
+worker's time. That is little to repeat after a lost lease, but long in comparison with the fixed costs of a
+block (a claim, look-ups, two objects, a commit)."""
 
 MAX_BLOCK_BYTES = 2_000_000
 """Maximum bytes per block, which bounds its memory. Two of the largest documents fit into a block."""

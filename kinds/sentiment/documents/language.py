@@ -48,14 +48,14 @@ _MIN_WORDS = 10
 language."""
 
 _MIN_WORDS_WITH_EVIDENCE = 5
-"""Minimum words if one of them is a word of another language."""
+"""Minimum words for lingua if exactly one of them is a word of another language."""
 
 _MIN_WORDS_FOR_DOUBT = 3
 """Minimum words for doubting English, because lingua cannot classify one or two words such as "lol"."""
 
 _MIN_SMALL_WORDS = 2
-"""Minimum number of lower-case words: a single one, as in "Pfizer jab approved", is weak evidence ("bans" may
-be Norwegian)."""
+"""Minimum number of lower-case words for doubting English. A single one is weak evidence: in "Twitter bans
+Trump", it is "bans", which is also Norwegian."""
 
 _MIN_LETTERS = 3
 """Minimum letters of a word that lingua can classify, because its models consist of trigrams."""

@@ -1,8 +1,8 @@
 """Determines which entities of a watch list a document is about, to what degree, and in which passages.
 
-Names come first. Embeddings decide for topics that no alias names, and for names that several entities share.
-All vectors have length 1, so a dot product is a cosine. Thresholds are those of MiniLM (all-minilm-l6-v2),
-measured by benchmarks/linking.py.
+Entities are found by their names. Embeddings find topics that are not named, and decide on names that several
+entities share or that are also common words. All vectors have length 1, so a dot product is a cosine. The
+thresholds are those of MiniLM (all-minilm-l6-v2), measured by benchmarks/linking.py.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ Vector = NDArray[np.float32]
 
 MIN_TOPIC_SIMILARITY = 0.45
 """Minimum cosine of a topic. Measured for eight topics in 5,000 headlines: 83% of the headlines above it
-contain the topic's name, and half of the others are about the topic. Between 0.40 and 0.45, only a seventh of
-the others are."""
+contain the topic's name, and half of those that do not are still about the topic. Between 0.40 and 0.45, only
+a seventh of the headlines without the name are about it."""
 MIN_ENTITY_SIMILARITY = 0.3
 """Minimum cosine of an entity whose name is also a common word. 78% of posts on Apple and 97% of those on
 Ford lie above it, but only 5% of headlines on price targets do when compared with the description of the
@@ -61,7 +61,9 @@ def nearest(
     min_similarity: float = MIN_ENTITY_SIMILARITY,
     min_margin: float = MIN_MARGIN,
 ) -> str | None:
-    """Return the key of the largest cosine; None if it is too small or another is about as large.
+    """Return the key of the largest cosine; None if there is no clear one.
+
+    A clear one is at least `min_similarity` and exceeds the second by at least `min_margin`.
 
     >>> nearest({"apple": 0.4, "apple-bank": 0.1}), nearest({"apple": 0.4, "apple-bank": 0.39})
     ('apple', None)
@@ -85,7 +87,7 @@ MAX_CHARACTERS = 600
 
 
 def clause(text: str, sentence: Span, mention: Span, others: Sequence[Span]) -> str:
-    """Return the sentence, or the clause around the mention if the sentence mentions `others`, too.
+    """Return the sentence or, if it also contains one of the spans `others`, the clause around the mention.
 
     >>> headline = "Acme surges 5% on results, Bolt slides after profit warning"
     >>> clause(headline, (0, len(headline)), (27, 31), [(0, 4)])
@@ -104,7 +106,8 @@ def clause(text: str, sentence: Span, mention: Span, others: Sequence[Span]) -> 
 def _clause_span(text: str, sentence: Span, mention: Span, others: Sequence[Span]) -> Span:
     """Return the clause around the mention.
 
-    Clauses without a name are added to the preceding clause; a list of names is not split.
+    A clause without a name is joined to the preceding clause or, at the beginning of the sentence, to the
+    next one. If a clause consists of names only, the sentence lists names and is returned whole.
     """
     names = [mention, *others]
     spans = _merged(_parts(text, sentence, names), names)
@@ -153,7 +156,7 @@ def _gaps(span: Span, names: Sequence[Span]) -> list[Span]:
 _LEAD_WEIGHT, _DENSITY_WEIGHT, _SHARE_WEIGHT = 50, 30, 20
 _FIRST_SENTENCE, _LATER = 0.8, 0.6
 _DENSE = 4
-"""Sentences per mention at full density; prose rarely repeats a name more often, but uses pronouns."""
+"""Sentences per mention at full density. Prose rarely repeats a name more often, because it uses pronouns."""
 
 
 MAX_PASSAGES = 3
@@ -164,7 +167,7 @@ misses most of it. The more passages are classified, the more often a neutral on
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A sentence that names an entity, or the entity's clause if several entities share the sentence."""
+    """A sentence about an entity, or the clause around its name if the sentence also names other entities."""
 
     sentence: str
     target: str
@@ -179,11 +182,13 @@ class Link:
     relevance: int
     """How much the document is about the entity, 0 to 100; see the function `relevance`."""
     passages: tuple[Passage, ...]
-    """Distinct passages from the first sentences that name the entity, in order; one determines the mood."""
+    """Distinct passages from the first sentences that name the entity, in order. The least neutral one
+    determines the mood."""
     start: int
     """Position of the first mention in the prepared text."""
     is_ambiguous: bool
-    """Whether the spelling is shared by entities or is a common word, so the embedding must decide."""
+    """Whether several entities share the spelling, or it is a common word, so that the embedding must
+    decide."""
     num_mentions: int
 
 
@@ -199,7 +204,8 @@ class Linker:
         """Return one link per entity, in order of first mention.
 
         A spelling shared by several entities is assigned to the one that the document also names in another
-        way, if there is one. Otherwise each has an ambiguous link, and these may have the same `start`.
+        way, if there is one. Otherwise each entity gets an ambiguous link, and these links can have the same
+        `start`.
         """
         places = self._finder.places(prepared.text, prepared.sentences)
         symbols = self._finder.with_symbols(prepared.document.symbols or ())
@@ -216,7 +222,7 @@ class Linker:
         return sorted(links, key=lambda link: (link.start, link.entity_id))
 
     def _symbol_link(self, prepared: Prepared, index: int) -> Link:
-        """Return the link for an entity whose ticker the source states but which the text does not name."""
+        """Return the link to an entity that the text does not name but whose ticker the source states."""
         begin, end = prepared.sentences[0] if prepared.sentences else (0, len(prepared.text))
         return Link(
             entity_id=self._ids[index],
@@ -311,8 +317,8 @@ def settle(
 
     `cosines` are by entity id. Of links that begin at the same place, the nearest is kept if it is near
     enough and no other is about as near. A link that is alone at its place and whose entity has no cosine is
-    kept if the name has a capital letter in the text. Returns the remaining links, and whether one was
-    dropped.
+    kept if the name begins with a capital letter in the text. Returns the links kept, and whether there is a
+    place of which none was kept.
     """
     kept = [link for link in links if not link.is_ambiguous]
     groups: dict[int, list[Link]] = {}

@@ -23,10 +23,11 @@ _FORM = (
     r"|asa|oyj|gmbh|kgaa|bv|pvt|private|pte|bhd|tbk|& co)"
 )
 _LEGAL_FORM = re.compile(rf"(?:(?:,|(?<![\s,]))\s++{_FORM}\.?){{1,6}}\s*+$", re.IGNORECASE)
-"""Legal forms of companies, which headlines leave out; "Group" and "Holdings" are parts of names."""
+"""Legal forms at the end of company names, which headlines leave out. "Group" and "Holdings" are not
+included, because they are parts of names."""
 
 FOLLOWING_FORM = re.compile(rf"(?:,|(?<!\s))\s++(?:{_FORM}|shares?|stock)\b", re.IGNORECASE)
-"""Words that mark an English word before them as a company: "Target Corp", "Gap shares"."""
+"""Words that show that the English word before them names a company: "Target Corp", "Gap shares"."""
 
 _ARTICLE = re.compile(r"^the\s+", re.IGNORECASE)
 _INITIALS = re.compile(r"(?<![A-Za-z])(?:[A-Za-z]\.){2,}")
@@ -41,16 +42,18 @@ class Spelling:
     """One way to write the name of an entity."""
 
     text: str
-    """The spelling folded: lower case, without accents, with plain apostrophes and hyphens."""
+    """The folded spelling: in lower case, without accents, with plain apostrophes and hyphens."""
     entity: int
     """Position of the entity in the watch list."""
     written: str
     is_common: bool
-    """Whether it consists of English words only; it counts only if capitals or other evidence show a name."""
+    """Whether the spelling consists of common words only. It then counts only if capitals or other evidence
+    show that it is a name."""
     is_cased: bool
-    """Whether it matches only in the case of `written`."""
+    """Whether the spelling matches only in the letter case of `written`."""
     is_derived: bool
-    """Whether it is derived from a name in the watch list; it is ignored if another entity lists it."""
+    """Whether the spelling is derived from a name in the watch list. It is ignored if another entity lists
+    the same spelling."""
 
 
 def spellings(index: int, entity: Entity) -> list[Spelling]:
@@ -124,7 +127,7 @@ def _variants(name: str, kind: EntityKind) -> Iterator[str]:
 
 
 _MASKED = re.compile(r"(?:https?://|www\.)\S+|\b[\w.+-]{1,64}@[\w-]+\.[\w.]+|\b(?:AT_USER|URL)\b")
-"""Links, addresses and their placeholders, which do not mention an entity."""
+"""Links, e-mail addresses and placeholders; a name in one of these is not a mention."""
 
 _CASHTAG = re.compile(r"(?<![\w$])\$( ?)([A-Za-z]{1,6}(?:[.-][A-Za-z]{1,2})?)(?![\w$])")
 _EXCHANGE = (
@@ -139,7 +142,8 @@ _NEAR = 300
 
 _MIN_WORDS_OF_CASE = 2
 _TITLE_CASE = 0.7
-"""Share of a sentence's other words with a capital, above which a capital letter is no evidence of a name."""
+"""Share of capitalized words among the other words of a sentence, above which a capital letter is no evidence
+of a name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +186,7 @@ class Finder:
         self.shared_tickers = {ticker: owners for ticker, owners in self._tickers.items() if len(owners) > 1}
 
     def with_symbols(self, symbols: Iterable[str]) -> frozenset[int]:
-        """Return the positions of the entities that are the only ones with one of these tickers."""
+        """Return the positions of the entities with one of these tickers; shared tickers are ignored."""
         owners = (self._tickers.get(symbol, ()) for symbol in symbols)
         return frozenset(each[0] for each in owners if len(each) == 1)
 
@@ -235,7 +239,7 @@ def _may_mask(text: str) -> bool:
 
 
 def _is_word(text: str, start: int, end: int) -> bool:
-    """Return whether the span is a whole word: "Acme's" and "#Acme" are, "Acmex" and "pre-Acme" are not."""
+    """Return whether the span is a whole word: "Acme" is one in "Acme's" and "#Acme", but not in "Acmex"."""
     if start:
         before = text[start - 1]
         if (before.isalnum() and text[start].isalnum()) or before == "_":
@@ -256,7 +260,7 @@ def _is_word(text: str, start: int, end: int) -> bool:
 def _strength(
     spelling: Spelling, cased: str, start: int, end: int, has_case: bool, sentences: Sequence[tuple[int, int]]
 ) -> bool | None:
-    """Return True for a certain name, False if only a common word is evidence for it, None for no name."""
+    """Return True if the span is certainly the name, False if the evidence is weak, None if it is no name."""
     if spelling.is_cased:
         return (cased[start:end] == spelling.written) or (None if has_case else False)
     if not spelling.is_common:

@@ -94,8 +94,8 @@ def _sentences(text: str, title_end: int) -> tuple[Span, ...]:
 
 _SEED = 20_260_101
 _SCHEME = "affine32"
-"""Hash scheme, the default of datasketch. It uses bijections of 32 bits, so minima are equal only if shingles
-are."""
+"""Hash scheme, the default of datasketch. It permutes 32-bit integers by bijections, so two minima are equal
+only if their shingles are equal."""
 _CHUNK = 4_096
 """Number of shingles permuted at once, which takes one megabyte."""
 
@@ -111,7 +111,8 @@ _ALL_BITS = 0xFFFF_FFFF
 _WORD_COPIES = (1, 0x9E37_79B1)
 _NUMBER_COPIES = (0x85EB_CA6B, 0xC2B2_AE35, 0x27D4_EB2F)
 _FIRST, _SECOND = 0x85EB_CA77, 0xC2B2_AE3D
-"""Odd multipliers of known hash functions, which derive several unrelated hashes from one word's hash."""
+"""Odd multipliers of known hash functions, which derive the hash of a pair of words. Those in _WORD_COPIES
+and _NUMBER_COPIES derive several unrelated hashes from the hash of one word."""
 
 
 def signature(text: str) -> bytes:
@@ -140,9 +141,9 @@ def unpack(signatures: Sequence[bytes]) -> NDArray[np.uint32]:
 def _shingles(text: str) -> set[int]:
     """Return hashes of words (two each), of pairs of words, and of numbers and months (three more each).
 
-    A headline has too few pairs of words to use only these, and single words do not show the order. A
-    headline that differs in its number belongs to another day. The weights are the best of six that were
-    measured (benchmarks/linking.py).
+    A headline has too few pairs of words to use only these, and single words do not show the order. Numbers
+    have a higher weight, because a headline that differs only in a number is the news of a different day. The
+    weights are the best of six sets that were measured (benchmarks/linking.py).
     """
     lowered = text.lower()
     words = _WORD.findall(_NOISE.sub(" ", _REPOST.sub(" ", lowered))) or lowered.split()

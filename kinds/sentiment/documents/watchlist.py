@@ -24,7 +24,7 @@ class EntityKind(StrEnum):
     COMPANY = "company"
     """Found by its name, aliases and tickers."""
     TOPIC = "topic"
-    """Found by aliases, and by documents whose embedding is near its description's."""
+    """Found by its name and aliases, and in documents whose embedding is near that of its description."""
 
 
 class Entity(BaseModel):

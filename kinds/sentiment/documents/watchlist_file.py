@@ -42,10 +42,10 @@ from kinds.sentiment.series.trading_days import CalendarError, trading_days
 
 MAX_FILE_BYTES = 4 * 2**20
 MAX_ENTITIES = 5_000
-"""Maximum number of entities, because each has a series of windows. Split a larger list into several
-monitors."""
+"""Maximum number of entities. There is a maximum because each entity has a series of windows; a larger list
+can be split into several monitors."""
 MAX_NAMES = 50
-"""Maximum aliases, and maximum tickers, of one entity."""
+"""Maximum number of aliases of one entity, and of its tickers."""
 
 _SECTIONS = {"company": EntityKind.COMPANY, "topic": EntityKind.TOPIC}
 _KEYS = ("id", "name", "tickers", "aliases", "description")

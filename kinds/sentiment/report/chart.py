@@ -131,10 +131,11 @@ RUNNING_WINDOWS = 7
 
 
 def _running(history: Sequence[EntityWindow]) -> tuple[list[float | None], list[float | None]]:
-    """Return the mean of the last RUNNING_WINDOWS, weighted by documents, and half of its 95% interval.
+    """Return the mean score of the last RUNNING_WINDOWS at each window, and half of its 95% interval.
 
-    For the interval, the class of each document counts as a draw of -1, 0 or 1. The variance of the mean is
-    the variance of these draws divided by the number of documents (normal approximation).
+    The mean is weighted by numbers of documents, and None where there are no documents. For the interval, the
+    class of each document counts as a draw of -1, 0 or 1. The variance of the mean is the variance of these
+    draws divided by the number of documents (normal approximation).
     """
     means: list[float | None] = []
     halves: list[float | None] = []

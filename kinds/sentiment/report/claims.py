@@ -249,7 +249,7 @@ def _is_rounding(number: _Number, quantity: Quantity) -> bool:
     if quantity.unit is Unit.SCORE:
         if number.decimals == 0:
             return False
-        # A score without a sign may be on either side; with one, the sign must be right.
+        # A score written without a sign is accepted for both signs; a written sign must be right.
         if number.sign and round(value, number.decimals) and (number.sign > 0) != (value > 0):
             return False
         value = abs(value) if number.sign or value < 0 else value
@@ -275,7 +275,7 @@ def _is_of_its_unit(quantity: Quantity, after: str) -> bool:
 
 
 def _is_of_its_time(quantity: Quantity, before: str, after: str) -> bool:
-    """Return whether the text presents the number as past exactly if it belongs to the past."""
+    """Return whether the text assigns the number correctly to the past or to the window itself."""
     following = " ".join(after.split()[:5])
     following = re.split(r"[,;:.]|\b(?:and|but|while|against|compared|than|from)\b", following)[0]
     says_past = bool(IN_THE_PAST.search(before) or IN_THE_PAST.search(following))
@@ -305,7 +305,7 @@ def _rest_is_past(fits: list[Quantity]) -> bool:
 
 
 def _ratio_fault(text: str, point: Point) -> str | None:
-    """Return a fault for a multiple such as "twice its usual", unless the ratio rounds to that multiple."""
+    """Return a fault if the text states a multiple, such as "twice", but the ratio to the past differs."""
     for word, multiple in MULTIPLES.items():
         if re.search(rf"\b{word}\b", text, re.IGNORECASE):
             now = [q.value for q in point.quantities if not q.is_past and not q.mood]

@@ -86,7 +86,8 @@ class ReportFacts:
 
     @property
     def expected_documents(self) -> float | None:
-        """Documents per window in the entity's past; None for an unfinished window, which may have fewer."""
+        """Documents per window in the entity's past; None without a past, and for an unfinished window, whose
+        number of documents cannot be compared yet."""
         return self.window.baseline_volume if self.open_until is None else None
 
     @property
@@ -155,7 +156,10 @@ def _drivers(
     mentions: Sequence[Mention],
     novelties: Mapping[str, Novelty],
 ) -> tuple[Driver, ...]:
-    """Return the first mention of each chain: cited by alerts first, then by influence on the score."""
+    """Return the first mentions of at most MAX_DRIVERS chains.
+
+    Chains that alerts cite come first, then those with the most influence on the score.
+    """
     cited = list(dict.fromkeys(document_id for alert in alerts for document_id in alert.document_ids))
     relevant = [m for m in mentions if m.published_at >= window.starts_at or m.document_id in cited]
     chains: dict[str, list[Mention]] = {}
@@ -204,7 +208,7 @@ def _driver(mention: Mention, num_followups: int) -> Driver:
 
 
 def _neighbours(neighbours: Iterable[Neighbour]) -> tuple[Neighbour, ...]:
-    """Return other entities, those with alerts first, then by size of the change."""
+    """Return at most MAX_NEIGHBOURS entities, sorted by number of alerts, then by size of the change."""
 
     def rank(neighbour: Neighbour) -> tuple[int, float, str]:
         return -neighbour.num_alerts, -abs(neighbour.window.change or 0.0), neighbour.name

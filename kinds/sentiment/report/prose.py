@@ -11,8 +11,8 @@ from kinds.sentiment.series.policy import Alert, AlertRule
 from kinds.sentiment.series.time_windows import EntityWindow, WindowSize
 
 MOOD_BAND = 0.15
-"""Distance from 0 below which a mean score is called neutral. If a third of the documents are on one side,
-the score exceeds it."""
+"""Distance from 0 below which a mean score is called neutral. If a third of the documents are on one side and
+the others are neutral, the score exceeds it."""
 
 STEADY = 0.05
 """Change below which a mean score is called unchanged, because charts do not show smaller changes."""
@@ -79,7 +79,7 @@ def count(number: int, noun: str) -> str:
 
 
 def odds(probability: float) -> str:
-    """Return a probability as "1 in N".
+    """Return a probability as "1 in N" or, above 0.15, as "N in 10".
 
     >>> odds(0.0312), odds(0.000012), odds(0.3), odds(0.0)
     ('1 in 32', '1 in 83,000', '3 in 10', 'less than 1 in 1,000,000,000')
@@ -219,7 +219,10 @@ def negatives_sentence(facts: ReportFacts) -> str | None:
 
 
 def quotation(facts: ReportFacts) -> str | None:
-    """Quote the strongest document, skipping long sentences and documents with suspected prompt injection."""
+    """Quote the strongest document; None if no document can be quoted.
+
+    Long sentences and documents with suspected prompt injection are skipped.
+    """
     for driver in facts.drivers:
         sentence = " ".join(driver.sentence.split())
         if sentence and len(sentence) <= MAX_QUOTED_CHARACTERS and INJECTION_SUSPECTED not in driver.flags:

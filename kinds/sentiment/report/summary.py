@@ -198,7 +198,7 @@ class Summary:
     is_by_model: bool
     """Whether any sentence of the model was kept; if not, all sentences are built from fixed rules."""
     num_points: int
-    """Number of sentences requested from the model."""
+    """Number of points that the summary covers. The model, if there is one, writes a sentence on each."""
     model: str | None
     template: Template | None
 
@@ -282,7 +282,7 @@ def _write_sentence(
 
 
 def mended(sentence: str) -> str:
-    """Return the sentence with its verb agreeing with the number of documents; small models get it wrong.
+    """Return the sentence with a verb that agrees with the number of documents, as small models get it wrong.
 
     >>> mended("There was 8 documents."), mended("There were 1 document about it.")
     ('There were 8 documents.', 'There was 1 document about it.')

@@ -1,7 +1,7 @@
 """Turns tests of single windows into alerts, one for each event that a person wants to know about.
 
 A rule fires at every window whose p-value lies below its threshold. A firing raises an alert only if the rule
-has not fired during the cool-down before it, so a silence or bad mood that goes on is not reported again.
+has not fired during the cool-down before it, so an ongoing silence or bad mood is not reported again.
 Whether an alert is raised depends only on the windows of the cool-down, not on earlier alerts. Late documents
 therefore change alerts only within a bounded period.
 
@@ -36,8 +36,9 @@ from kinds.sentiment.series.volume_rules import judge_silence, judge_surge
 Judge = Callable[[Counts, Int64s, Int64s, Scale], Verdicts]
 """A function that judges windows by one rule.
 
-It takes the counts, each window's cell of the week, the indices to judge, and the lengths. At least
-`Scale.past` windows must lie before each index. A verdict does not depend on windows after its own."""
+It takes the counts, each window's cell of the week (see `_cells`), the indices of the windows to judge, and
+the scale. At least `Scale.past` windows must lie before each index. A verdict does not depend on windows
+after the judged one."""
 
 JUDGES: dict[AlertRule, Judge] = {
     AlertRule.SURGE: judge_surge,
@@ -156,7 +157,8 @@ def firings(
 def quiet_windows(counts: Counts, policy: Policy) -> NDArray[np.bool_]:
     """Return whether each window is quiet: it has no full session, though that weekday usually has one.
 
-    A week is quiet if fewer than half of its usual sessions take place. Raises CalendarError.
+    On a day with an early close, the hours from the close on are quiet. A week is quiet if fewer than half of
+    its usual sessions take place in full. Without a calendar, no window is quiet. Raises CalendarError.
     """
     if policy.calendar is None:
         return np.zeros(len(counts), np.bool_)
@@ -214,9 +216,9 @@ def _cells(counts: Counts, zone: ZoneInfo) -> NDArray[np.int64]:
 
 
 def _drivers(rule: AlertRule, readings: Readings, counts: Counts, index: int, run: int) -> tuple[str, ...]:
-    """Return the ids of the first reports behind the verdict.
+    """Return the ids of at most MAX_DOCUMENTS first reports behind the verdict.
 
-    These are the documents of the run that contribute most; for a silence, the latest documents before the
+    These are the documents of the run that contribute most or, for a silence, the latest documents before the
     end of the window.
     """
     ends_at = counts.starts[index + 1] if index + 1 < len(counts) else counts.ends_at

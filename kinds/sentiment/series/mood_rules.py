@@ -45,7 +45,7 @@ MIN_WINDOWS = 6
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """The sums of D consecutive windows that end with, or before, each of T windows, shape (T, D)."""
+    """Sums of each of the D consecutive windows that end with, or before, each of T windows, shape (T, D)."""
 
     weight: Int64s
     weight_squared: Int64s
@@ -62,7 +62,7 @@ class Scores:
 
 @dataclass(frozen=True, slots=True)
 class Noise:
-    """Variance of a document's score per squared weight, and its degrees of freedom, shape (T,)."""
+    """Variance of a document's score, with the design effect, and its degrees of freedom, shape (T,)."""
 
     variance: Floats
     degrees: Floats
@@ -117,9 +117,9 @@ MIN_RAMP_DOCUMENTS = 8
 _NUM_STEPS = 7
 """Number of sudden falls that the hinge is compared with: one after each eighth of the ramp."""
 _MARGIN = 0.9
-"""Minimum ratio of the sum of squares that the hinge explains to the one that the best step explains. One of
-the seven steps fits the noise of a true slide, so a tenth less is accepted; for a true step, the hinge
-explains a quarter less."""
+"""Minimum ratio of the sum of squares that the hinge explains to the one that the best step explains. In a
+true slide, the best of seven steps also fits some of the noise, so the ratio can be below 1. For a true step,
+it is about 0.75."""
 
 
 def judge_slide(counts: Counts, _cells: Int64s, at: Int64s, scale: Scale) -> Verdicts:
@@ -128,8 +128,8 @@ def judge_slide(counts: Counts, _cells: Int64s, at: Int64s, scale: Scale) -> Ver
     Test: weighted least squares of the windows' scores on a hinge that is level over the past and falls over
     the last `slide_ramp` windows (four weeks, for days); one-sided t-test of its slope. The rule fires only
     if the hinge explains the scores better than a sudden fall anywhere in the ramp, or about as well, because
-    such a fall is a surge or a reversal. The condition only removes alerts; the p-value is that of the slope.
-    Observed and expected are the fitted scores at the end of the ramp and before it.
+    a sudden fall is left to the rules surge and reversal. The condition only removes alerts; the p-value is
+    that of the slope. Observed and expected are the fitted scores at the end of the ramp and before it.
     """
     length, ramp = scale.mood_baseline, scale.slide_ramp
     whole = scores(counts, at, length)
@@ -163,7 +163,7 @@ def _fit(whole: Scores, shape: Floats) -> tuple[Floats, Floats]:
 
 
 def _explained(whole: Scores, shape: Floats) -> Floats:
-    """Return the reduction of the weighted sum of squares by a fit of the shape, shape (T,)."""
+    """Return by how much fitting `shape` reduces the weighted sum of squares, as an array (T,)."""
     slope, centred = _fit(whole, shape)
     return np.asarray(slope**2 * (whole.weight * centred**2).sum(1))
 
@@ -193,8 +193,8 @@ def judge_reversal(counts: Counts, _cells: Int64s, at: Int64s, scale: Scale) -> 
     Test: two-sided, two-sample t-test, similar to Welch's, of the run's mean score against that of the mood
     baseline before it, with the past's variance for both. The rule fires only if the two means have opposite
     signs and all three thirds of the run have the new sign, so that a burst of a few days does not reverse a
-    good month. Runs of one, two and four weeks are tested. Observed and expected are the mean scores of the
-    run and of the past.
+    good month. For days, runs of one, two and four weeks are tested. Observed and expected are the mean
+    scores of the run and of the past.
     """
     return most_significant([_judge_reversal_run(counts, at, scale, run) for run in scale.reversal_runs])
 

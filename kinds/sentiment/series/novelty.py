@@ -1,11 +1,11 @@
 """Finds documents that repeat what an earlier document has reported about the entity.
 
-A follow-up is a mention that has a near-duplicate within the seven days before it. Its number counts those
-near-duplicates, and its first_id names the earliest of them. The linked counts of news feeds work in the same
-way and also reach back at most seven days. A text that reports the opposite is not a follow-up, however
-similar it is: "profit rises" and "profit falls" share nearly all their words. Chains are not closed
-transitively: a mention's novelty depends only on the mentions within HISTORY before it, so a series can be
-recomputed from any instant on.
+A follow-up is a mention that has a near-duplicate within the seven days before it. Its number is one more
+than the number of these near-duplicates, and its first_id names the earliest of them. News feeds count linked
+items in the same way, and also reach back at most seven days. A text that reports the opposite is not a
+follow-up, however similar it is: "profit rises" and "profit falls" share nearly all their words. Chains are
+not closed transitively: a mention's novelty depends only on the mentions within HISTORY before it, so a
+series can be recomputed from any instant on.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def number_chains(epoch_us: Int64s, signatures: Sequence[bytes], labels: Int64s)
 
 
 def _groups(hashes: NDArray[np.uint32], blocks: Int64s, labels: Int64s) -> tuple[Int64s, Int64s]:
-    """Group mentions of one block with equal signatures and labels.
+    """Group mentions of the same block of seven days with equal signatures and labels.
 
     Returns each mention's group and each group's first mention. Groups are numbered in the order of their
     first mentions, so that their order does not depend on later mentions.
@@ -121,7 +121,7 @@ def _verified(hashes: NDArray[np.uint32], earlier: Int64s, later: Int64s) -> Int
 
 
 def _count(group_of: Int64s, num_groups: int, pairs: Int64s, oldest: Int64s) -> tuple[Int64s, Int64s]:
-    """Return the number and the first mention of each mention.
+    """Return, for each mention, its number and the first mention of its chain.
 
     The number is 1 plus the number of members of near groups in [oldest, mention). The first mention is the
     earliest of these members, or the mention itself if there are none.

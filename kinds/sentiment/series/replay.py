@@ -68,7 +68,10 @@ def replay(
 
 @dataclass(frozen=True, slots=True)
 class _Arrival:
-    """A mention and the first step at which it is visible; it is late if that step is not its own day's."""
+    """A mention, and the index of the first step (end of a day) at which the series covers it.
+
+    It is late if this step is not the end of the day on which it was published.
+    """
 
     mention: Mention
     step: int
@@ -160,7 +163,7 @@ class Event(BaseModel):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventOutcome:
-    """The alerts that an event led to."""
+    """Whether and when alerts were raised for an event."""
 
     event: Event
     alert_key: str | None

@@ -84,9 +84,9 @@ class WindowSums:
     num_positive: int
     num_neutral: int
     num_negative: int
-    """Number of documents by their most likely class."""
+    """`num_positive`, `num_neutral` and `num_negative` count documents by their most likely class."""
     weight: int
-    """Sum of the documents' relevance, at least 1 for each."""
+    """Sum of the documents' weights. The weight of a document is its relevance, but at least 1."""
     weight_squared: int
     weighted_score: int
     """Sum of weight times score, in units of SCORE_UNIT."""

@@ -12,7 +12,7 @@ from kinds.sentiment.series.time_windows import WindowSize
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scale:
-    """Lengths in windows that the rules use. A run consists of the tested windows; its last one is judged."""
+    """Lengths, in windows, that the rules use. A rule tests a run of windows and judges the last one."""
 
     windows_per_week: int
     baseline: int
@@ -30,7 +30,7 @@ class Scale:
     """Length over which the autocorrelation of scores is measured; divides mood_baseline."""
     reversal_runs: tuple[int, ...]
     slide_ramp: int
-    """Length of a slide; the past of the slide is the rest of `mood_baseline`, before it."""
+    """Length of a slide. The slide is compared with the part of `mood_baseline` before it."""
 
     @property
     def past(self) -> int:

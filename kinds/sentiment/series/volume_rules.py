@@ -90,9 +90,9 @@ def forecast(
 def _rates(
     counts: Int64s, cells: Int64s, known_from: int, until: Int64s, length: int, drawn: Floats
 ) -> Floats:
-    """Return documents per window by cell over the `length` known windows before each index of `until`.
+    """Return documents per window by cell, over the `length` windows before each index of `until`.
 
-    Shape (T, cells).
+    Windows that are not known are ignored. Shape (T, cells).
     """
     known = np.arange(len(counts)) >= known_from
     here = (cells[:, None] == np.arange(cells.max() + 1)) & known[:, None]
@@ -113,8 +113,8 @@ def _sums_before(columns: Int64s | Bools) -> Int64s:
 def _dispersion(past: Int64s, expected: Floats, block: int) -> Floats:
     """Return the ratio of variance to mean of block sums, at least 1, inflated by 1.5 standard errors.
 
-    A standard error is sqrt(2 / (blocks - 1)) of the value. The ratio of sums is used rather than Pearson's
-    sum of ratios, which would be dominated by quiet cells, whose expectation is near 0.
+    The standard error is the value times sqrt(2 / (blocks - 1)). The ratio of sums is used rather than
+    Pearson's sum of ratios, which would be dominated by quiet cells, whose expectation is near 0.
     """
     shape = (len(past), past.shape[1] // block, block)
     observed, mean = past.reshape(shape).sum(2), np.ascontiguousarray(expected).reshape(shape).sum(2)
@@ -137,8 +137,8 @@ def judge_surge(counts: Counts, cells: Int64s, at: Int64s, scale: Scale) -> Verd
     """Judge surges: more negative documents than the past and a rise in all documents explain.
 
     Test: the number of negative first reports of a run against the negative binomial forecast (upper tail).
-    Runs of one window and of three are tested, to find both a day's burst and a bad stretch; the smaller
-    p-value is doubled. Observed and expected are numbers of negative documents in the run.
+    For days, runs of one window and of three are tested, to find both a day's burst and a bad stretch; the
+    smaller p-value is doubled. Observed and expected are numbers of negative documents in the run.
     """
     return most_significant([_judge_surge_run(counts, cells, at, scale, run) for run in scale.surge_runs])
 
@@ -171,9 +171,10 @@ def judge_silence(counts: Counts, cells: Int64s, at: Int64s, scale: Scale) -> Ve
 
     Test: the number of first reports of a run against the negative binomial forecast (lower tail), which
     takes the day of the week into account: a company that nobody writes about on Sundays is not silent on a
-    Sunday. Runs from one window to four weeks are tested, because the length that makes a silence significant
-    depends on how often the entity is written about. The smallest p-value is multiplied by the number of
-    runs. The past ends where the run begins. Observed and expected are numbers of documents in the run.
+    Sunday. For days, runs from one day to four weeks are tested, because the length that makes a silence
+    significant depends on how often the entity is written about. The smallest p-value is multiplied by the
+    number of runs. The past ends where the run begins. Observed and expected are numbers of documents in the
+    run.
     """
     return most_significant([_judge_silence_run(counts, cells, at, scale, run) for run in scale.silence_runs])
 

@@ -203,7 +203,8 @@ def _since(
 ) -> dict[int, datetime]:
     """Return the time of each entity's earliest change, by the entity's position in the watch list.
 
-    Entities of the documents' earlier versions are included, since they may no longer be mentioned.
+    Entities that an earlier version of a document mentions are included, because their series change if the
+    new version no longer mentions them.
     """
     since: dict[int, datetime] = {}
 

@@ -24,8 +24,8 @@ from kinds.sentiment.series.mention import CountedDocument
 from kinds.sentiment.series.time_windows import EntityWindow, WindowSums, shifted
 
 CITED_PAST = timedelta(weeks=8)
-"""Maximum time between a document that an alert cites and the alert's window: the longest period that a rule
-judges."""
+"""How far before the window mentions are read, to find the documents that its alerts cite. The longest run of
+windows that a rule judges is six weeks."""
 
 
 class WindowGoneError(PermanentError):

@@ -23,7 +23,7 @@ from kinds.sentiment.series.policy import Alert, Policy
 from kinds.sentiment.series.time_windows import EntityWindow, WindowSize, shifted, window_of
 
 MICROSECOND = timedelta(microseconds=1)
-"""Resolution of instants. Ranges exclude their end, so add this to the last instant to be read."""
+"""Resolution of instants. Ranges exclude their end, so it is added to the last instant to be read."""
 
 
 def compute_windows(payload: WindowsPayload, settings: SentimentSettings, context: Context) -> Result:
@@ -94,7 +94,8 @@ class _State:
     last_at: datetime | None
     """When the monitor's newest document was published."""
     read_until: datetime | None
-    """When the latest run that read all sources was due; it may already have judged windows up to then."""
+    """When the latest run that read all sources was due. The run may already have judged windows up to this
+    time."""
     first_at: Mapping[str, datetime]
     until: Mapping[str, datetime]
     pending: Mapping[str, PendingChange]
@@ -102,7 +103,7 @@ class _State:
 
 @dataclass(frozen=True, slots=True)
 class _Past:
-    """Sums of each entity's stored windows, and its mentions after these and within HISTORY before them."""
+    """Sums of each entity's stored windows, and its mentions from HISTORY before the end of these windows."""
 
     sums: Mapping[str, StoredSums]
     mentions: Mapping[str, Sequence[Mention]]

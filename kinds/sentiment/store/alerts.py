@@ -65,7 +65,8 @@ class DeliveryState:
     due_at: datetime
     ended_at: datetime | None
     error_code: str | None
-    """Error of the last attempt; if `ended_at` is set, the reason for giving up, or None if delivered."""
+    """Error of the last attempt. If `ended_at` is set, it is the reason why the alert was not delivered, or
+    None if it was."""
     error_message: str | None
     notified: Notification | None
 
@@ -91,7 +92,7 @@ def list_alerts(
     status: AlertStatus | None = None,
     limit: int = 50,
 ) -> list[AlertRecord]:
-    """Return alerts, those of the newest windows first."""
+    """Return at most `limit` alerts, those of the newest windows first."""
     statement = _ALERTS.where(ScheduleRow.tenant == tenant)
     if monitor is not None:
         statement = statement.where(ScheduleRow.name == monitor)
@@ -165,7 +166,11 @@ def mute(
     rule: AlertRule | None,
     until: datetime | None,
 ) -> UUID:
-    """Suppress delivery of these alerts until `until` or until `unmute`; they are still raised and stored."""
+    """Suppress delivery of a monitor's alerts, or only of those of an entity, a rule or both.
+
+    Returns the id of the mute. The mute ends at `until` or with `unmute`. Muted alerts are still raised and
+    stored.
+    """
     mute_id = uuid4()
     with database.begin() as connection:
         connection.execute(

@@ -40,7 +40,7 @@ class Delivery:
     alert_id: UUID
     target_name: str
     target: Target | None
-    """The target; None if the monitor no longer has one of this name."""
+    """The target; None if the monitor no longer has a target of this name."""
     num_attempts: int
     is_muted: bool
     monitor_id: UUID
@@ -93,10 +93,11 @@ def due_deliveries(
     monitor_id: UUID | None = None,
     without: Collection[str] = (),
 ) -> list[Delivery]:
-    """Return due deliveries, the longest overdue first, at most `limit_per_target` for each target.
+    """Return at most `limit` due deliveries, the longest overdue first.
 
-    `monitor_id` limits them to one monitor, and the targets in `without` are excluded. The delivery of a
-    withdrawn alert waits if the target was not notified of the alert, because it may be raised again.
+    For each target of a monitor, at most `limit_per_target` are returned. `monitor_id` limits them to one
+    monitor, and the targets in `without` are excluded. The delivery of a withdrawn alert waits if the target
+    was not notified of the alert, because the alert may be raised again.
     """
     due = _due(monitor_id, without)
     statement = (
@@ -165,7 +166,7 @@ class Waiting:
     error_message: str | None
     number: int
     due_at: datetime
-    """Time of the next attempt to make the delivery that is due first."""
+    """When the first of these deliveries is due."""
 
 
 def waiting(database: Engine, monitor_id: UUID) -> list[Waiting]:
@@ -211,8 +212,9 @@ def drivers(database: Engine, delivery: Delivery) -> list[Driver]:
 def begin_attempt(database: Engine, delivery: Delivery, *, retry_seconds: float) -> bool:
     """Record an attempt before it is made, and make the next one due after `retry_seconds`.
 
-    Returns False if another notifier has begun the attempt. A crash during the attempt counts as a failure:
-    the message is sent again with the same id.
+    Returns False if the delivery must not be attempted, because another notifier has begun the attempt or the
+    alert has changed. A crash during the attempt counts as a failure: the message is sent again with the same
+    id.
     """
     with database.begin() as connection:
         taken = connection.scalar(
@@ -243,7 +245,8 @@ def end(
 def record_notification(database: Engine, delivery: Delivery) -> None:
     """Record that the target was notified, even if the alert has changed in the meantime.
 
-    If another notifier has begun to send that change, it is unknown which message arrived last.
+    If another notifier has begun to send that change, it is unknown which message arrived last, and the state
+    becomes Notification.UNSURE.
     """
     is_latest = DeliveryRow.turn == delivery.turn
     is_alone = is_latest | (DeliveryRow.ended_at.is_(None) & (DeliveryRow.num_attempts == 0))

@@ -90,7 +90,7 @@ class DocumentHistory:
             return {row[0]: DocumentVersion(*row[1:]) for row in connection.execute(statement)}
 
     def known_records(self, monitor_id: UUID, records: Sequence[bytes], *, analysis: str) -> frozenset[bytes]:
-        """Return those record digests from which documents were read and stored with this `analysis`."""
+        """Return the digests of those records whose documents were stored with this `analysis`."""
         # The digests are sent and returned as one string of bytes, because transferring thousands of single
         # values takes longer than looking them up.
         joined = literal(b"".join(records), LargeBinary)
@@ -138,7 +138,10 @@ class DocumentHistory:
     def mentions(
         self, monitor_id: UUID, since: Mapping[str, datetime], *, until: datetime
     ) -> dict[str, list[Mention]]:
-        """Return each entity's mentions since its instant, ordered by (published_at, document_id)."""
+        """Return each entity's mentions from `since[entity_id]` up to, but not including, `until`.
+
+        They are ordered by (published_at, document_id).
+        """
         table = values_table(
             "input",
             entity_id=(list(since), MentionRow.entity_id),
@@ -164,7 +167,11 @@ class DocumentHistory:
     def novelties(
         self, monitor_id: UUID, entity_id: str, *, since: datetime, until: datetime
     ) -> dict[str, Novelty]:
-        """Return the novelty of each of an entity's mentions, by document."""
+        """Return, by document, the novelty of an entity's mentions from `since` up to, but not including,
+        `until`.
+
+        Mentions whose novelty has not been computed yet are left out.
+        """
         statement = select(MentionRow.document_id, MentionRow.novelty, MentionRow.first_id).where(
             MentionRow.monitor_id == monitor_id,
             MentionRow.entity_id == entity_id,
@@ -253,7 +260,7 @@ class DocumentHistory:
     def classifications(
         self, model_sha256: str, digests: Sequence[bytes]
     ) -> dict[bytes, tuple[float, float, float]]:
-        """Return the probabilities that this model has given to inputs with these digests."""
+        """Return this model's stored probabilities (negative, neutral, positive) for inputs, by digest."""
         statement = select(
             ClassificationRow.digest,
             ClassificationRow.negative,
@@ -296,7 +303,7 @@ def stream_mentions(
 def find_mentions(
     database: Engine, monitor_id: UUID, keys: Sequence[tuple[str, str]]
 ) -> dict[tuple[str, str], MentionRecord]:
-    """Return mentions by entity and document."""
+    """Return the mentions with these keys (entity id, document id); unknown keys are left out."""
     if not keys:
         return {}
     statement = select(*_RECORD_COLUMNS).where(
@@ -318,7 +325,7 @@ class _Version:
 
     @property
     def order(self) -> tuple[datetime, datetime, str]:
-        """Sort key, of which the highest wins: the later batch, then the later time, then a fixed order."""
+        """Sort key: the later batch wins, then the later publication, then the larger digest."""
         return self.submitted_at, self.document.published_at, self.document.sha256
 
 
@@ -337,7 +344,8 @@ def write_documents(connection: Connection, blocks: Sequence[tuple[UUID, Analyse
 
 
 def write_record_digests(connection: Connection, read: RecordDigests) -> None:
-    """Assign these records to the documents, unless they were corrected in the meantime."""
+    """Store the digest of each document's latest record, except for documents that were corrected in the
+    meantime."""
     ids, digests, records = zip(*read.records, strict=True)
     table = values_table(
         "input",

@@ -207,14 +207,18 @@ def unobserved_since(database: Engine, monitor_id: UUID) -> datetime | None:
 
 
 def observed_until(connection: Connection, monitor_id: UUID) -> datetime | None:
-    """Return the same as `read_until`, but for finished runs only; silence has been judged up to then."""
+    """Return the same as `read_until`, but for finished runs only.
+
+    Silence has been judged up to the returned instant.
+    """
     return _read_until(connection, monitor_id, BatchRow.status == BatchStatus.FINISHED)
 
 
 def read_until(connection: Connection, monitor_id: UUID) -> datetime | None:
     """Return when the latest run that read all its sources and analysed all their documents was due.
 
-    Its windows may already have been judged, even if the batch does not finish.
+    The result is None if there is no such run. The run may already have judged windows up to that time, even
+    if its batch does not finish.
     """
     closed = (
         select(StageRow.number)

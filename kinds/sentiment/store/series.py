@@ -30,8 +30,9 @@ from kinds.sentiment.tables import (
 )
 
 DELIVERED_AGE = timedelta(days=7)
-"""Maximum age of a window whose alerts are notified. Alerts of older windows are only stored, even when they
-are withdrawn or raised again, because last year's news is not worth a message."""
+"""Maximum time since the end of a window whose alerts are delivered. Alerts of older windows are only stored,
+even when they are withdrawn or raised again, because news that is more than a week old is not worth a
+message."""
 
 _LENGTHS = {
     WindowSize.HOUR: timedelta(hours=1),
@@ -63,7 +64,7 @@ class SeriesHistory:
         since: datetime,
         until: datetime,
     ) -> dict[str, list[EntityWindow]]:
-        """Return windows by entity, each ordered by starts_at."""
+        """Return the windows that begin in [since, until), by entity, ordered by starts_at."""
         statement = (
             select(*_WINDOW)
             .where(
@@ -90,7 +91,7 @@ class SeriesHistory:
         *,
         until: datetime,
     ) -> dict[str, dict[WindowSize, list[WindowSums]]]:
-        """Return the sums of each entity's windows from its instant on."""
+        """Return the sums of each entity's windows that begin in [since[entity_id], until)."""
         table = values_table(
             "input",
             entity_id=(list(since), EntityWindowRow.entity_id),
@@ -116,7 +117,10 @@ class SeriesHistory:
     def alerts(
         self, monitor_id: UUID, entity_ids: Sequence[str], *, since: datetime, until: datetime
     ) -> dict[str, list[Alert]]:
-        """Return alerts by entity, ordered by starts_at; withdrawn ones are left out."""
+        """Return the alerts of windows that begin in [since, until), by entity, ordered by starts_at.
+
+        Withdrawn alerts are left out.
+        """
         statement = (
             select(*ALERT_COLUMNS)
             .where(
@@ -135,7 +139,10 @@ class SeriesHistory:
         return dict(by_entity)
 
     def pending_changes(self, monitor_id: UUID, entity_ids: Sequence[str]) -> dict[str, PendingChange]:
-        """Return the entities whose mentions have changed since their series was computed."""
+        """Return, by entity, the changes of its mentions since its series was computed.
+
+        Entities without changes are left out.
+        """
         statement = select(PendingChangeRow.entity_id, PendingChangeRow.since, PendingChangeRow.number).where(
             PendingChangeRow.monitor_id == monitor_id, PendingChangeRow.entity_id.in_(entity_ids)
         )
@@ -145,9 +152,10 @@ class SeriesHistory:
     def last_window_at(
         self, monitor_id: UUID, entity_ids: Sequence[str], sizes: Sequence[WindowSize]
     ) -> dict[str, datetime]:
-        """Return when each entity's latest window began; of several sizes, the earliest counts.
+        """Return when each entity's latest window began.
 
-        Entities without windows are left out.
+        Of the latest windows of several sizes, the one that began first counts. Entities without windows are
+        left out.
         """
         statement = (
             select(EntityWindowRow.entity_id, func.max(EntityWindowRow.starts_at))
@@ -165,7 +173,7 @@ class SeriesHistory:
         return earliest
 
     def read_until(self, monitor_id: UUID) -> datetime | None:
-        """Return when the latest run that read all of the monitor's sources was due."""
+        """Return the same as `kinds.sentiment.store.monitors.read_until`."""
         with self._database.connect() as connection:
             return read_until(connection, monitor_id)
 
@@ -225,7 +233,10 @@ def _policies(connection: Connection, monitor_ids: Collection[UUID]) -> dict[UUI
 
 
 def _apart(histories: Sequence[tuple[UUID, EntityHistory]]) -> list[_Series]:
-    """Group the histories by monitor; those of the same entity are in separate groups, by time of reading."""
+    """Group the histories by monitor.
+
+    Histories of the same entity are in separate groups, in the order in which their mentions were read.
+    """
     groups: dict[tuple[UUID, int], list[tuple[UUID, EntityHistory]]] = {}
     seen: Counter[tuple[UUID, str]] = Counter()
     for job_id, history in sorted(histories, key=lambda entry: (entry[1].read_at, entry[1].entity_id)):
@@ -245,8 +256,8 @@ def _later_since(connection: Connection, series: _Series) -> dict[str, datetime]
         EntityWindowRow.monitor_id == series.monitor_id,
         EntityWindowRow.entity_id == table.c.entity_id,
     )
-    # Each write of a series includes its last window, unless that is an hour without documents, so nearly
-    # every call ends here.
+    # Each write of a series includes its last window, unless that is an hour without documents. If the last
+    # window is not from a later reading, nothing is, so nearly every query ends with this comparison.
     size = next((size for size in series.sizes if size is not WindowSize.HOUR), None)
     last_read_at = (
         select(EntityWindowRow.read_at)
