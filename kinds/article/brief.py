@@ -116,8 +116,8 @@ class ArticleSettings(BaseModel):
 
 
 _MAX_TEMPLATES = 16
-"""Number of templates that a process remembers, because each job and each line validates its settings again,
-and compiling and trying a template takes as long as twenty lines."""
+"""Maximum number of templates that a process caches. The settings are validated again for each job and each
+line of input, and compiling and testing a template takes as long as processing twenty lines."""
 
 
 @lru_cache(maxsize=_MAX_TEMPLATES)
@@ -129,7 +129,7 @@ def _load(name: str, version: str, source: str | None) -> PromptTemplate:
 
 @lru_cache(maxsize=_MAX_TEMPLATES)
 def _check_template(name: str, version: str, source: str | None) -> None:
-    """Raise TemplateError for a template of which a block cannot be rendered."""
+    """Raise TemplateError if a block of the template cannot be rendered."""
     template = _load(name, version, source)
     template.render("system", {})
     for block, turn in (("first", 0), ("next", 1)):
@@ -139,7 +139,8 @@ def _check_template(name: str, version: str, source: str | None) -> None:
 def template_variables(brief: ArticleBrief, *, turn: int, point: str | None) -> dict[str, object]:
     """Return the variables of the blocks `first` and `next` of an article template; absent values are None.
 
-    `turn` is the number of paragraphs before this one, `point` the point of the outline that it is about.
+    `turn` is the number of earlier paragraphs; `point` is the point of the outline, or the keyword, that the
+    next paragraph is about.
     """
     is_default_language = brief.language.partition("-")[0] == DEFAULT_LANGUAGE
     return {

@@ -10,7 +10,7 @@ from pressroom.describers import Describer, Line
 
 
 class ArticleDescriber(Describer):
-    """Describes an article by its title and length."""
+    """Describes an article by its title, length and repetition."""
 
     def describe_job(self, detail: JobDetail) -> Iterable[Line]:
         """Yield the title, the length and the repetition; nothing for a job without an article."""

@@ -26,8 +26,8 @@ MIN_PARAGRAPH_WORDS = 30
 """Minimum of the word limit of a turn; with a lower limit, a model cannot finish the sentence it began."""
 
 MAX_OVERSHOOT = 1.25
-"""Word limit of a turn, as a multiple of the missing words. A paragraph that is cut there and then repaired
-has about the missing length."""
+"""Word limit of a turn, as a multiple of the missing words. A paragraph that is cut at this limit and
+then repaired has about the missing length."""
 
 MAX_PARAGRAPH_TOKENS = 130
 """Maximum tokens of a paragraph, about 100 words. A longer paragraph drifts off its topic, so it is cut and
@@ -42,15 +42,17 @@ ENOUGH = 0.85
 than is missing."""
 
 TURNS_IN_PROMPT = 3
-"""Number of latest paragraphs in the prompt besides the first: enough to continue from, and not too long."""
+"""Maximum number of latest paragraphs in the prompt, in addition to the first one: enough for the model to
+continue from, without making the prompt too long."""
 
 MAX_OFF_TOPIC = 2
-"""Maximum number of answers discarded as off-topic; later ones are kept, so that every job ends."""
+"""Maximum number of answers discarded as off-topic; later off-topic answers are kept, so that every job ends.
+"""
 
 FACTS_REPETITION_PENALTY = 1.0
-"""Repetition penalty of the turn whose prompt has the facts.
+"""Repetition penalty of the turns that request the first paragraph, if the brief has facts.
 
-A higher penalty would also apply to the words of the prompt and change the facts ("3 March" became
+A higher penalty would also apply to the words of the prompt, and so change the facts ("3 March" became
 "12 March", "Millbrook" became "Ashwood").
 """
 
@@ -77,7 +79,7 @@ class Draft:
         return self.num_words() >= ENOUGH * self._brief.length or self.num_turns >= max_turns
 
     def next_prompt(self) -> Prompt:
-        """Return the instructions, the first exchange, the latest few, and the next question."""
+        """Return the prompt: the instructions, the first and the latest exchanges, and the next question."""
         system = Message("system", self.template.render("system", {}))
         self._question = Message("user", self._render_question())
         window = self._exchanges[:1] + self._exchanges[1:][-TURNS_IN_PROMPT:]
@@ -85,7 +87,7 @@ class Draft:
         return Prompt((system, *history, self._question))
 
     def next_sampling(self, settings: ArticleSettings, seed: int) -> Sampling:
-        """Return the batch's sampling, limited to the missing words; each turn has its own seed."""
+        """Return the batch's sampling, with tokens for the missing words; each turn has its own seed."""
         missing_words = max(MIN_PARAGRAPH_WORDS, MAX_OVERSHOOT * (self._brief.length - self.num_words()))
         return Sampling(
             max_new_tokens=min(MAX_PARAGRAPH_TOKENS, round(missing_words * TOKENS_PER_WORD)),
@@ -104,18 +106,18 @@ class Draft:
         is_on_topic = names_any(" ".join(piece.blocks), self._wanted)
         if piece.blocks and not is_on_topic and self.num_off_topic < MAX_OFF_TOPIC:
             self.num_off_topic += 1
-            return  # the next turn repeats the question with another seed
+            return  # the next turn repeats the question with a different seed
         self.pieces.append(piece)
         if piece.blocks and self._question is not None:
             # The model sees the repaired answer, because it imitates what it reads.
             self._exchanges.append((self._question, Message("assistant", as_markdown(piece.blocks))))
 
     def kept(self) -> tuple[list[str], int]:
-        """Return the blocks of all answers without repeated sentences, and the number of these sentences."""
+        """Return the blocks of all answers without repeated sentences, and how many sentences were removed."""
         return without_repeats(block for piece in self.pieces for block in piece.blocks)
 
     def markdown(self) -> str:
-        """Return the article's body, empty if nothing is usable; an incomplete sentence ends in "…"."""
+        """Return the article's body; if no block is usable, the first incomplete sentence and "…", if any."""
         cut = (f"{piece.cut_sentence} …" for piece in self.pieces if piece.cut_sentence)
         return as_markdown(self.kept()[0]) or next(cut, "")
 
@@ -140,7 +142,7 @@ class Draft:
 _COMPLETE = ArticleBrief(
     topic="a", keywords=("k",), audience="b", tone="c", language="fr", outline="d", facts="e"
 )
-"""A brief in which every field is set, so that the template writes all of its fixed text."""
+"""A brief that sets every variable of a template, so that all of the template's fixed text is written."""
 
 _JOINT_BYTES = 5
 """Maximum bytes between two keywords or points of a prompt: the length of " and "."""
@@ -159,7 +161,7 @@ def _literal_bytes(template: PromptTemplate) -> int:
 def first_request_size(brief: ArticleBrief, template: PromptTemplate) -> RequestSize:
     """Return an upper bound of the first request's size, without rendering it.
 
-    The template is one of Pressroom's own, which writes each value of a brief at most once.
+    The template must be one of Pressroom's own, because these write each value of a brief at most once.
     """
     outline = brief.outline or ""
     num_parts = len(brief.keywords) + outline.count(";") + outline.count("\n") + 1

@@ -40,7 +40,7 @@ class ArticleKind(Kind[ArticleBrief]):
     exporter = "kinds.article.export:export_articles"
 
     def first_request(self, payload: ArticleBrief, settings: BaseModel) -> tuple[Prompt, Sampling]:
-        """Return the job's first request, so that intake can check its length; its seed is not the job's."""
+        """Return the job's first request, but with seed 0, so that intake can check its length."""
         own = ArticleSettings.model_validate(settings, from_attributes=True)
         draft = Draft(payload, own.load())
         return draft.next_prompt(), draft.next_sampling(own, seed=0)

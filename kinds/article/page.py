@@ -1,7 +1,8 @@
 """The page that shows a batch's articles: one self-contained HTML file that fetches nothing.
 
-Everything on it was written by a model or a user, so the template escapes it. The articles' HTML is made from
-Markdown without raw HTML and then sanitised. The content security policy allows only the page's own script.
+All texts on the page were written by a model or a user, so the template escapes them. The articles' HTML is
+made from Markdown without raw HTML and then sanitised. The content security policy allows only the page's own
+script.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ _TAGS = {
 """HTML elements that Markdown produces, without images, because the page fetches nothing."""
 
 _HEADINGS = {"h1": "h3", "h2": "h3", "h3": "h4", "h4": "h5", "h5": "h6", "h6": "h6"}
-"""Levels of an article's headings on the page; they start at h3 because its title is an h2 of the page."""
+"""Levels of an article's headings on the page; they start at h3, because the article's title is an h2."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,7 +135,7 @@ def render_articles_page(summary: PageSummary, articles: Sequence[PageArticle]) 
 
 
 def article_html(markdown: str) -> Markup:
-    """Return an article's body as safe HTML without front matter, title, raw HTML, images and scripts.
+    """Return an article's body as safe HTML without front matter, title, raw HTML, images or scripts.
 
     >>> article_html('---\\ntitle: "T"\\n---\\n\\n# T\\n\\nBread *needs* time.')
     Markup('<p>Bread <em>needs</em> time.</p>\\n')
@@ -151,7 +152,7 @@ def article_html(markdown: str) -> Markup:
 
 
 def without_front_matter(markdown: str) -> str:
-    """Return the text without the YAML block that it may begin with.
+    """Return the text without its YAML front matter, if it has any.
 
     >>> without_front_matter('---\\ntitle: "T"\\n---\\n\\nText'), without_front_matter("--- no block")
     ('Text', '--- no block')
@@ -166,7 +167,7 @@ def without_front_matter(markdown: str) -> str:
 def read_provenance(statement: bytes | None) -> Provenance | None:
     """Return the part of a provenance statement that readers see.
 
-    Return None if the statement is of a different version, or its job called no model.
+    Return None if there is no statement, it is of a different version, or its job called no model.
     """
     parsed = {} if statement is None else json.loads(statement)
     if parsed.get("predicateType") != PREDICATE_TYPE or not parsed["predicate"]["generations"]:

@@ -39,7 +39,8 @@ class ArticleMetrics(BaseModel):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quality:
-    """The numbers of articles with the requested length and of articles within the bound on repetition."""
+    """The number of all articles, of those with the requested length, and of those within the bound on
+    repetition."""
 
     num_articles: int = 0
     num_within_length: int = 0

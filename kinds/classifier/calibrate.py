@@ -64,7 +64,8 @@ class StoredCalibration:
     folder: Path
     calibration: Calibration
     replaced: str | None
-    """Name of the labelled file of the replaced calibration, or a description; None if there was none."""
+    """Name of the labelled file on which the replaced calibration was fitted, or a description of an unusable
+    calibration; None if nothing was replaced."""
 
 
 def read_labelled_file(source: LabelledInput, max_dropped: float | None = None) -> CalibrationTexts:
@@ -110,7 +111,8 @@ class Model:
 
     @property
     def installed_sha256(self) -> str:
-        """Return the digest of the installed files, by which a batch detects that they were replaced."""
+        """Return the digest of the installed files. It is stored in the batch's settings, so that a later
+        replacement of the files is noticed."""
         return installed_digest(self.manifest)
 
     def calibrate(

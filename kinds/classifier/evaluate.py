@@ -47,13 +47,14 @@ class NothingEvaluatedError(InputError):
 
 
 class OtherFileError(InputError):
-    """The texts of a batch differ from those of the file that it is compared with."""
+    """The texts of a batch differ from those of the file with which the batch is compared."""
 
     code = "batch_of_another_file"
 
 
 class OtherQuestionError(InputError):
-    """A batch was made with a different model, or differs in whether the stored calibration is applied."""
+    """A batch was made with a different model or other model files, or by the wrong command: one that applies
+    the stored calibration where this command does not, or the reverse."""
 
     code = "batch_of_another_question"
 
@@ -87,13 +88,14 @@ class Evaluation:
 
 
 def with_profile(settings: Settings, model: str) -> Settings:
-    """Return the settings with a profile that has only this model, so that any classifier can be evaluated.
+    """Return the settings with an added profile that has only this model: any classifier can be evaluated.
 
     Raises ModelNotInstalledError, ModelTaskError, or OtherLabelsError for a classifier with other labels.
     """
     require_labels(settings.models_folder, model, LABELS)
     own = {PROFILE: Profile(models=(model,))}
-    # Of equally small profiles a batch uses the first, and only the workers of this one are started.
+    # Of equally small profiles, a batch uses the first. The added profile comes first, because only its
+    # workers are started.
     profiles = {**own, **settings.profiles, **own}
     return settings.model_copy(update={"profiles": profiles})
 
@@ -161,7 +163,7 @@ def _jobs(texts: Iterator[LabelledText]) -> Iterator[NewJob]:
 def export_evaluation(
     database: Engine, store: Store, summary: Summary, source: LabelledInput, out: Path | None
 ) -> Evaluation:
-    """Compare the model's answers with the file's labels; write both and the figures into `out`, if given.
+    """Compare the model's answers with the file's labels; write them with the figures into `out`, if given.
 
     Raises NothingEvaluatedError and the errors of `answered`.
     """
@@ -207,7 +209,7 @@ def answered(
 ) -> Iterator[tuple[LabelledText, LabelPrediction | None]]:
     """Yield each text of the file with the model's answer, or with None if its job did not succeed.
 
-    Raises OtherFileError, OtherQuestionError, and the errors of fetching results.
+    Raises OtherFileError, OtherQuestionError, and the errors of `ResultReader.read_batch`.
     """
     if batch_settings(database, batch_id).get("calibrated", True) != calibrated:
         command = "models calibrate" if calibrated else "evaluate sentiment"

@@ -18,7 +18,7 @@ _MEDIA_TYPES = {
 
 
 class ClassifierSettings(BaseModel):
-    """The settings of the classifier kind: it has none, because the payload defines the model completely."""
+    """The settings of the classifier kind: none, because the payload defines the model completely."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -44,7 +44,7 @@ class ClassifierKind(Kind[TrainingSpec]):
         return ()
 
     def run(self, payload: TrainingSpec, context: Context) -> Result:
-        """Train the model, from the job's last checkpoint if there is one; the first artifact is its card."""
+        """Train the model, from the job's last checkpoint if any; the first artifact is the model card."""
         trained = context.port(Training).train_classifier(payload)
         recipe = json.loads(trained.files["recipe.json"])
         parents = [Parent("training_data", file.name, file.sha256) for file in payload.files]

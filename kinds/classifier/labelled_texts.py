@@ -86,7 +86,7 @@ class LabelledText:
     """A text with its true label."""
 
     id: str
-    """The line number, or `LINE.NUMBER` if the targets come from a mapping."""
+    """The line number, or `LINE.NUMBER` if the targets come from a mapping, with NUMBER counted from 0."""
     text: str
     target: str
     """Entity that the label is about; empty: the text as a whole."""
@@ -107,9 +107,9 @@ class _RefusedError(Exception):
 
 
 def parse_label_map(text: str) -> dict[str, Label]:
-    """Parse `negative=0,neutral=2,positive=1` to a mapping from label to class. Raises LabelMapError.
+    """Parse `negative=0,neutral=2,positive=1` into a mapping from label to class. Raises LabelMapError.
 
-    A class may have several labels.
+    Several labels can belong to one class.
 
     >>> parse_label_map("negative=0, neutral=2, positive=1")
     {'0': 'negative', '2': 'neutral', '1': 'positive'}

@@ -1,4 +1,4 @@
-"""The kind that returns a probability for each class of each text, without history or entities.
+"""The kind that returns the probability of each class for each text, without history or entities.
 
 It is used by evaluations and calibrations, and by other programs.
 """
@@ -20,7 +20,8 @@ from jobs.text.plain import normalise
 from kinds.classifier.labelled_texts import LABELS
 
 BLOCK_TEXTS = 250
-"""Texts per job: half a second to a few seconds of work, and enough texts to sort by length."""
+"""Number of texts per job: enough that sorting them by length saves padding, and few enough that a job takes
+half a second to a few seconds."""
 
 LABELS_FILE = "labels.jsonl"
 
@@ -50,7 +51,7 @@ class LabelSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
     calibrated: bool = True
-    """Whether answers use the calibration stored with the model; False: only the model's own files."""
+    """Whether answers use the calibration that is stored with the model, or only the model's own files."""
     installed_sha256: str = ""
     """Digest of the model's files when the batch was made; empty unless the answers are valid only for these
     files."""
@@ -110,7 +111,8 @@ def text_digest(text: str, target: str) -> str:
 
 def _prediction(text: LabelText, answer: LabelProbabilities) -> LabelPrediction:
     values = dict(zip(LABELS, answer.of(LABELS), strict=True))
-    # Significant digits are kept, not decimals, because the small values of an overconfident model matter.
+    # Significant digits are kept, not decimals, because a calibration needs the small values of an
+    # overconfident model.
     rounded = {label: float(f"{value:.7g}") for label, value in values.items()}
     return LabelPrediction(
         id=text.id,

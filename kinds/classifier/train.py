@@ -56,8 +56,8 @@ LINE_SECONDS = 10.0
 
 MANY = 4
 """With at least this many times the required number of texts, only the training run looks for
-near-duplicates. With the default shares, that is 1,200 texts; searching fewer takes at most a third of a
-second.
+near-duplicates. With the default shares, that is 1,200 texts; searching fewer texts takes at most a third
+of a second.
 """
 
 
@@ -96,7 +96,7 @@ def read_plan(path: Path) -> Plan:
 def prepare(plan: Plan, folder: Path, models_folder: Path) -> PreparedTraining:
     """Find and read the plan's files in the folder, before anything is started.
 
-    A file name in the plan may contain folders; if no such file exists, the last part of the name is tried.
+    A file name in the plan can contain folders; if no such file exists, the last part of the name is tried.
     Raises InputError or ConfigurationError.
     """
     check_name(plan.model)

@@ -1,5 +1,7 @@
-"""The specification of a training run, and the port through which a kind trains a classifier, without
-torch."""
+"""The specification of a training run, and the port through which a kind trains a classifier.
+
+This module does not import torch.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,8 @@ class LabelledFile(LabelColumns):
     """A file of labelled texts, with its format and the meaning of its columns."""
 
     name: str = Field(min_length=1, max_length=200)
-    """Name that is shown to people; the digest identifies the file."""
+    """Name by which the file is found in the data folder and shown to people; the digest identifies its
+    content."""
     sha256: Sha256
     delimiter: str | None = None
     """Delimiter of a CSV file; None: detected."""
@@ -31,7 +34,7 @@ class LabelledFile(LabelColumns):
     """SPDX identifier of the licence, for the model card."""
     max_dropped_share: float = Field(default=0.2, ge=0, le=1)
     """Maximum share of unusable lines; with more, nothing is trained. In public data sets, a tenth of the
-    lines have other labels."""
+    lines have labels that belong to none of the three classes."""
 
     @property
     def options(self) -> FileOptions:
@@ -46,7 +49,7 @@ class Recipe(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
     rank: int = Field(default=48, ge=1, le=256)
-    """Rank of the LoRA adapters on every linear layer (Hu et al. 2021, section 4.1); alpha is the same."""
+    """Rank of the LoRA adapters on every linear layer (Hu et al. 2021, section 4.1); alpha is equal to it."""
     adapter_dropout: float = Field(default=0.1, ge=0, lt=1)
     learning_rate: float = Field(default=5e-4, gt=0, le=0.1)
     """Peak learning rate of AdamW, with linear warm-up and then linear decay to zero."""
@@ -58,8 +61,8 @@ class Recipe(BaseModel):
     """Number of evaluations without a better dev macro-F1 after which a member's training ends."""
     members: int = Field(default=2, ge=1, le=10)
     """Number of training runs that start from the same weights and differ in data order and dropout. The
-    model is the mean of their weights and no larger than a single one; each run adds its full training
-    time."""
+    model is the mean of their weights, so it is no larger than the model of a single run; each run adds its
+    full training time."""
     batch_size: int = Field(default=32, ge=1, le=1024)
     max_tokens: int = Field(default=96, ge=16, le=512)
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)
@@ -84,7 +87,8 @@ class Recipe(BaseModel):
 
 
 class Plan(BaseModel):
-    """The plan of a repeatable training run: the new model's name, the files by digest, and the recipe."""
+    """The plan of a repeatable training run: the new model's name, the base model, the seed, the files by
+    digest, and the recipe."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
@@ -118,7 +122,7 @@ class TrainedClassifier:
 
 
 class Training(Protocol):
-    """The port through which a kind has a model trained, outside the engines."""
+    """The port through which a kind trains a model; inference engines are not involved."""
 
     def train_classifier(self, spec: TrainingSpec) -> TrainedClassifier:
         """Train the classifier and block until it is done.

@@ -98,7 +98,7 @@ class _Options:
     data: Path | None
 
     def prepared(self, settings: Settings) -> PreparedTraining:
-        """Return the plan with its data; after an error in either, exit with the status of wrong usage."""
+        """Return the plan with its data; for an error in the plan or the data, exit with EXIT_USAGE."""
         from kinds.classifier.train import (
             PLAN_SUFFIX,
             TrainingDataMissingError,

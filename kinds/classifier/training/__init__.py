@@ -1,6 +1,6 @@
 """Fine-tuning as jobs: torch runs in a child process, whose checkpoints are kept in the object store.
 
-The constants describe the folder through which a worker and its training process exchange files.
+The constants describe how a worker and its training process exchange files and report errors.
 """
 
 from __future__ import annotations
@@ -21,4 +21,4 @@ RESULT_FILES = (
     "evaluation.json",
     "recipe.json",
 )
-"""Names of a result's files, starting with those that people read first."""
+"""Names of a result's files; the model card comes first, because people start with it."""

@@ -24,7 +24,8 @@ Floats = NDArray[np.float64]
 TEMPERATURES = (0.05, 20.0)
 """Range in which the temperature is sought; a model that needs a value outside it cannot be calibrated."""
 MAX_OFFSET = 5.0
-"""Maximum offset of a class's logit: an offset of 5 already multiplies its odds by e^5, over a hundred."""
+"""Maximum absolute offset of a class's logit: at temperature 1, an offset of 5 already multiplies the odds of
+the class by e^5, which is about 150."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +40,9 @@ class Calibration:
 def fit_calibration(logits: Floats, labels: NDArray[np.int64]) -> Calibration:
     """Return the temperature and offsets with the smallest negative log-likelihood.
 
-    This is bias-corrected temperature scaling (Alexandari, Kundaje, Shrikumar 2020, section 2.2). The
-    training partly removes the effect of how frequent each class is (`Recipe.balance`); the offsets restore
-    the shares of the dev part.
+    This is bias-corrected temperature scaling (Alexandari, Kundaje, Shrikumar 2020, section 2.2). A
+    training run partly removes the effect of class frequencies (`Recipe.balance`); the offsets restore the
+    class shares of the texts on which they are fitted.
     """
 
     def loss(parameters: NDArray[np.float64]) -> float:
@@ -60,7 +61,7 @@ def fit_temperature(logits: Floats, labels: NDArray[np.int64]) -> Calibration:
     """Return the temperature with the smallest negative log-likelihood, with offsets of 0.
 
     This is temperature scaling (Guo et al. 2017, section 4.2), which never changes the most probable class.
-    The loss is convex in 1 / T, so its only minimum is found.
+    The loss is convex in the inverse of the temperature, so the search finds its only minimum.
     """
     low, high = np.log(TEMPERATURES)
     minimum = minimize_scalar(
@@ -92,19 +93,21 @@ answers are right, even the share of right answers has a standard error of 0.05.
 MIN_OF_CLASS = 10
 """Minimum number of texts of each class in each half; a class without texts cannot be fitted or measured."""
 SEED = 0
-"""Seed of the division; it is fixed, so that the same texts give the same halves and comparable figures."""
+"""Seed of the division into halves. It is fixed, so that the same texts give the same halves and comparable
+figures."""
 
 MIN_DEVIATIONS = 3.0
-"""Number of standard deviations above which a result is not attributed to chance.
+"""Minimum number of standard deviations at which a result is not attributed to chance.
 
-Random answers exceed it for one file in 740.
+Random answers reach it for one file in 740.
 """
 ROUNDING = 1e-9
-"""Differences of probabilities below this count as zero, because answers are rounded to seven digits."""
+"""Differences between probabilities that are below this count as zero, because answers are rounded to seven
+digits."""
 
 
 class CalibrationDataError(InputError):
-    """The labelled texts are too few, or lack a class."""
+    """There are too few labelled texts, either in total or of one of the classes."""
 
     code = "calibration_data_too_small"
 
@@ -123,7 +126,7 @@ class NoBetterError(InputError):
 
 @dataclass(frozen=True, slots=True)
 class Halves:
-    """Indices of the texts to fit on and of those to measure on."""
+    """Indices of the texts to fit on and to measure on, and the number of groups of near-duplicates."""
 
     fitted: tuple[int, ...]
     held_out: tuple[int, ...]
@@ -144,7 +147,7 @@ class FitResult:
 def cut_in_halves(texts: Sequence[str], labels: Sequence[int], *, name: str) -> Halves:
     """Divide the texts into halves: each group of near-duplicates goes to the half that has fewer texts.
 
-    The order of the groups is shuffled with SEED; a text that occurs with several targets is in one group.
+    The groups are shuffled with SEED; all occurrences of a text with different targets are in one group.
     `name` is the file's name, for error messages. Raises CalibrationDataError.
     """
     places: dict[str, list[int]] = {}
@@ -181,8 +184,8 @@ def fit_on_half(
 ) -> FitResult:
     """Fit a calibration on one half and measure it on the other.
 
-    `logits` and `labels` are those of all texts; classes are in the order of LABELS. The measured calibration
-    is the one that is returned; it is not fitted again on all texts. Raises LabelsDisagreeError, or
+    `logits` and `labels` are those of all texts; classes are in the order of LABELS. The calibration that was
+    measured is returned; it is not fitted again on all texts. Raises LabelsDisagreeError, or
     NoBetterError if the log loss on the held-out half does not fall.
     """
     check_agreement(probabilities(logits, 1.0), labels, name=name)
@@ -217,8 +220,9 @@ def _named(calibration: Calibration) -> str:
 def check_agreement(predicted: Floats, labels: NDArray[np.int64], *, name: str) -> None:
     """Raise LabelsDisagreeError if the answers are no better than chance, or the labels seem exchanged.
 
-    Neither test counts right answers: most of them are neutral in most files, and a file is not refused
-    because the model favours one class, which a temperature cannot change.
+    Neither test counts right answers, for two reasons: in most files, most right answers are neutral; and a
+    model that favours one class should not be refused for its few right answers, because a temperature does
+    not change answers anyway.
     """
     order = _better_order(predicted, labels)
     if order is not None:
@@ -237,7 +241,7 @@ def check_agreement(predicted: Floats, labels: NDArray[np.int64], *, name: str) 
 
 
 def _better_order(predicted: Floats, labels: NDArray[np.int64]) -> tuple[int, ...] | None:
-    """Return the order of the classes that fits the answers best; None if none is clearly better than LABELS.
+    """Return the order of classes that fits the answers best; None if none is clearly better than LABELS.
 
     Orders are compared by the mean probability of the right class, summed over the classes. A class that the
     model predicts too often for all texts alike adds the same amount to every order.
@@ -256,9 +260,10 @@ def _better_order(predicted: Floats, labels: NDArray[np.int64]) -> tuple[int, ..
 
 
 def deviations(predicted: Floats, labels: NDArray[np.int64]) -> float:
-    """Return by how much the mean probability of the right class exceeds that under permuted labels.
+    """Return by how much the mean probability of the right class exceeds its mean over permuted labels.
 
-    The result is in standard deviations (Hoeffding 1951, "A combinatorial central limit theorem").
+    The result is in standard deviations (Hoeffding 1951, "A combinatorial central limit theorem"), and 0 if
+    all answers are the same.
     """
     shares = np.bincount(labels, minlength=len(LABELS)) / len(labels)
     own = predicted - (predicted @ shares)[:, None]

@@ -58,7 +58,7 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class LabelledData:
-    """Content of a labelled file."""
+    """The examples of a labelled file, and its skipped lines."""
 
     examples: tuple[Example, ...]
     skipped: tuple[Skipped, ...]
@@ -67,8 +67,8 @@ class LabelledData:
 def read_labelled(body: bytes, file: LabelledFile, number: int = 0) -> LabelledData:
     """Return the examples of one file; lines without text or with an unmapped label are skipped.
 
-    Raises TrainingDataError if the digest does not match, a column is missing, no line has one of the labels,
-    or more lines are unusable than the file's entry in the plan allows.
+    Raises TrainingDataError if the digest does not match, a column is missing, one of the labels does not
+    occur, or more lines are unusable than the file's entry in the plan allows.
     """
     digest = hashlib.sha256(body).hexdigest()
     if digest != file.sha256:
@@ -157,7 +157,9 @@ class Split:
 
 
 def split_examples(examples: Sequence[Example], *, seed: int, dev_share: float, test_share: float) -> Split:
-    """Assign random groups to test, then dev, until each has its share of every file; the rest is train.
+    """Assign random groups of near-duplicates to test, then to dev, until each has its share of every file.
+
+    The remaining groups are assigned to train.
 
     Raises SplitError if a part would have fewer than MIN_PART examples.
     """
@@ -212,7 +214,7 @@ def _part(group: list[tuple[int, int]], wanted: dict[tuple[int, str], float]) ->
 
 
 def near_duplicate_groups(texts: Iterable[str]) -> list[list[int]]:
-    """Return groups of indices of similar texts, in the order of their first text.
+    """Return groups of indices of similar texts, in the order of each group's first text.
 
     Two texts are in one group if a chain of similar texts connects them. The method is MinHash with banding
     (Leskovec, Rajaraman, Ullman: Mining of Massive Datasets, chapter 3); candidate pairs are accepted without

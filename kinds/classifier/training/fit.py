@@ -52,7 +52,7 @@ class Evaluation:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A member whose training has ended; the model is the mean of all members."""
+    """One of the training runs whose mean is the model (`Recipe.members`), after it has ended."""
 
     best_step: int
     """Step, counted over all members, at which the member had its best weights, which are kept."""
@@ -65,7 +65,8 @@ class Progress:
     """The state of a training run without its tensors; random numbers depend only on the seed and `step`."""
 
     step: int = 0
-    """Number of the step over all members; a member that ends early skips the numbers of its last steps."""
+    """Number of steps so far over all members; the steps that are omitted because a member ended early count,
+    too."""
     loss_sum: float = 0.0
     loss_steps: int = 0
     best_f1: float = -1.0
@@ -96,8 +97,10 @@ def write_checkpoint(
 
 
 def read_newest(folder: Path, *, spec_sha256: str) -> tuple[Progress, dict[str, dict[str, Tensor]]] | None:
-    """Read the newest checkpoint, if there is one. Raises CheckpointError if it belongs to a different
-    training run."""
+    """Return the state and tensors of the newest checkpoint; None if there is none.
+
+    Raises CheckpointError if it belongs to a different training run.
+    """
     paths = sorted(path for path in folder.glob("*.safetensors") if _NAME.fullmatch(path.name))
     if not paths:
         return None
@@ -148,7 +151,8 @@ OnProgress = Callable[[Progress, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """The input of a training run: the data, the recipe, the seed, and the folder of checkpoints."""
+    """The input of a training run: the data, the recipe, the seed, the digest of the specification, and the
+    folder of checkpoints."""
 
     train: Sequence[Example]
     dev: Sequence[Example]
@@ -266,7 +270,7 @@ class _Training:
         )
 
     def is_patience_over(self) -> bool:
-        """Return whether none of this member's last `patience` evaluations improved on its best one."""
+        """Return whether at least `patience` evaluations of this member have followed its best one."""
         begun_at = len(self.members) * self.member_steps
         after = max(begun_at, self.progress.best_step)
         since = [each for each in self.progress.history if each.step > after]

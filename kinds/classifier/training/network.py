@@ -41,7 +41,10 @@ class BaseModelError(ConfigurationError):
 
 
 def with_adapters(model: PreTrainedModel, recipe: Recipe, *, base: str) -> torch.nn.Module:
-    """Add LoRA to every linear layer of the encoder; the modules after the encoder are trained in full."""
+    """Add LoRA to every linear layer of the encoder; the modules after the encoder are trained in full.
+
+    Raises BaseModelError if the model has no encoder layers that are followed by a head.
+    """
     inner, linear = linear_parts(model)
     outer = sorted({_owner(name) for name in linear})
     if not inner or not outer:
@@ -95,7 +98,10 @@ class Encoder:
         self._has_types = "token_type_ids" in self._tokenizer.model_input_names
 
     def encode(self, pairs: Sequence[tuple[str, str]]) -> list[Encoded]:
-        """Encode pairs of text and target; the end of a long text is cut off, but the target is kept."""
+        """Encode pairs of text and target.
+
+        Targets are cut to 200 characters; a pair that is still too long loses the end of its text.
+        """
         encoded: list[Encoded] = [([], [])] * len(pairs)
         for paired in (True, False):
             places = [place for place, (_, target) in enumerate(pairs) if bool(target) is paired]
@@ -162,7 +168,7 @@ BYTES = 256
 
 
 class ByteDropout(torch.nn.Dropout):
-    """A dropout that draws one byte per element, so its probability is the nearest multiple of 1 / 256.
+    """A dropout that draws one byte per element, so its probability is rounded to a multiple of 1 / 256.
 
     It subclasses torch.nn.Dropout for models that read `p` and apply dropout themselves.
     """
@@ -185,7 +191,7 @@ class ByteDropout(torch.nn.Dropout):
 
 
 def use_byte_dropout(net: torch.nn.Module) -> None:
-    """Replace every torch.nn.Dropout with a ByteDropout, except one that drops nearly everything."""
+    """Replace every torch.nn.Dropout whose probability is below 255 / 256 with a ByteDropout."""
     for part in list(net.modules()):
         for name, inner in list(part.named_children()):
             if isinstance(inner, torch.nn.Dropout) and inner.p < 1 - 1 / BYTES:
@@ -221,8 +227,9 @@ def mean_of_members(members: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor
 def _mean_factors(low: Sequence[Tensor], high: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     """Return A of shape (rank, in) and B of shape (out, rank) with B A nearest to the mean of the products.
 
-    The products are never formed. With the factors of all members side by side, B = Q R and A' = P S, the
-    singular values of B A are those of R S', a square matrix whose size is the sum of the ranks.
+    The products are never formed. With the factors of all members side by side, B = Q R and A' = P S,
+    where ' denotes the transpose, the singular values of B A are those of R S', a square matrix whose size is
+    the sum of the ranks.
     """
     rank, dtype = len(low[0]), low[0].dtype
     high_basis, high_parts = torch.linalg.qr(torch.cat(list(high), dim=1).double() / len(high))
@@ -275,7 +282,7 @@ def classifier_settings(*, temperature: float, with_targets: bool, max_tokens: i
 
 
 def _plain(value: Any) -> Any:
-    """Return a setting as JSON; sets are sorted, so that the same training writes the same file."""
+    """Return a setting as JSON; sets are sorted, so that the same training run writes the same file."""
     if isinstance(value, set | frozenset):
         return sorted(value)
     return value if isinstance(value, str | int | float | bool | list | dict) else str(value)

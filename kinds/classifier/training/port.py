@@ -160,7 +160,10 @@ class ChildTraining:
     def _follow(
         self, child: subprocess.Popen[str], events: queue.SimpleQueue[Event | None], checkpoints: Path
     ) -> None:
-        """Process the child's events until it has succeeded; otherwise raise the error that ended it."""
+        """Process the child's events until it reports success.
+
+        Raises the error that ended the child, JobAbandonedError or DeadlineError.
+        """
         while True:
             if self._inference.abandoned.is_set():
                 raise JobAbandonedError("another worker has taken over the job")
@@ -184,7 +187,7 @@ class ChildTraining:
                 self._report({name: value for name, value in event.items() if name != "event"})
 
     def _keep(self, path: Path) -> None:
-        """Store the checkpoint, then delete earlier ones; if the store is unavailable, skip this one."""
+        """Store a checkpoint, then delete earlier ones; a checkpoint that cannot be stored is skipped."""
         try:
             self._store.put(self._prefix + path.name, path.read_bytes(), media_type=MEDIA_TYPE)
             for key in list(self._store.keys(self._prefix)):

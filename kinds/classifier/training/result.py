@@ -33,7 +33,7 @@ Predict = Callable[[Sequence[Example], bool], Floats]
 
 
 def figures(logits: Floats, examples: Sequence[Example], temperature: float) -> dict[str, object]:
-    """Return accuracy, macro-F1, F1 of each class, confusion and calibration error.
+    """Return the number of examples, accuracy, macro-F1, F1 of each class, confusion and calibration error.
 
     The rows of the confusion matrix are the true labels, its columns the predicted ones.
     """
@@ -54,7 +54,7 @@ def evaluate(
     """Return figures for each file by its name, for all examples and, if the file has targets, for subsets.
 
     `one_target` has the texts with one labelled target, and `several_targets` the others; `text_alone` has
-    the texts with one labelled target, but the model does not see it.
+    the texts with one labelled target, which is hidden from the model.
     """
     logits = predict(examples, True)
     by_name: dict[str, object] = {}
