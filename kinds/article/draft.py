@@ -113,7 +113,7 @@ class Draft:
             self._exchanges.append((self._question, Message("assistant", as_markdown(piece.blocks))))
 
     def kept(self) -> tuple[list[str], int]:
-        """Return the blocks of all answers without repeated sentences, and how many sentences were removed."""
+        """Return all answers' blocks without repeated sentences, and the number of removed sentences."""
         return without_repeats(block for piece in self.pieces for block in piece.blocks)
 
     def markdown(self) -> str:

@@ -1,5 +1,4 @@
-"""Rules for outbound connections: by default, none may go to an address of this machine, its network or its
-cloud.
+"""Rules for outbound connections: by default, this machine, its network and its cloud cannot be called.
 
 A name is resolved once, and the connection goes to the address that was checked. A name that would resolve
 differently the second time (DNS rebinding) therefore cannot evade the check.
@@ -50,8 +49,8 @@ _LOCAL_TRANSLATION = ipaddress.ip_network("64:ff9b:1::/48")
 """
 
 _PREFIX_LENGTHS = (32, 40, 48, 56, 64)
-"""Prefix lengths of NAT64 translators other than 96. The IPv4 address follows the prefix, but skips bits 64
-to 71 (RFC 6052, 2.2)."""
+"""Prefix lengths that NAT64 translators use in addition to 96. The IPv4 address follows the prefix, but skips
+bits 64 to 71 (RFC 6052, 2.2)."""
 
 _ISATAP = (0x00005EFE, 0x02005EFE)
 """Values of bits 64 to 95 of an ISATAP address, whose last 32 bits are an IPv4 address, under any prefix (RFC
@@ -59,7 +58,7 @@ _ISATAP = (0x00005EFE, 0x02005EFE)
 
 
 class AddressRefusedError(PermanentError):
-    """A URL leads to an address that no request may reach."""
+    """A URL is invalid, or leads to an address that is not allowed."""
 
     code = "private_address"
 
@@ -81,8 +80,8 @@ class Destination:
 def resolve(host: str, port: int) -> list[str]:
     """Return the addresses of a host according to the system's resolver.
 
-    Like the C library, it accepts notations such as 2130706433 and 0177.0.0.1, so that the check sees the
-    address that they mean.
+    Like the C library, the resolver accepts notations such as 2130706433 and 0177.0.0.1, so that the check
+    sees the address to which they lead.
     """
     infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(info[4][0]) for info in infos))
@@ -97,13 +96,13 @@ class AddressGuard:
     name: str
     """Name of the place in messages, which do not show its URL because it may contain a key."""
     allow_private: bool
-    """Whether the place may be on this machine or its network."""
+    """Whether the place is allowed to be on this machine or its network."""
     resolver: Resolve = resolve
 
     def find_destination(self, text: str) -> Destination:
         """Check a URL, and return it with the addresses of its host.
 
-        Raises AddressRefusedError: `<what>_private_address`, `<what>_url_invalid`; and UnreachableError.
+        Raises AddressRefusedError (`<what>_private_address` or `<what>_url_invalid`) and UnreachableError.
         """
         try:
             url = httpx.URL(text)
@@ -118,7 +117,7 @@ class AddressGuard:
         return Destination(url, self.addresses(host, port))
 
     def addresses(self, host: str, port: int) -> tuple[Address, ...]:
-        """Return the addresses of a host after checking that connections to all of them are allowed.
+        """Return at most MAX_ADDRESSES addresses of a host after checking that all of them are allowed.
 
         Raises AddressRefusedError (`<what>_private_address`) and UnreachableError (`<what>_unreachable`).
         """
@@ -152,12 +151,12 @@ class AddressGuard:
 
 
 def _is_site_local(address: Address) -> bool:
-    """Return whether an address is in fec0::/10, deprecated by RFC 3879 and still routed in some networks."""
+    """Return whether an address is in fec0::/10, which RFC 3879 deprecates but some networks still route."""
     return isinstance(address, ipaddress.IPv6Address) and address.is_site_local
 
 
 def is_public(address: Address) -> bool:
-    """Return whether an address is public; if it embeds an IPv4 address, that one is checked instead.
+    """Return whether an address is public; one that embeds an IPv4 address is public if the latter is.
 
     >>> is_public(ipaddress.ip_address("93.184.215.14")), is_public(ipaddress.ip_address("::ffff:10.0.0.1"))
     (True, False)
@@ -169,7 +168,8 @@ def is_public(address: Address) -> bool:
 
 
 def is_never_called(address: Address) -> bool:
-    """Return whether an address is never allowed, because it is link-local, multicast or cloud metadata.
+    """Return whether an address is never allowed, because it is link-local, multicast, unspecified or
+    cloud metadata.
 
     >>> [is_never_called(ipaddress.ip_address(text)) for text in ("fd00:ec2::254", "fd00::a9fe:a9fe", "::1")]
     [True, True, False]
@@ -197,7 +197,10 @@ def _translated(address: Address) -> list[IPv4Address]:
 
 
 def _embedded(address: Address) -> list[Address]:
-    """Return the address, or the IPv4 addresses to which a translator or a tunnel would map it."""
+    """Return the IPv4 addresses to which a translator or a tunnel would map the address, or else the address.
+
+    For ISATAP, return both.
+    """
     if isinstance(address, IPv4Address):
         return [address]
     if address.ipv4_mapped is not None:
@@ -230,7 +233,8 @@ def shown(url: str) -> str:
 def name_of(place: WebPlace, url: str) -> str:
     """Return the name by which messages refer to a place's URL.
 
-    For a URL from a variable, it consists of the variable and the host, because the path may contain a key.
+    For a URL from a variable, the name consists of the variable, the scheme and the host, because the path
+    may contain a key.
 
     >>> name_of(WebPlace(url_variable="NEWS_URL"), "https://me:pw@example.com:8443/key/feed?key=1")
     'NEWS_URL (https://example.com:8443)'

@@ -45,8 +45,8 @@ def read_feed_source(
 ) -> Iterator[Document | Rejected]:
     """Yield the documents that the feed currently contains.
 
-    Raises SourceDownError, SourceRefusedError and FileRejectedError, and also the errors of addresses and of
-    bodies, such as `feed_private_address` and `body_too_large`.
+    Raises SourceDownError, SourceRefusedError and FileRejectedError, and the errors of `exchange` and
+    `read_body`, such as `feed_private_address` and `body_too_large`.
     """
     name = name_of(source, _url(source))
     body = fetch_feed(source, resolver=resolver)
@@ -82,7 +82,7 @@ def fetch_feed(source: FeedSource, *, resolver: Resolve = resolve) -> bytes:
 
 
 def _has_end(body: bytes) -> bool:
-    """Return whether the root element of a feed is closed; comments, such as those of a cache, may follow.
+    """Return whether the root element of a feed is closed; comments, such as those of a cache, can follow.
 
     >>> _has_end(b"<rss><channel/></rss><!-- cached -->"), _has_end(b"<rss><channel/>")
     (True, False)

@@ -86,7 +86,7 @@ def _check_place(path: Path) -> None:
 
 
 def is_document_file(name: str) -> bool:
-    """Return whether a file has the name of a document file; hidden and unfinished files do not.
+    """Return whether a name is that of a document file; those of hidden and unfinished files are not.
 
     >>> is_document_file("news.csv.gz"), is_document_file(".news.csv"), is_document_file("news.csv.part")
     (True, False, False)
@@ -103,7 +103,7 @@ def read_leniently(
     known: KnownRecords | None,
     on_note: OnNote | None = None,
 ) -> Iterator[Document | Rejected]:
-    """Yield the documents of a file; if it is unusable, yield a refused row so that others are still read."""
+    """Yield a file's documents, or a refused row if it is unusable, so that other files are still read."""
     try:
         yield from _read(path, place, now=now, known=known, on_note=on_note)
     except FileRejectedError as error:
@@ -151,7 +151,7 @@ def read_prefix_source(
 
 
 def _store_of(source: PrefixSource, variable: str) -> Store:
-    """Open the store whose URL is in the variable, without creating a bucket, at checked addresses only."""
+    """Open the store whose URL is in the variable, at checked addresses and without creating a bucket."""
     name = f"the store of {variable}"
     guard = AddressGuard(what="store", name=name, allow_private=source.allow_private)
     return open_store(
@@ -169,7 +169,7 @@ def _read_object(
 ) -> Iterator[Document | Rejected]:
     try:
         body = store.get(key)
-    except (ObjectKeyError, ObjectNotFoundError) as error:  # a key from elsewhere, or deleted meanwhile
+    except (ObjectKeyError, ObjectNotFoundError) as error:  # another program's key, or deleted since
         advice = "use lower-case names of letters, digits, . - _"
         yield Rejected(file=key, line=1, code=error.code, reason="cannot be read", advice=advice)
         return

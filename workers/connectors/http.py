@@ -1,4 +1,4 @@
-"""Sends an HTTP request to a checked address, with limits of time and size, and no redirects or proxy."""
+"""Sends an HTTP request to a checked address, with limits on time and size, without redirects or a proxy."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class BodyTooLargeError(PermanentError):
 
 
 class BodyEncodingError(PermanentError):
-    """An answer has an encoding that was not requested."""
+    """An answer has an encoding that was not requested, or its gzip data are damaged."""
 
     code = "body_encoding"
 
@@ -49,7 +49,9 @@ def exchange(
     total_seconds: float,
     content: bytes | None = None,
 ) -> Iterator[httpx.Response]:
-    """Send a request and yield the answer before its body is read; `total_seconds` limits both.
+    """Send a request and yield the answer before its body is read; the caller reads the body.
+
+    `total_seconds` limits the time from the request to the end of the body.
 
     Raises AddressRefusedError and UnreachableError, the latter also if the body cannot be read in time.
     """
@@ -88,7 +90,7 @@ def _send(
     content: bytes | None,
     deadline: _Deadline,
 ) -> httpx.Response:
-    """Send the request to the first address that answers; Host and the TLS handshake contain the name."""
+    """Send the request to the first address that answers; Host and TLS use the name of the host."""
     last = len(destination.addresses) - 1
     for number, address in enumerate(destination.addresses):
         request = _request(client, destination, address, method, headers, content, deadline)
@@ -157,15 +159,16 @@ class _Deadline:
 class _Gunzip:
     """A decompressor for gzip data of one or more members (RFC 1952, 2.2).
 
-    Only zeros may follow the last member.
+    After the last member, only zero bytes are allowed.
     """
 
     def __init__(self) -> None:
         self._member = zlib.decompressobj(wbits=31)
 
     def unpack(self, part: bytes, max_bytes: int) -> bytes:
-        """Unpack at most `max_bytes` of a part; once they are reached, do not call it again.
+        """Unpack a part, up to `max_bytes` of output.
 
+        Once that limit is reached, do not call this method again, because the rest of the part is lost.
         Raises zlib.error.
         """
         unpacked = bytearray()

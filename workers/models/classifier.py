@@ -84,10 +84,10 @@ def read_classifier_settings(folder: Path, digests: Mapping[str, str] | None = N
 
 
 def settle_classifier(folder: Path, labels: Mapping[str, int] | None = None) -> None:
-    """Check the classifier.json of a model folder; without one, or if `labels` are given, write it.
+    """Check the classifier.json of a model folder; write it if there is none or `labels` are given.
 
-    It is derived from config.json, whose labels are replaced with `labels`, if given. Raises
-    LabelsUnknownError or MalformedFileError.
+    A new file has the labels of config.json, unless `labels` are given. Raises LabelsUnknownError or
+    MalformedFileError.
     """
     if (folder / CLASSIFIER).is_file() and labels is None:
         read_classifier_settings(folder)

@@ -96,7 +96,7 @@ class ModelIncompleteError(PermanentError):
 
 
 class ModelUnloadableError(ConfigurationError):
-    """The files cannot be loaded as a model on this machine, or the process that tried to load them ended."""
+    """The files cannot be loaded as a model on this machine, or the process that tries to load them fails."""
 
     code = "model_unloadable"
 
@@ -119,7 +119,7 @@ class Tensor:
 
 
 def task_of(config: dict[str, object]) -> Task:
-    """Return a model's task by the class that its config.json names; an unknown one is a language model.
+    """Return a model's task by the class that its config.json names; for an unknown class, "generate".
 
     >>> task_of({"architectures": ["BertForSequenceClassification"]})
     'classify'
@@ -128,7 +128,7 @@ def task_of(config: dict[str, object]) -> Task:
     name = str(architectures[0]) if isinstance(architectures, list) and architectures else ""
     if name.endswith("ForSequenceClassification"):
         return "classify"
-    # All of these are encoders; LlamaModel and similar classes are embedding models, too.
+    # Classes with these endings are encoders, or decoders without a head, such as LlamaModel.
     return (
         "embed"
         if name.endswith(("Model", "ForMaskedLM")) and not name.endswith("LMHeadModel")
@@ -219,7 +219,7 @@ def check_weights(folder: Path) -> tuple[Tensor, ...]:
 
 
 def _weight_map(files: ModelFiles) -> dict[str, str]:
-    """Return the file of each tensor from a sharded model's index, which may name only files beside it."""
+    """Return the file of each tensor from a sharded model's index, which must name only files beside it."""
     path = files.folder / WEIGHTS_INDEX
     names = parse_json_object(files, WEIGHTS_INDEX).get("weight_map")
     if not isinstance(names, dict) or not names:
@@ -234,7 +234,7 @@ def _weight_map(files: ModelFiles) -> dict[str, str]:
 
 
 def read_safetensors_header(path: Path) -> tuple[Tensor, ...]:
-    """Return the tensors of a file in byte order; they must cover its data without gaps or overlaps.
+    """Return the tensors of a file in byte order; they must cover the file's data without gaps or overlaps.
 
     Raises MalformedFileError or NotAFileError. Format: 8 bytes little-endian length, JSON header, data
     (huggingface.co/docs/safetensors, "Format").
@@ -303,7 +303,7 @@ def _key_in_words(key: str) -> str:
 
 
 def read_json_object(path: Path) -> dict[str, object]:
-    """Return the JSON object in a model's file; raises MalformedFileError if it is not one."""
+    """Return the JSON object in a model's file. Raises MalformedFileError if it contains anything else."""
     return _as_object(_read_json(path), path)
 
 
@@ -338,7 +338,7 @@ def _parse(text: bytes | bytearray, path: Path) -> object:
 
 
 def _is_deeper(value: object, depth: int) -> bool:
-    """Return whether a JSON value has more than `depth` levels; they are checked without recursion."""
+    """Return whether a JSON value has more than `depth` levels, without recursion."""
     level = [value]
     for _ in range(depth):
         level = [

@@ -42,7 +42,7 @@ class GgufHeaderError(ValueError):
 
 
 def _check_header(path: Path) -> None:
-    """Raise GgufHeaderError unless every length in the header stays within the file."""
+    """Raise GgufHeaderError if the header contradicts the format or exceeds a limit or the file."""
     with path.open("rb") as file:
         if path.stat().st_size < 24 or file.read(4) != b"GGUF":
             raise GgufHeaderError("this is not a GGUF file, because it does not begin with a GGUF header")
@@ -194,8 +194,8 @@ def _check(source: Path, loading: Mapping[str, Any], surplus: Sequence[str]) -> 
 def _left_out(source: Path, model: PreTrainedModel) -> list[str]:
     """Return the names of the file's tensors that the library's older reader does not use.
 
-    If file and model contain the same number of elements, no tensor was left out: the library may only have
-    split or joined some of them.
+    If the file has no more elements than the model, no tensor was left out: the library has at most split or
+    joined some of them.
     """
     from gguf import GGUFReader
     from transformers.modeling_gguf_pytorch_utils import TensorProcessor, get_gguf_hf_weights_map

@@ -1,7 +1,8 @@
 """Installs models: fetches them from a source, checks and converts them, and puts them in place in one step.
 
 Everything happens in a hidden folder beside the installed models, under a lock for the model's name; at the
-end the folder is renamed. If a process is killed, the next installation removes its hidden folder.
+end the folder is renamed. If a process is killed, the next installation removes the hidden folder of that
+process.
 """
 
 from __future__ import annotations
@@ -68,18 +69,18 @@ weights, such as ALBERT."""
 _GGUF_EXPANSION = 16
 """Maximum factor by which a conversion enlarges the weights: from 2 bits per number to the 32 of fp32."""
 _CALIBRATION_SECONDS = 3600.0
-"""Age in seconds from which a partial calibration is considered left behind by a killed process; a running
-process renames it at once."""
+"""Age in seconds from which a partial calibration file is attributed to a killed process; a running process
+renames the file at once."""
 
 
 class LoadOnce(Protocol):
-    """A function that loads a model once when it is added; in most tests it loads nothing."""
+    """A function that loads a model once when the model is added; most tests pass one that loads nothing."""
 
     def __call__(self, folder: Path, *, num_parameters: int) -> Trial: ...
 
 
 class ModelNameTakenError(ConfigurationError):
-    """Another model is installed under this name."""
+    """The name belongs to a model from a different source, or to a folder without a manifest."""
 
     code = "model_name_taken"
 
@@ -101,7 +102,7 @@ class Installation:
 
 
 def resolve_source(name: str, source: Source | None) -> Source:
-    """Return the given source, or else the one known for the name. Raises ModelSourceError without either."""
+    """Return the given source, or the known source of the name. Raises ModelSourceError if there is none."""
     if (known := source or CATALOGUE.get(name)) is None:
         raise ModelSourceError(
             f"{name} is not one of the models that are known by name ({', '.join(CATALOGUE)}): give its "
@@ -208,7 +209,7 @@ def _renew(folder: Path, progress: Progress, trial: LoadOnce) -> Installation:
 
 
 def _try(folder: Path, manifest: Manifest, progress: Progress, trial: LoadOnce) -> Manifest:
-    """Load the model once; write its manifest with the results and return it."""
+    """Load the model once, write its manifest with the results, and return the manifest."""
     _write_manifest(folder, manifest)  # the trial verifies the files with it, as a worker does
     progress("loading the model once, to check that it is complete")
     result = trial(folder, num_parameters=manifest.num_parameters)
@@ -225,7 +226,7 @@ def _make(
     labels: Mapping[str, int] | None,
     trial: LoadOnce,
 ) -> Path:
-    """Fetch, convert, check and load a model below `partial`; return its folder with the manifest."""
+    """Fetch, convert, check and load a model below `partial`; return its folder, which has a manifest."""
     download = source.describe()
     _check_room(partial, download)
     fetched = partial / "fetched"

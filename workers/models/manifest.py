@@ -35,14 +35,15 @@ from workers.models.sources import HubSource, RevisionNotPinnedError
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 UNLIMITED_TOKENS = 2**31 - 1
-"""Context length of a model that has no limit, such as a recurrent one; the engine's limit applies then."""
+"""Context length of a model without a limit, such as a recurrent one; only the engine's limit applies to it.
+"""
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 FileName = Annotated[str, StringConstraints(pattern=rf"^{FILE_NAME}$")]
 
 
 class ModelNameError(InputError):
-    """A model's name is not valid; it must also be usable for a folder, a queue and a record."""
+    """A model's name is not valid; few characters are allowed, because it also names a folder and a queue."""
 
     code = "model_name_invalid"
 
@@ -196,9 +197,9 @@ def require_labels(models_folder: Path, model: str, labels: tuple[str, ...]) -> 
 
 
 def model_digest(models_folder: Path, name: str) -> str:
-    """Return the digest of a model's files without the manifest, or its name if it is not installed here.
+    """Return the digest of a model's files; for a model that is not installed here, return its name.
 
-    A calibration is included, because it changes the model's answers.
+    The manifest is not included. A calibration is, because it changes the model's answers.
     """
     try:
         manifest = read_manifest(model_folder(models_folder, name))

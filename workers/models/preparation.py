@@ -70,7 +70,8 @@ class AmbiguousModelError(ModelFormatError):
 def choose_files(names: Collection[str], where: object) -> frozenset[str]:
     """Return the names of those files of a folder, a repository or a package that can belong to its model.
 
-    Messages name `where`. Raises AmbiguousModelError, ModelIncompleteError or ModelFormatError.
+    Messages name `where`, the place of the files. Raises AmbiguousModelError, ModelIncompleteError or
+    ModelFormatError.
     """
     shards = [name for name in names if _SHARD.fullmatch(name)]
     if WEIGHTS in names and shards:
@@ -91,7 +92,7 @@ def choose_files(names: Collection[str], where: object) -> frozenset[str]:
 
 
 def settle_files(folder: Path) -> tuple[str, ...]:
-    """Delete the files that no worker loads from a folder with safetensors weights; return their names.
+    """Reduce a folder to safetensors weights, SETTINGS and NOTES; return the names of the deleted files.
 
     Raises the errors of `weight_names`.
     """
@@ -105,7 +106,7 @@ def settle_files(folder: Path) -> tuple[str, ...]:
 
 
 def is_recipe(name: str) -> bool:
-    """Return whether the file defines how vectors are computed; it is checked but not loaded."""
+    """Return whether a file or folder defines how vectors are computed; it is checked but not loaded."""
     return name in (MODULES, PROMPTS) or name.endswith("_Pooling")
 
 
@@ -211,7 +212,7 @@ def _check_pooling(folder: Path, place: str) -> None:
         )
     settings = read_json_object(folder / path)
     modes = {name for name, value in settings.items() if name.startswith("pooling_mode_") and value is True}
-    if isinstance(mode := settings.get("pooling_mode"), str):  # the form of newer versions
+    if isinstance(mode := settings.get("pooling_mode"), str):  # newer versions of sentence-transformers
         modes = {f"pooling_mode_{mode}_tokens"}
     if modes != {_MEAN}:
         names = ", ".join(sorted(name.removeprefix("pooling_mode_")[:40] for name in modes)) or "nothing"
@@ -231,7 +232,7 @@ _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
 def settle_tokenizer(folder: Path) -> None:
-    """Write a tokenizer.json from a model's vocab.txt and tokenizer_config.json if it has none.
+    """Write a missing tokenizer.json of a BERT-like model, from its vocab.txt and tokenizer_config.json.
 
     The defaults are those of transformers' BertTokenizer. Raises MalformedFileError.
     """

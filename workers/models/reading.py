@@ -1,4 +1,4 @@
-"""Reads a model's files: each is opened once, no link is followed, and the bytes read are digested.
+"""Reads a model's files: each is opened once, without following a link, and digested while it is read.
 
 The loaded bytes are thus the verified ones: nobody can replace a file between the check and the loading, or
 while it is read.
@@ -100,15 +100,15 @@ def read_digested(path: Path, *, max_bytes: int | None = MAX_SETTINGS_BYTES) -> 
 class ModelFiles:
     """The files of a model folder, as a loader reads them.
 
-    If `digests` are given, those of the manifest, WeightsDigestError is raised for a file that has changed or
-    is not in the manifest. Without `digests`, any file is read.
+    `digests` are those of the manifest: WeightsDigestError is raised for a file that has changed or is not in
+    the manifest. Without `digests`, any file is read.
     """
 
     def __init__(self, folder: Path, digests: Mapping[str, str] | None = None) -> None:
         self.folder = folder
         self._digests = digests
         self.read_digests: dict[str, str] = {}
-        """SHA-256, lower-case hex, of every file read so far."""
+        """SHA-256 in lower-case hex of every file that has been read, by name."""
 
     def has(self, name: str) -> bool:
         """Return whether the file exists; a link or folder of that name counts, but cannot be read."""

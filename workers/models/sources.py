@@ -85,7 +85,7 @@ class Source(Protocol):
     def describe(self) -> Download: ...
 
     def fetch(self, target: Path, progress: Progress) -> None:
-        """Put the model's files into `target`, an existing empty folder."""
+        """Put the model's files into `target`, which is an existing empty folder."""
         ...
 
 
@@ -190,7 +190,7 @@ class FolderSource:
         return choose_files(names, self.folder)
 
     def _resolve(self, name: str) -> Path:
-        """Return the path of a file with links resolved; they must stay in the folder or in the hub's cache.
+        """Return the path of a file with links resolved; it must be in the folder or in the hub's cache.
 
         In that cache, snapshots/COMMIT/NAME is a link to a file in blobs/ beside snapshots/
         (huggingface.co/docs/huggingface_hub, "Understand caching").
