@@ -41,8 +41,9 @@ class DocumentFilter:
         self._new_digests: list[tuple[str, str, bytes]] = []
 
     def records(self, digests: Sequence[bytes]) -> frozenset[bytes]:
-        """Return the digests of known documents' records. Implements jobs.documents.document.KnownRecords.
+        """Return those of the digests that belong to records of known documents.
 
+        Implements jobs.documents.document.KnownRecords.
         The reader leaves these records out. They are counted here, and `unknown` treats them as if they had
         been read.
         """

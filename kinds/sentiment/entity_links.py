@@ -53,8 +53,8 @@ def prepare_watchlist(body: bytes) -> PreparedWatchlist:
 
 
 AMBIGUOUS = "ambiguous_name"
-"""Flag for a name that was left unlinked, because several entities share it or it is a common word, and no
-evidence decided."""
+"""Flag of a document with a name that was left unlinked: several entities share it or it is a common word,
+and there is no evidence to decide."""
 
 TOPIC_RELEVANCE = 100
 """Relevance of a topic at a cosine of 1. The relevance of a topic that no alias names is its cosine in per

@@ -186,7 +186,7 @@ class DocumentFacts:
     num_mentions: int
     flags: tuple[str, ...] = ()
     record: bytes | None = None
-    """Digest of the record that the document was read from."""
+    """Digest of the record that the document was read from; None if there was none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

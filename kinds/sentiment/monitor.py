@@ -25,7 +25,7 @@ class AlertStatus(StrEnum):
 
 
 class Notification(StrEnum):
-    """State of an alert that a target was last notified of."""
+    """State of an alert according to the last notification that a target has received."""
 
     RAISED = "raised"
     WITHDRAWN = "withdrawn"

@@ -14,8 +14,8 @@ from kinds.sentiment.series.policy import Policy
 from kinds.sentiment.series.time_windows import EntityWindow, WindowSize
 
 FAR = timedelta(days=7)
-"""How far after the present windows are looked up. No window begins later, because documents dated more than
-a day in the future are refused."""
+"""Time from now up to which alerts are looked up. No window begins later, because documents dated more than a
+day in the future are refused."""
 
 
 def plan_reports(

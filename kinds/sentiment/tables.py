@@ -190,7 +190,7 @@ def alert_of(row: RowMapping) -> Alert:
 
 
 class MuteRow(Base):
-    """A mute: a monitor's alerts are stored but not delivered, or only those of an entity, a rule or both."""
+    """A mute: a monitor's alerts, or only those of an entity, a rule or both, are stored, not delivered."""
 
     __tablename__ = "mutes"
 
@@ -218,7 +218,7 @@ class DeliveryRow(Base):
     error_code: Mapped[str | None]
     error_message: Mapped[str | None]
     notified: Mapped[Notification | None] = mapped_column(text_enum(Notification, "notified"))
-    """State that the target was last notified of; None if no notification is known to have arrived."""
+    """State according to the last notification of the target; None if none is known to have arrived."""
     turn: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
     """Counter that increases when the alert is withdrawn or raised again. After that, no attempt to send a
     message of an earlier turn begins."""

@@ -24,7 +24,7 @@ from storage.store import Store
 from workers.delivery import STDOUT, FileTarget, Target, WebhookTarget
 
 MAX_SECONDS = 30.0
-"""Maximum seconds for deliveries. A hanging webhook fails after 20, which leaves time to record it."""
+"""Maximum seconds for deliveries. A hanging webhook fails after 20, so its failure can still be recorded."""
 
 
 def export_and_deliver(

@@ -52,8 +52,8 @@ another command leads only briefly, and a beat delivers due alerts soon."""
 
 MAX_DUE = 200
 MAX_DUE_PER_TARGET = 5
-"""Deliveries considered per round, in all and per target, so that a slow target delays the others by only a
-few of its responses."""
+"""Maximum numbers of deliveries per round: MAX_DUE in all, and MAX_DUE_PER_TARGET to each target. A slow
+target therefore delays the others by only a few of its responses."""
 
 JOIN_SECONDS = 5.0
 """Seconds to wait for the thread to end; the next notifier repeats a hanging delivery, with the same id."""

@@ -17,8 +17,9 @@ def word_list(name: str) -> frozenset[str]:
     - `abbreviations`: words in capitals that are tickers, too.
     - `english` and `other_languages`: function words that distinguish English from the other languages in
       Latin script.
-    - `headlines`: further English words that occur 6 times in lower case in half of SEntFiN and of
-      financial tweets (docs/experiments.md), without those that other languages spell in the same way.
+    - `headlines`: further English words that occur at least 6 times in lower case in one half of the
+      headlines of SEntFiN and of the financial tweets (docs/experiments.md), without those that other
+      languages spell in the same way.
     - `shared`: words of the English lists that also exist in German, Dutch or a Romance language, so
       they are no evidence in a text of few words.
     """

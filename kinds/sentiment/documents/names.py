@@ -155,7 +155,7 @@ class Place:
     entities: tuple[int, ...]
     """Positions in the watch list; several if the entities share the spelling."""
     is_weak: bool
-    """Whether the only evidence for the entity is a common word."""
+    """Whether the spelling could be an ordinary word here, because capitals do not show that it is a name."""
 
 
 class Finder:

@@ -42,8 +42,8 @@ from kinds.sentiment.series.trading_days import CalendarError, trading_days
 
 MAX_FILE_BYTES = 4 * 2**20
 MAX_ENTITIES = 5_000
-"""Maximum number of entities. There is a maximum because each entity has a series of windows; a larger list
-can be split into several monitors."""
+"""Maximum number of entities, each of which has a series of windows. A larger list can be split into several
+monitors."""
 MAX_NAMES = 50
 """Maximum number of aliases of one entity, and of its tickers."""
 

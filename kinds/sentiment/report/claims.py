@@ -28,8 +28,8 @@ NUMBER_WORDS = (
     | {word: 10 * number for number, word in enumerate(_TENS.split(), start=2)}
     | {"none": 0, "zero": 0}
 )
-"""Values of number words. A compound ("twenty-one") is read as two numbers, neither of which is a fact, so a
-sentence with one is dropped."""
+"""Values of number words. A compound such as "twenty-one" is read as two numbers. The facts do not contain
+these, so the sentence is dropped."""
 
 MULTIPLES = {"half": 0.5, "twice": 2.0, "double": 2.0, "doubled": 2.0, "triple": 3.0, "tripled": 3.0}
 

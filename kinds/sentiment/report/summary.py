@@ -282,7 +282,9 @@ def _write_sentence(
 
 
 def mended(sentence: str) -> str:
-    """Return the sentence with a verb that agrees with the number of documents, as small models get it wrong.
+    """Return the sentence with its verb corrected to agree with the number of documents.
+
+    Small models get this wrong.
 
     >>> mended("There was 8 documents."), mended("There were 1 document about it.")
     ('There were 8 documents.', 'There was 1 document about it.')

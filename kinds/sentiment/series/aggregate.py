@@ -64,8 +64,8 @@ def entity_windows(
 ) -> list[EntityWindow]:
     """Return the windows from index `begin` on; at least `Comparison.past` windows must lie before it.
 
-    Hour windows without a mention are left out, because they are many and all empty. Those that begin at an
-    instant in `named` are kept, because an alert refers to them.
+    Hour windows without a mention are left out, because there are many of them, all empty. Those that begin
+    at an instant in `named` are kept, because an alert refers to them.
     """
     comparison = COMPARISONS[counts.size]
     scores = _mean(counts.score, counts.weight)

@@ -32,12 +32,12 @@ _CELL_DOCUMENTS = 2.0
 _WIDENING = 1.5
 """Standard errors by which the dispersion is inflated, because an underestimate raises false alarms and there
 are few blocks to estimate it from. It is the first of 1, 1.5 and 2 at which surges stay near their share of
-the budget on busy feeds with bursts and moods."""
+the budget on busy feeds with bursts and changing moods."""
 
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """Forecast for the run that ends with each of T windows."""
+    """Forecasts for the runs that end with each of T windows; each array has shape (T,)."""
 
     mean: Floats
     variance: Floats

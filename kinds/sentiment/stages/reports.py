@@ -24,8 +24,8 @@ from kinds.sentiment.series.mention import CountedDocument
 from kinds.sentiment.series.time_windows import EntityWindow, WindowSums, shifted
 
 CITED_PAST = timedelta(weeks=8)
-"""How far before the window mentions are read, to find the documents that its alerts cite. The longest run of
-windows that a rule judges is six weeks."""
+"""Length of the past from which a report reads mentions, to find documents that the window's alerts cite. A
+rule judges runs of at most six weeks."""
 
 
 class WindowGoneError(PermanentError):

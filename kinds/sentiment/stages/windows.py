@@ -103,7 +103,8 @@ class _State:
 
 @dataclass(frozen=True, slots=True)
 class _Past:
-    """Sums of each entity's stored windows, and its mentions from HISTORY before the end of these windows."""
+    """Sums of each entity's stored windows, and its mentions published at most HISTORY before the end of
+    these windows, or later."""
 
     sums: Mapping[str, StoredSums]
     mentions: Mapping[str, Sequence[Mention]]

@@ -95,9 +95,9 @@ def due_deliveries(
 ) -> list[Delivery]:
     """Return at most `limit` due deliveries, the longest overdue first.
 
-    For each target of a monitor, at most `limit_per_target` are returned. `monitor_id` limits them to one
-    monitor, and the targets in `without` are excluded. The delivery of a withdrawn alert waits if the target
-    was not notified of the alert, because the alert may be raised again.
+    For each target of a monitor, at most `limit_per_target` are returned. With `monitor_id`, only deliveries
+    of that monitor's alerts are returned. Targets in `without` are excluded. The delivery of a withdrawn
+    alert waits if the target was not notified of the alert, because the alert may be raised again.
     """
     due = _due(monitor_id, without)
     statement = (

@@ -106,7 +106,7 @@ class DocumentHistory:
         return frozenset(known[at : at + RECORD_BYTES] for at in range(0, len(known), RECORD_BYTES))
 
     def documents(self, monitor_id: UUID, ids: Sequence[str]) -> dict[str, KnownDocument]:
-        """Return the documents that are stored, by id."""
+        """Return those of the documents that are stored, by id."""
         entities = (
             select(func.array_agg(MentionRow.entity_id))
             .where(MentionRow.monitor_id == monitor_id, MentionRow.document_id == DocumentRow.id)
@@ -126,7 +126,7 @@ class DocumentHistory:
             }
 
     def shared_ids(self, monitor_id: UUID, ids: Sequence[str]) -> frozenset[str]:
-        """Return the ids that several documents share; each document is stored under a derived id."""
+        """Return those ids that several documents share; each document is stored under a derived id."""
         by_prefix = {shared_prefix(id_): id_ for id_ in ids}
         prefix = func.left(DocumentRow.id, SHARED_PREFIX_CHARACTERS)
         statement = (
@@ -230,7 +230,7 @@ class DocumentHistory:
             return [CountedDocument(**row) for row in connection.execute(statement).mappings()]
 
     def first_published_at(self, monitor_id: UUID, entity_ids: Sequence[str]) -> dict[str, datetime]:
-        """Return when each entity's first mention was published."""
+        """Return when each entity's first mention was published; entities without mentions are left out."""
         table = values_table("input", entity_id=(entity_ids, MentionRow.entity_id))
         # Reads only the first entry of the index, because the minimum of a group would read all entries.
         first = (
@@ -252,7 +252,7 @@ class DocumentHistory:
             return sorted(connection.scalars(statement))
 
     def last_published_at(self, monitor_id: UUID) -> datetime | None:
-        """Return when the newest of all documents of the monitor was published."""
+        """Return when the monitor's newest document was published; None without documents."""
         statement = select(func.max(DocumentRow.published_at)).where(DocumentRow.monitor_id == monitor_id)
         with self._database.connect() as connection:
             return connection.scalar(statement)
