@@ -21,11 +21,13 @@ class Describer:
     """Describes batches and jobs of a kind; a kind may override either method."""
 
     def describe_batch(self, database: Engine, report: BatchStatusReport) -> Iterable[Line]:  # noqa: ARG002
-        """Yield the results of the batch so far, for `pressroom status` and the end of a run."""
+        """Yield lines about the batch's results so far, for `pressroom status` and the end of a run; by
+        default none."""
         return ()
 
     def describe_job(self, detail: JobDetail) -> Iterable[Line]:
-        """Yield the result of a job, for `pressroom show`: by default the counts among its metrics."""
+        """Yield lines about a job's result, for `pressroom show`; by default, the counts among its
+        metrics."""
         counts = [
             f"{value:,} {name.removeprefix('num_').replace('_', ' ')}"
             for name, value in detail.result.metrics.items()

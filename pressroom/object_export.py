@@ -47,7 +47,7 @@ class ObjectsReport:
     location: str
     """Location of the store, without secrets."""
     folder: str
-    """Start of all keys, which ends with a slash."""
+    """Start of all keys, with a slash at the end."""
     num_results: int
     num_objects: int
 

@@ -43,8 +43,8 @@ PAGE_JOBS = 256
 """Number of jobs whose rows are read at a time, one page ahead of the caller."""
 
 WINDOW_BYTES = 32 * 1024 * 1024
-"""Total size of the artifacts that are fetched at a time; one such window is in memory while the next one is
-fetched. A larger artifact is fetched alone."""
+"""Maximum total size of the artifacts that are fetched at a time; one such window is in memory while the next
+one is fetched. A larger artifact is fetched alone."""
 
 
 class ArtifactAlteredError(PermanentError):

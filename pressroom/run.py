@@ -143,7 +143,8 @@ def _place(out: Path | None) -> str:
 
 
 def _work(machine: OneMachine, batch_id: UUID, interruption: Interruption) -> float:
-    """Watch the batch until it is final, or drain after an interruption.
+    """Watch the batch until it ends or cannot continue without help; after an interruption, drain the
+    workers.
 
     Return the monotonic time at which the first claim was seen.
     """

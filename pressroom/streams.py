@@ -71,7 +71,7 @@ class StandardError(io.TextIOWrapper):
 
 @dataclass(slots=True)
 class Streams:
-    """State of the standard streams: the exit status that their failures give to the command."""
+    """The exit status of the command, which failures of the standard streams change."""
 
     status: int = 0
 

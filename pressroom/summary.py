@@ -27,7 +27,7 @@ class Altered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """The object that `--json` prints about a batch."""
+    """The facts about a batch that `--json` prints."""
 
     report: BatchStatusReport
     elapsed_seconds: float
@@ -35,7 +35,7 @@ class Summary:
     startup_seconds: float
     """Time until the first job was claimed: start of services, model loading and warm-up."""
     altered: list[Altered] = field(default_factory=list)
-    """Results that are left out, filled while the results are written."""
+    """Results that are left out; the list is filled while the results are written."""
 
     def leave_out(self, altered: Altered) -> None:
         """Record a result that is left out; recording it again has no effect."""

@@ -113,7 +113,8 @@ class Outcome:
 
 
 def run_child(module: str, *arguments: str, model_bytes: int) -> Outcome:
-    """Run the module within limits of time and memory that follow from the model's size in fp32."""
+    """Run the module within limits of time and memory derived from `model_bytes`, the model's size in
+    fp32."""
     max_bytes = LIBRARY_BYTES + 4 * model_bytes
     timeout_seconds = SECONDS_TO_START + model_bytes / BYTES_PER_SECOND
     limited = ("workers.child_process", str(max_bytes), module, *arguments)

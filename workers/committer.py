@@ -89,7 +89,7 @@ class Committer:
                 return
 
     def _gather(self) -> tuple[list[Outcome], bool]:
-        """Wait for an outcome, and take all that have arrived: during a commit, the next group forms.
+        """Wait for an outcome, and take those that arrived during the last commit, at most MAX_GROUP in all.
 
         The second value is True once the committer is closing.
         """

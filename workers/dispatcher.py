@@ -183,8 +183,8 @@ def _shards(job_ids: Sequence[UUID], size: int) -> Iterator[Sequence[UUID]]:
 
 
 WINDOW_FACTOR = 3
-"""Jobs that may be sent and not yet claimed, per job that the live workers can hold. With this factor, the
-queue never runs dry, and a later batch waits only a little."""
+"""Number of jobs in the window, sent and not yet claimed, per job that the live workers can hold. With this
+factor, the queue never runs dry, and a later batch waits only a little."""
 
 MIN_WINDOW_JOBS = 64
 """Minimum window in jobs; it applies while the workers of a queue are still loading."""
@@ -199,7 +199,7 @@ SHARDS_PER_WORKER = 8
 
 
 def window(capacity: Capacity, num_claimed: int = 0) -> int:
-    """Return how many jobs of a queue may be sent and not yet claimed.
+    """Return the maximum number of a queue's jobs that are sent and not yet claimed at any time.
 
     It is twice the number of jobs claimed since the last round, within limits. It therefore grows while short
     jobs empty the queue in less than a round, and shrinks at once when long jobs follow.

@@ -113,9 +113,10 @@ class Engine(Protocol):
     """One model on one device, with continuous batching. Any thread may call any method.
 
     A request that cannot run fails alone, through its future: with PromptTooLongError or InputError before
-    admission, DeadlineError, EngineError for a step that failed because of it, or CancelledError after
-    cancel(). An error that occurs for all requests of a batch is attributed to the engine: the engine ends,
-    and each request gets EngineLostError. Every future that submit() returned is completed in any case.
+    admission, and later with DeadlineError, with EngineError if a step failed because of the request, or with
+    CancelledError after cancel(). An error that occurs for all requests of a batch is attributed to the
+    engine: the engine ends, and each request gets EngineLostError. Every future that submit() returned is
+    completed in any case.
     """
 
     @property
@@ -219,10 +220,10 @@ class Encoder(Protocol):
     `embed`. A row's answer is the same, within the tolerance of the dtype, whatever it is batched with; equal
     rows in flight are computed once.
 
-    A request fails alone, through its future: with InputError before admission, DeadlineError, EngineError
-    for a step that failed because of one of its rows, or CancelledError after cancel(). An error that occurs
-    for all rows of a batch is attributed to the engine: the engine ends, and each request gets
-    EngineLostError. Every future that submit() returned is completed in any case.
+    A request fails alone, through its future: with InputError before admission, and later with DeadlineError,
+    with EngineError if a step failed because of one of its rows, or with CancelledError after cancel(). An
+    error that occurs for all rows of a batch is attributed to the engine: the engine ends, and each request
+    gets EngineLostError. Every future that submit() returned is completed in any case.
     """
 
     @property

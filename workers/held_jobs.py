@@ -32,7 +32,7 @@ class Phase(Enum):
     """Current activity of a held job."""
 
     WAITING = auto()
-    """The job waits for others of its stage."""
+    """The job waits for a thread, or for other jobs of its stage."""
     RUNNING = auto()
     """The job's kind is running."""
     STORING = auto()
@@ -43,7 +43,7 @@ class Phase(Enum):
 
 @dataclass(slots=True)
 class HeldJob:
-    """A claimed job that is not committed yet."""
+    """A claimed job whose outcome is not committed yet."""
 
     job: ClaimedJob
     inference: JobInference

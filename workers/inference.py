@@ -198,8 +198,8 @@ class JobInference:
     def _calibration(self, encoder: EncoderModel) -> Calibration | None:
         """Return the calibration as it was when this job first used it.
 
-        It is read once per job, because `model_sha256` must identify the calibration that was applied to its
-        answers.
+        It is read once per job, because `model_sha256` must identify the calibration that was applied to the
+        job's answers.
         """
         name = encoder.manifest.name
         if name not in self._calibrations:

@@ -151,7 +151,8 @@ class IntakeReader(Protocol):
 
 
 def intake_of(kind: Kind[Any]) -> Intake:
-    """Return the intake of a kind. Raises ConfigurationError if only its own commands create batches."""
+    """Return the intake of a kind. Raises ConfigurationError if only the kind's own commands create
+    batches."""
     if kind.intake is None:
         raise ConfigurationError(
             f"batches of kind {kind.name} are not made from a file: `pressroom kinds show {kind.name}` names "

@@ -52,7 +52,7 @@ class Packer:
         self._waiting.put((held, prepared))
 
     def close(self, timeout_seconds: float) -> None:
-        """Store the remaining packs, and wait at most `timeout_seconds` for that."""
+        """Store the remaining objects, and wait at most `timeout_seconds` for that."""
         self._waiting.put(None)
         self._thread.join(timeout_seconds)
 
@@ -64,7 +64,7 @@ class Packer:
                 self._store(group)
 
     def _gather(self) -> tuple[list[Waiting], bool]:
-        """Wait for a job, then for further ones within the interval if any are still running.
+        """Wait for a job, then for further ones within the interval if any jobs are still running.
 
         The second value is True once the packer is closing.
         """

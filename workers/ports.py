@@ -61,7 +61,7 @@ class StoredResources:
     def load(self, sha256: str, parse: Callable[[bytes], ResourceT]) -> ResourceT:
         """Return the parsed resource, and keep it.
 
-        Raises what `read` and `parse` raise; the resource is not kept then.
+        Raises what `read` and `parse` raise; in that case, the resource is not kept.
         """
         return self.load_together((sha256,), parse)
 

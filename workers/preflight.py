@@ -43,7 +43,8 @@ def check_services(
     is_migrated: bool = False,
     say: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """Use each service once; with `is_migrated`, the database must also have this version's schema.
+    """Check each service by using it once; with `is_migrated`, the database must also have this version's
+    schema.
 
     Waits a few seconds for a service that is unavailable. Raises a PressroomError that says what is wrong,
     where, and what to do.

@@ -1,4 +1,4 @@
-"""Finds prompts that are too long for the batch's model, if that is installed, before they become jobs."""
+"""Finds prompts that are too long for the batch's model, before jobs are made, if the model is installed."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class PromptCheck:
         ]
 
     def _unmeasured(self, payload: Any) -> _Prompt | InputError | None:
-        """Return the prompt if its tokens must be counted, the error if it has no prompt, or else None."""
+        """Return a payload's prompt if its tokens must be counted, the error if it has none, or else None."""
         try:
             # Nearly every prompt is accepted without being rendered, or at least without being tokenised.
             size = self._kind.first_request_size(payload, self._kind_settings)

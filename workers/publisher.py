@@ -75,7 +75,8 @@ class Prepared:
     usage: Usage
 
     def parts(self) -> Iterator[Part]:
-        """Yield what is to be packed: the small artifacts, in their order, and then the statement."""
+        """Yield the parts to be packed: the small artifacts, in their order, and then the statement if it is
+        small."""
         folder = f"{self.job.id}.{self.job.attempt}"
         for number, artifact in enumerate(self.result.artifacts):
             if is_packed(artifact):
@@ -129,7 +130,7 @@ class Prepared:
 
 
 def entry_name(name: str, number: int) -> str:
-    """Return the name of an artifact in its job's folder of a pack, given its number among those of the job.
+    """Return the name of an artifact in its job's folder of a pack, given its index among those of the job.
 
     >>> entry_name("report.md", 0), entry_name("a/b", 1)
     ('report.md', 'artifact-1')

@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 def reconcile(database: Engine, settings: Settings) -> None:
-    """Repair expired leases, passed deadlines, unfinished cancellations and unfinished stages once.
+    """Run one round of repairs: expired leases, passed deadlines, unfinished cancellations, unclosed stages.
 
     A step that fails is logged and tried again in the next round, while the other steps and dispatching
     continue. Raises SQLAlchemyError when Postgres is unavailable.

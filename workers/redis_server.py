@@ -167,7 +167,7 @@ class RedisServer:
         return Redis.from_pool(ConnectionPool(connection_class=kind, **(timeouts | parameters | options)))
 
     def broker_url(self) -> str:
-        """Return the URL that Celery shows and uses to identify the broker; it connects by `parameters`."""
+        """Return the URL that Celery shows and uses to identify the broker; it connects with `parameters`."""
         user = quote(self.username or "", safe="")
         access = f"{user}:{quote(self.password, safe='')}@" if self.password else f"{user}@" if user else ""
         if self.socket_path is not None:

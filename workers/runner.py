@@ -118,7 +118,7 @@ class Capacity:
             return self._changed.wait_for(lambda: not self._num_in_use, timeout_seconds)
 
     def close(self) -> None:
-        """Let no more places be taken; those in use stay in use until they are given back."""
+        """Give out no more places; those in use stay in use until they are given back."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -262,7 +262,7 @@ class Runner:
             self._threads.submit(job, partial(self._run, held, celery_task_id))
 
     def _run(self, held: HeldJob, celery_task_id: str) -> None:
-        """Run one attempt, from the claim to the handover to the committer; never raises."""
+        """Run one attempt, from the claim to the handover to the packer or the committer; never raises."""
         try:
             prepared = self._prepare(held, celery_task_id)
         except BaseException as error:  # noqa: BLE001 - every error is the attempt's outcome, even SystemExit

@@ -70,7 +70,7 @@ class PrefixSave:
 
 @dataclass(slots=True)
 class PrefillBatch:
-    """The prompts that are computed in one step."""
+    """The prompts that one step computes, with the prefixes to save before it and to drop after it."""
 
     rows: list[PrefillRow] = field(default_factory=list)
     saves: list[PrefixSave] = field(default_factory=list)
@@ -228,8 +228,8 @@ class Scheduler:
         return PrefixMatch(key, best)
 
     def _is_better_held(self, generation: Generation, match: PrefixMatch, batch: PrefillBatch) -> bool:
-        """Return whether a prompt of this batch shares at least MIN_PREFIX_TOKENS more leading ids than the
-        match."""
+        """Return whether a prompt of this batch shares at least MIN_PREFIX_TOKENS more leading ids with the
+        request than the match does."""
         wanted = match.num_tokens + MIN_PREFIX_TOKENS
         if wanted > self._prefixes.max_tokens or len(generation.prompt_ids) <= wanted:
             return False

@@ -200,7 +200,7 @@ def read_settings() -> Settings:
 
 
 def _place(path: tuple[int | str, ...]) -> str:
-    """Return the variable with a fault and the place in its value: "default.modles in PRESSROOM_PROFILES"."""
+    """Return the faulty variable and the place in its value, as in "default.modles in PRESSROOM_PROFILES"."""
     variable = f"{ENVIRONMENT_PREFIX}{str(path[0]).upper()}"
     return f"{'.'.join(map(str, path[1:]))} in {variable}" if len(path) > 1 else variable
 

@@ -47,7 +47,7 @@ KILL_GRACE_SECONDS = 15.0
 and its leases expire."""
 
 MAX_START_CRASHES = 3
-"""Crashes on a device whose workers have never been ready, after which no further start is attempted."""
+"""Number of crashes on a device, none of whose workers was ever ready, after which no start is attempted."""
 
 LOG_TAIL_BYTES = 2_000
 
@@ -64,7 +64,7 @@ RECORD_SECONDS = 2.0
 
 
 class WorkerStartError(ConfigurationError):
-    """A worker reported that it cannot start; starting it again would not help."""
+    """A worker cannot start, and starting it again would not help."""
 
     code = "worker_cannot_start"
 
@@ -206,7 +206,7 @@ class Supervisor:
     def check(self) -> list[str]:
         """Restart workers that have died, after a growing wait; return one line about each death.
 
-        Also kills workers whose heartbeat was lost. Raises WorkerStartError when a worker reports that
+        Also kills workers whose heartbeat was lost. Raises WorkerStartError when a worker cannot start and
         starting it again would not help.
         """
         deaths = []

@@ -47,7 +47,7 @@ _TEXT = re.compile(r"text/.*|application/(.*\+)?(json|xml|yaml|x-ndjson)")
 """Media types whose text is shown in the table."""
 
 _LISTED = re.compile(r"files/[a-z0-9_-]+(\.[0-9]+-[a-z0-9_-]+)?(\.[a-z0-9]+)?")
-"""Pattern of a file's path in results.jsonl, which matches every path made with `_file_name`."""
+"""Pattern of the paths of exported files in results.jsonl; `_file_name` produces no others."""
 
 MAX_PAGE_RESULTS = 200
 """Maximum number of results on the page; the tables have all of them."""

@@ -25,7 +25,8 @@ MAX_METRIC_COLUMNS = 256
 """Maximum number of metrics that get a column, in order of appearance; results.jsonl contains all of them."""
 
 ROWS_AT_A_TIME = 500
-"""Rows converted together, and the size of a Parquet row group; with the longest texts they take 16 MB."""
+"""Number of rows converted together, and the size of a Parquet row group; with the longest texts they take 16
+MB."""
 
 _MAX_INTEGER = 2**63
 

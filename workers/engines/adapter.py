@@ -29,7 +29,7 @@ from workers.models.reading import ModelFiles
 def load_classifier(
     folder: Path, labels: Sequence[str], digests: Mapping[str, str] | None = None
 ) -> PreTrainedModel:
-    """Return the folder's model with one output per label, in fp32: its own head, or a new random one.
+    """Return the folder's model in fp32, with one output per label; a missing head is created at random.
 
     `digests` are those of the model's manifest. Layers after the encoder's may be missing, because they are
     trained in full; the head of a masked language model is ignored. Raises ModelIncompleteError for any other

@@ -142,7 +142,7 @@ class BatchingEngine(RequestEngine[_GenerationFlight, PrefillBatch]):
         )
 
     def warm(self) -> None:
-        """Fill every slot once for two tokens; return when the device has computed them."""
+        """Run a request for two new tokens in every slot; return when the device has computed them."""
         sampling = Sampling(max_new_tokens=2, ignore_end_of_text=True)
         futures = [
             self.submit(Request(request_id=f"warm-{slot}", prompt_ids=(0,), sampling=sampling))

@@ -1,13 +1,14 @@
 """Checks whether the slot engine can compute a transformers decoder, and prepares it for slots.
 
-The configuration is checked first, before any weight is read. Then a probe of one token shows what the model
-really requires of its cache and its attention, because configurations may contain values that no layer reads.
+The configuration is checked first, before any weight is read. Then probes of one and two tokens show what the
+model really requires of its cache and its attention, because configurations may contain values that no layer
+reads.
 
 If the frequencies of rotary positions depend on the length of a text, they are chosen for each row of a
 batch. LongRoPE (Ding et al. 2024) has one set of factors for texts up to the length of the model's
 pretraining and one for longer texts. transformers uses the longest position of the whole batch, so a short
-text gets different tokens when it is batched with a long one. Here each row has the frequencies that it has
-alone.
+text gets different tokens when it is batched with a long one. Here each row gets the same frequencies as when
+it is computed alone.
 """
 
 from __future__ import annotations

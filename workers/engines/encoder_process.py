@@ -1,4 +1,4 @@
-"""The engine's side of an encoder that computes in a separate process: sends batches, receives answers.
+"""The engine's side of an encoder that computes in a separate process. It sends batches and receives answers.
 
 The messages between the two processes are pickled.
 """

@@ -50,7 +50,7 @@ class PendingRow:
 
 
 class PendingRows:
-    """The rows that wait, to be batched by length. Not thread-safe: the engine calls it under its lock."""
+    """The waiting rows, which are batched by length. Not thread-safe: the engine calls it under its lock."""
 
     def __init__(self, *, max_batch_tokens: int, step_tokens: int, num_lanes: int) -> None:
         self._batches: LengthBatches[PendingRow] = LengthBatches(
@@ -194,7 +194,7 @@ class EncodingEngine(RequestEngine[_EncoderFlight, list[PendingRow]]):
         )
 
     def warm(self) -> None:
-        """Compute one batch of the longest rows that fit the budget; return when it is finished."""
+        """Compute one full batch of rows of the maximum length; return when it is finished."""
         length = min(self._info.max_tokens, self._info.max_batch_tokens)
         count = max(1, self._info.max_batch_tokens // length)
         num_tokens = self._executor.num_tokens

@@ -108,7 +108,7 @@ def load_config(files: ModelFiles) -> PretrainedConfig:
 
 @contextmanager
 def private_copy(files: ModelFiles, names: Iterable[str]) -> Iterator[Path]:
-    """Yield a private folder with copies of those of the files that exist.
+    """Yield a private folder with copies of the named files that exist.
 
     The copies are written from the same bytes that were checked against the digests. The folder is for
     libraries that read files themselves; no other process writes to it.

@@ -1,4 +1,5 @@
-"""A deterministic engine without a model, for tests: real threads, slots and batches, made-up tokens.
+"""A deterministic engine without a model, for tests: with real threads, slots and batches, but made-up
+tokens.
 
 It repeats the prompt, from a position that prompt and seed determine, so that texts are readable. A script
 can pause or slow the engine, and make a marked prompt fail, hang, or kill the process. The scripted encoder

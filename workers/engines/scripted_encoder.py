@@ -1,4 +1,4 @@
-"""A deterministic encoder without a model, for tests: real threads and batches, made-up answers.
+"""A deterministic encoder without a model, for tests: with real threads and batches, but made-up answers.
 
 It counts words of good and bad news, and hashes words into vectors, so that answers are plausible. The script
 of the scripted engine can pause or slow the encoder, and make a marked text fail, hang, or kill the process.

@@ -20,8 +20,8 @@ _READ_STEP = 32
 """Attention reads a multiple of this many positions, so that there are few distinct shapes and at most 31
 masked columns."""
 _GROW_STEP = 256
-"""Number of positions by which a CPU's cache grows when a row needs more. It starts small, because most
-contexts are never filled."""
+"""Number of positions by which a CPU's cache grows when a row needs more. The cache starts small, because
+most contexts are never filled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +64,10 @@ class SlotCache:
     def begin(self, first_slot: int, positions: torch.Tensor, group: int) -> torch.Tensor:
         """Set the batch of the next forward pass and return its mask.
 
-        positions (R, S), int64, are those to which each column's key and value are written; -1 marks padding.
-        The mask is to be added to the scores: (R, 1, G * S, K) for G query heads per group and K positions
-        read, or (R, 1, 1, K) if S is 1. Each query sees up to its own position. Raises MemoryError if the
-        cache cannot grow.
+        positions (R, S), int64, contains the position to which each column's key and value are written; -1
+        marks padding. The mask is to be added to the scores: (R, 1, G * S, K) for G query heads per group and
+        K positions read, or (R, 1, 1, K) if S is 1. Each query sees up to its own position. Raises
+        MemoryError if the cache cannot grow.
         """
         num_rows, num_columns = positions.shape
         longest = int(positions.max()) + 1

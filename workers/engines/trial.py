@@ -1,4 +1,5 @@
-"""Tries a model when it is added: loads it in a child process, as a worker would, and runs a few tokens.
+"""Tries a model when it is added: loads it in a child process, as a worker would, and runs it on a few
+tokens.
 
 A model that cannot be loaded, lacks a tensor or produces nonsense is refused by `models add`, instead of
 making a worker restart again and again. The results of the trial are stored in the manifest.
