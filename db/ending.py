@@ -152,4 +152,6 @@ def _end_queued(connection: Connection, batch_id: UUID, stage: int, positions: r
 def _still(batch_id: UUID, ending: Ending) -> ColumnElement[bool]:
     """Return the condition that the batch has not been reopened in the meantime."""
     still = (BatchRow.id == batch_id) & (BatchRow.status == ending.batch_status)
+    if ending.status is JobStatus.EXPIRED:
+        still &= BatchRow.deadline_at < func.now()  # a retry lifts the deadline
     return select(BatchRow.id).where(still).correlate(None).exists()

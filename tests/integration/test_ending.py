@@ -9,6 +9,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from uuid import UUID
 
 import pytest
@@ -17,7 +18,7 @@ from sqlalchemy.exc import OperationalError
 
 from db import batches, ending
 from db.batches import cancel, retry_unfinished
-from db.ending import CANCELLED, end_jobs
+from db.ending import CANCELLED, EXPIRED, end_jobs
 from db.outcomes import commit
 from db.recovery import finish_cancelling
 from db.reports import batch_status
@@ -168,6 +169,16 @@ def test_a_round_ends_after_its_time_and_the_next_one_continues(database: Engine
         connection.execute(update(BatchRow).values(status=BatchStatus.CANCELLED))
     rounds = [end_jobs(database, batch_id, CANCELLED, max_seconds=0) for _ in range(4)]
     assert rounds == [10, 10, 5, 0]
+
+
+def test_no_job_expires_once_a_retry_has_lifted_the_deadline(database: Engine) -> None:
+    batch_id = accept(database, 25)
+    with database.begin() as connection:
+        connection.execute(update(BatchRow).values(deadline_at=datetime(2000, 1, 1, tzinfo=UTC)))
+    assert end_jobs(database, batch_id, EXPIRED, max_seconds=0) == 10
+    retry_unfinished(database, batch_id)
+    assert end_jobs(database, batch_id, EXPIRED) == 0
+    assert counted(database, batch_id) == {JobStatus.QUEUED: 25}
 
 
 def test_a_range_is_read_by_position_even_if_hardly_a_job_seems_to_be_queued(database: Engine) -> None:
