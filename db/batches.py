@@ -37,7 +37,7 @@ class BatchNotFoundError(PermanentError):
 
 
 class RunUnderWayError(TransientError):
-    """The schedule has an unfinished run. A second one would read the same sources at the same time."""
+    """The schedule has an unfinished run. A second run would read the same sources at the same time."""
 
     code = "run_under_way"
 
@@ -141,8 +141,8 @@ def run_under_way(connection: Connection, schedule_id: UUID | ScalarSelect[UUID 
 def cancel(database: Engine, batch_id: UUID) -> int:
     """Cancel the open jobs of the batch and keep finished ones; return how many were cancelled.
 
-    From its first transaction on, nothing of the batch is sent any more. If it is interrupted after that, the
-    reconciler cancels the rest.
+    After the first transaction, no job of the batch is sent any more. If the cancellation is interrupted
+    after that, the reconciler cancels the rest. Raises BatchNotFoundError.
     """
     with database.begin() as connection:
         batch = connection.execute(
@@ -158,7 +158,7 @@ def cancel(database: Engine, batch_id: UUID) -> int:
     end_jobs(database, batch_id, CANCELLED)
     finish_cancelled(database, batch_id)
     with database.connect() as connection:
-        # The reconciler may have cancelled some of them.
+        # The total is read again, because the reconciler may have cancelled some of the jobs.
         num_cancelled = connection.scalar(select(BatchRow.num_cancelled).where(BatchRow.id == batch_id)) or 0
     return num_cancelled - num_before
 
@@ -182,17 +182,19 @@ def finish_cancelled(database: Engine, batch_id: UUID) -> None:
 
 
 RETRY_HOLD_SECONDS = 60.0
-"""Seconds for which no stage of a batch is closed after a range of its jobs was requeued and others follow. A
-range takes a tenth of a second. If the others never follow, the batch continues after this time."""
+"""Time in seconds for which no stage of a batch is closed after a range of its jobs was requeued and further
+ranges are still to be requeued. A range takes a tenth of a second. If the retry is interrupted, the batch
+continues after this time."""
 
 
 def retry_unfinished(database: Engine, batch_id: UUID, *, job_id: UUID | None = None) -> int:
     """Requeue failed, cancelled and expired jobs and release parked ones; return how many.
 
     Failures so far no longer count. With `job_id`, only that job is requeued. Otherwise, all unfinished jobs
-    of the batch's last stage are, in one transaction for each range of positions; if it is interrupted,
-    calling it again requeues the rest. It ends early if the batch is cancelled in the meantime. Raises
-    BatchNotFoundError, or RunUnderWayError if the batch's schedule has another unfinished run.
+    of the batch's last stage are requeued, in one transaction for each range of positions. After an
+    interruption, another call requeues the rest. The function stops early if the batch is cancelled or its
+    next stage is opened in the meantime. Raises BatchNotFoundError, or RunUnderWayError if the batch's
+    schedule has another unfinished run.
     """
     num_queued, stage, is_last = 0, None, False
     for positions in _ranges():
@@ -231,7 +233,7 @@ class _LastJob:
 
 
 def _last_job(connection: Connection, batch_id: UUID) -> _LastJob:
-    """Return the place of the last job of the last stage. Raises BatchNotFoundError."""
+    """Return the stage and the position of the last job of the last stage. Raises BatchNotFoundError."""
     row = connection.execute(
         select(JobRow.stage, JobRow.position)
         .where(JobRow.batch_id == batch_id)
@@ -244,7 +246,7 @@ def _last_job(connection: Connection, batch_id: UUID) -> _LastJob:
 
 
 def _hold_stage(connection: Connection, batch_id: UUID, seconds: float | None) -> None:
-    """Prevent stages of the running batch from being closed for this time; None allows it again."""
+    """Prevent stages of the running batch from being closed for this time; None allows it again at once."""
     until = func.clock_timestamp() + func.make_interval(0, 0, 0, 0, 0, 0, seconds)
     connection.execute(
         update(BatchRow)
@@ -254,12 +256,15 @@ def _hold_stage(connection: Connection, batch_id: UUID, seconds: float | None) -
 
 
 def _requeue(connection: Connection, batch_id: UUID, stage: int, which: ColumnElement[bool]) -> int:
-    """Requeue those of the jobs that are unfinished, reopen the batch if there are any; return how many."""
+    """Requeue those of the jobs that are unfinished, and return how many.
+
+    The batch is reopened if there are any, or if it has failed. Raises RunUnderWayError.
+    """
     unfinished = (
         select(JobRow.id, JobRow.status)
         .where(
             JobRow.batch_id == batch_id,
-            JobRow.stage == stage,  # the last stage was planned from the results of earlier ones
+            JobRow.stage == stage,  # the last one; it was planned from the final results of the others
             JobRow.status.in_([JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.EXPIRED])
             | (job_is(JobStatus.QUEUED) & JobRow.parked_at.is_not(None)),
             which,

@@ -24,14 +24,15 @@ SESSION_NAME = "pressroom-dispatcher"
 """Application name of the dispatcher's connections, as Postgres shows it."""
 
 POOLED_WAIT_SECONDS = 0.2
-"""Delay between two polls behind a connection pooler, which does not pass on notifications."""
+"""Delay in seconds between two polls behind a connection pooler, which does not pass on notifications."""
 
 MAX_GROUP_JOBS = 1000
-"""Maximum number of suspects in one message. The others of a larger group are sent once these have ended."""
+"""Maximum number of suspects in one message. The rest of a larger group is sent after these jobs have
+ended."""
 
 ALIVE_SECONDS = 60
-"""Age in seconds of its last heartbeat after which a worker no longer counts as alive. Workers send one every
-few seconds."""
+"""Time in seconds after a worker's last heartbeat from which the worker no longer counts as alive. Workers
+send a heartbeat every few seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +60,8 @@ class Capacity:
 class JobListener:
     """Waits for new jobs by means of Postgres' LISTEN. Only one thread may use it.
 
-    Behind a pooler, where a LISTEN would be lost, it only sleeps for a moment. Nothing relies on it, because
-    the next poll finds the jobs that it misses.
+    Behind a pooler, where a LISTEN would be lost, it only sleeps for a moment. Nothing relies on its
+    notifications, because the next poll finds any jobs that were missed.
     """
 
     def __init__(self, database: Engine) -> None:
@@ -173,7 +174,7 @@ def demands(database: Engine, profile: str, *, limit: int) -> list[Demand]:
 
 
 def take(database: Engine, batch_id: UUID, limit: int) -> list[UUID]:
-    """Mark up to `limit` of the batch's jobs as sent, grouped by prompt prefix; return their ids.
+    """Mark up to `limit` of the batch's jobs as sent; return their ids, grouped by prompt prefix.
 
     Call it before sending the message. If the process crashes in between, the jobs are treated as if the
     message had been lost.
@@ -208,8 +209,8 @@ def take(database: Engine, batch_id: UUID, limit: int) -> list[UUID]:
 def take_suspects(database: Engine, profile: str) -> list[UUID]:
     """Mark the jobs of one of the profile's suspect groups as sent; return their ids.
 
-    Returns no ids while another of these groups is sent or running. If a suspect then ends its worker, the
-    other workers are still there for the other jobs.
+    Returns no ids while any suspect of the profile is sent or running. If a suspect ends its worker, the
+    profile's other workers thus remain for the other jobs.
     """
     of_profile = select(BatchRow.id).where(
         BatchRow.profile == profile, BatchRow.status == BatchStatus.RUNNING
@@ -277,7 +278,7 @@ def num_sent(database: Engine, profile: str) -> int:
 
 
 def forget_stale(database: Engine, profile: str, *, older_than_seconds: float) -> int:
-    """Mark jobs as unsent that were sent longer ago than this and never claimed; return how many."""
+    """Mark the jobs as unsent that were sent longer ago than this and were never claimed; return how many."""
     of_profile = select(BatchRow.id).where(
         BatchRow.profile == profile, BatchRow.status == BatchStatus.RUNNING
     )

@@ -30,8 +30,8 @@ LOCKED_JOBS = 2_000
 only for a short time."""
 
 ROUND_SECONDS = 0.5
-"""Duration of a round of the reconciler for each batch: half of its interval, so that jobs are sent in the
-other half."""
+"""Time in seconds that the reconciler spends on ending the jobs of a batch in each round: half of the
+reconciler's interval, so that jobs are sent in the other half."""
 
 _NOT_QUEUED = tuple(status for status in JobStatus if status is not JobStatus.QUEUED)
 
@@ -98,7 +98,7 @@ def _endings(database: Engine, batch_id: UUID, ending: Ending) -> Iterator[int]:
 
 
 def _queued_ranges(database: Engine, batch_id: UUID) -> Iterator[tuple[int, range]]:
-    """Yield stage and positions of the ranges from the first queued job in the index to the last job."""
+    """Yield a stage and ranges of its positions, from the first queued job in the index to the last job."""
     with database.connect() as connection:
         first = connection.execute(
             select(JobRow.stage, JobRow.position)
@@ -116,9 +116,9 @@ def _queued_ranges(database: Engine, batch_id: UUID) -> Iterator[tuple[int, rang
 
 
 def _end_queued(connection: Connection, batch_id: UUID, stage: int, positions: range, ending: Ending) -> int:
-    """End the queued jobs at these positions that nobody has locked; return how many.
+    """End the queued jobs at these positions that are not locked by others; return how many.
 
-    A queued job has no attempt that is under way.
+    Attempts need no change, because a queued job has no running attempt.
     """
     queued = aliased(JobRow, name="queued")
     places = (
@@ -129,7 +129,7 @@ def _end_queued(connection: Connection, batch_id: UUID, stage: int, positions: r
             queued.stage == stage,
             queued.position >= positions.start,
             queued.position < positions.stop,
-            # Written so that no partial index matches, which would be read whole for every range.
+            # Written so that Postgres cannot use a partial index, which it would read whole for every range.
             queued.status.not_in(_NOT_QUEUED),
             _still(batch_id, ending),
         )

@@ -54,7 +54,7 @@ class DatabaseFault(StrEnum):
 
     @property
     def is_outage(self) -> bool:
-        """Whether the same statement may succeed later, with the same privileges."""
+        """Whether the fault is an outage, after which the same statement may succeed unchanged."""
         return self in (DatabaseFault.AWAY, DatabaseFault.FULL)
 
 

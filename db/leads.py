@@ -17,7 +17,8 @@ BEAT = "beat"
 SWEEP = "sweep"
 
 FORGOTTEN_AFTER = timedelta(days=1)
-"""Time after which the row of a candidate that was killed is deleted, by the next process that resigns."""
+"""Age of a killed candidate's row, since the candidate was last seen, at which the next process that resigns
+deletes it."""
 
 
 def contend(database: Engine, role: str, holder: str, *, host: str, lease_seconds: float) -> int | None:
@@ -52,9 +53,9 @@ def contend(database: Engine, role: str, holder: str, *, host: str, lease_second
 
 
 def is_current(connection: Connection, role: str, fence: int) -> bool:
-    """Return whether this is still the lead's fence.
+    """Return whether this is still the fence of the role's lead.
 
-    If it is, nobody takes the lead until the transaction ends. Raises DBAPIError.
+    If so, no other process can take the lead until the transaction ends. Raises DBAPIError.
     """
     lead = select(LeadRow.fence).where(LeadRow.role == role, LeadRow.fence == fence)
     return connection.scalar(lead.with_for_update()) is not None

@@ -46,7 +46,8 @@ def claim(
     """Claim those of the jobs that are queued and due, in one statement; return the claimed jobs.
 
     `alone` means that the worker has nothing else in flight and takes nothing else until these jobs have
-    ended. Without it, jobs that became suspects after the message was sent are skipped too.
+    ended; parked jobs are then skipped. Otherwise, jobs that became suspects after the message was sent are
+    skipped.
     """
     picked = (
         select(JobRow.id)
@@ -170,7 +171,7 @@ def note_survival(database: Engine, lost: Mapping[UUID, int]) -> None:
 
 
 def amend_evidence(connection: Connection, which: ColumnElement[bool], ending: Mapping[str, object]) -> int:
-    """Add how the worker ended to the evidence of lost attempts that lack it; return how many."""
+    """Add a worker's ending to the evidence of lost attempts that contains none yet; return how many."""
     amended = connection.execute(
         update(AttemptRow)
         .where(
@@ -211,7 +212,7 @@ def end_open_jobs(
 ) -> int:
     """Set a final status for up to `limit` queued or running jobs; return for how many."""
     still_open = job_is(JobStatus.QUEUED, JobStatus.RUNNING)
-    # Queued jobs come first, as in the index. They cannot end before they are locked; a few running ones may.
+    # Queued jobs come first, as in the index. Only the few running jobs may end before they are locked.
     picked = connection.scalars(
         select(JobRow.id).where(which, still_open).order_by(JobRow.status).limit(limit)
     ).all()

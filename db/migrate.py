@@ -1,8 +1,8 @@
 """Migrates a database to the schema of this code, once, even if several processes try at the same time.
 
 The core has its own branch of revisions, and so has each kind with tables. A revision is named after its
-branch, such as `core_0001`. The name tells a newer revision of an installed kind from one of a kind that is
-not installed here, whose tables and revisions are not touched.
+branch, such as `core_0001`. An unknown revision is therefore recognised as a newer one of an installed kind,
+or as one of a kind that is not installed here. The tables and revisions of such a kind are not touched.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def upgrade(database: Engine, revision: str = "heads") -> None:
 
 
 def downgrade(database: Engine, revision: str) -> None:
-    """Undo migrations down to a revision. "base" undoes all of them, "NAME@base" those of one branch."""
+    """Undo migrations down to a revision. "base" undoes all of them, "NAME@base" those of the branch NAME."""
     _locked(database, lambda config: command.downgrade(config, revision))
 
 

@@ -222,7 +222,7 @@ def _write_failures(connection: Connection, failures: Sequence[Failure]) -> None
 
 
 RecordWriter = Callable[[Connection, Sequence[tuple[UUID, object]]], None]
-"""Writes records of one kind, each given with the id of its job.
+"""Function that writes records of one kind, each given with the id of its job.
 
 Many transactions call it at the same time, so it must always lock rows in the same order.
 """

@@ -1,4 +1,4 @@
-"""What the rows of artifacts and statements reference in packs, and how a sweep moves parts to a new pack."""
+"""Finds the parts of packs that artifacts and statements reference, and moves parts to new packs."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class ReferencedPart:
     name: str | None
     """Name of the artifact; None for the job's statement."""
     number: int
-    """Number of the artifact among those of the job."""
+    """Number of the artifact among those of the job, from 0; 0 for the statement."""
     object_key: str
     byte_offset: int
     num_bytes: int
@@ -53,7 +53,7 @@ class ReferencedPart:
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """A part whose bytes are now also in another pack."""
+    """A part whose bytes are now also in another pack, with its key and offset there."""
 
     part: ReferencedPart
     object_key: str
@@ -125,7 +125,7 @@ def referenced_parts(database: Engine, key: str) -> list[ReferencedPart]:
 def move_parts(database: Engine, moves: Sequence[Move], *, fence: int) -> int:
     """Make the rows reference the new places, in one transaction; return how many rows were changed.
 
-    Rows that were deleted meanwhile, or whose job is being deleted, are skipped. Raises SweepUnderWayError if
+    Rows that were deleted, or whose job is being deleted, are skipped. Raises SweepUnderWayError if
     `fence` is no longer the fence of the leading sweep, because another sweep may have deleted the new pack.
     """
     with database.begin() as connection:
@@ -141,9 +141,10 @@ def move_parts(database: Engine, moves: Sequence[Move], *, fence: int) -> int:
 
 
 def _lock_jobs(connection: Connection, ids: Collection[UUID]) -> set[UUID]:
-    """Keep the jobs from being deleted; return those that are not being deleted already.
+    """Protect the jobs from deletion, and return the ids of those that are protected.
 
-    Waiting for a job that is being deleted could deadlock with the deletion of its batch.
+    Jobs that are already being deleted are skipped. Waiting for them could deadlock with the deletion of
+    their batch.
     """
     statement = (
         select(JobRow.id)

@@ -117,7 +117,7 @@ def _evidence(row: Row[*tuple[Any, ...]], job_ids: Sequence[UUID]) -> Evidence:
 def _new_groups(lost: Sequence[_Lost], verdicts: Mapping[UUID, Verdict]) -> dict[UUID, UUID]:
     """Split the suspects lost with each worker into two groups; return the group of each job.
 
-    After a few crashes, the job that ends its workers runs alone.
+    Each crash halves the group of the job that ends its workers, so after a few crashes this job runs alone.
     """
     by_worker: defaultdict[str | None, list[UUID]] = defaultdict(list)
     for one in lost:

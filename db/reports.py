@@ -39,7 +39,7 @@ class JobNotFoundError(PermanentError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobResult:
-    """The current state of one job of a batch: its outcome, and where its artifacts are."""
+    """The current state of one job of a batch: its outcome, and where its first artifact is."""
 
     job_id: UUID
     custom_id: str
@@ -56,7 +56,7 @@ class JobResult:
     artifact_name: str | None
     object_key: str | None
     byte_offset: int | None
-    """Offset of the artifact in its pack; None if it is stored as a separate object."""
+    """Offset of the artifact in its pack; None if it is stored as a separate object, or if there is none."""
     num_bytes: int | None
     sha256: str | None
     media_type: str | None
@@ -80,7 +80,7 @@ class Attempt:
     error_code: str | None
     error_message: str | None
     evidence: Evidence | None
-    """Evidence about a lost attempt: how the worker ended and which other jobs it held."""
+    """Evidence about a lost attempt: how the worker ended and which other jobs it held; None otherwise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -373,7 +373,7 @@ def _attempt(row: RowMapping) -> Attempt:
 
 
 def find_job(database: Engine, batch_id: UUID, custom_id: str) -> UUID:
-    """Return the id of the job with this custom_id, in the last stage that has one.
+    """Return the id of the job with this custom_id, in the last stage that has such a job.
 
     Raises JobNotFoundError.
     """
@@ -390,7 +390,7 @@ def find_job(database: Engine, batch_id: UUID, custom_id: str) -> UUID:
 
 
 def running_progress(database: Engine, batch_id: UUID) -> list[Mapping[str, object]]:
-    """Return the latest progress of each running job of the batch, in the order of the jobs."""
+    """Return the latest progress of each running job that has reported any, in the order of the jobs."""
     with database.connect() as connection:
         rows = connection.execute(
             select(JobRow.progress)

@@ -35,7 +35,8 @@ SESSION_NAME = "pressroom-beat"
 """Application name of the connections of the scheduler, beat, as Postgres shows it."""
 
 MAX_DUE = 1_000
-"""Maximum number of due times that one transaction settles. The next transaction continues after them."""
+"""Maximum number of due times that one transaction settles. The next transaction settles those that
+follow."""
 
 MAX_SKIPPED_ROWS = 100
 """Maximum number of skipped due times that get a row each. If more are skipped at once, they share one row,
@@ -61,7 +62,7 @@ class RecurringBatch:
     settings: Mapping[str, object] = field(default_factory=dict)
     """Settings of the kind, without those that are added for each run."""
     input: Mapping[str, object] | None = None
-    """Input of each run, for a kind whose schedules read a table."""
+    """Input of each run, for a kind whose schedules read a table; None for other kinds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +76,8 @@ class Timing:
 
     @property
     def next_due_at(self) -> datetime | None:
-        """Instant of the next automatic start; None while the schedule is paused."""
+        """Instant of the next automatic start; None while the schedule is paused or if no due time
+        follows."""
         if self.paused_at is not None:
             return None
         return next(self.cron.due(after=max(self.seen_until, datetime.now(UTC))), None)
@@ -102,8 +104,9 @@ class ScheduleRun:
 
 
 Start = Callable[[Connection, Schedule, datetime], UUID]
-"""Creates the batch for a due time in this transaction, and returns its id. If it raises a TransientError or
-an OperationalError, the due time stays unsettled. After any other exception, the run counts as failed."""
+"""Function that creates the batch for a due time in the given transaction, and returns its id. If it raises a
+TransientError or an OperationalError, the due time stays unsettled. After any other exception, the run counts
+as failed."""
 
 
 def put_schedule(connection: Connection, recurring: RecurringBatch, *, new_id: UUID | None = None) -> UUID:
@@ -160,8 +163,9 @@ def clear_times(connection: Connection, schedule_id: UUID) -> None:
 def remove_schedule(connection: Connection, schedule: Schedule, *, id_setting: str | None = None) -> None:
     """Delete the schedule, the outcomes of its due times, and the rows of its kind that refer to it.
 
-    Its batches are kept. Raises RunUnderWayError while one of them is running, or, with `id_setting`, while
-    any batch of the same kind is running in which this setting contains the schedule's id.
+    Its batches are kept. Raises RunUnderWayError while one of them is running. With `id_setting`, the error
+    is also raised while any batch of the same kind is running whose setting of this name is the schedule's
+    id.
     """
     connection.execute(select(ScheduleRow.id).where(ScheduleRow.id == schedule.id).with_for_update())
     uses = BatchRow.schedule_id == schedule.id

@@ -38,7 +38,7 @@ class SchemaUnknownError(ConfigurationError):
 
 
 def schema_unknown(reason: str) -> SchemaUnknownError:
-    """Return the error, whose message says what to do about a newer and about an older schema."""
+    """Return the error. Its message explains what to do if the schema is newer, and if it is older."""
     return SchemaUnknownError(
         f"the database cannot be upgraded to this version's schema: {reason}. If a newer version created "
         "it, use that version, or another database. If an older version created it, `pressroom db reset` "
@@ -48,7 +48,7 @@ def schema_unknown(reason: str) -> SchemaUnknownError:
 
 
 def refuse_unknown_schema(database: Engine) -> None:
-    """Raise SchemaUnknownError if the database has revisions that this version does not know or has edited.
+    """Raise SchemaUnknownError if the database has unknown revisions, or was made by edited migrations.
 
     A database without any schema is accepted here, because whatever needs the schema reports that itself.
     """
@@ -59,7 +59,7 @@ def refuse_unknown_schema(database: Engine) -> None:
             if getattr(error.orig, "sqlstate", None) != _UNDEFINED_TABLE:
                 raise
             return
-        # Alembic may list only the revision of a branch that depends on the core's. It has the same form.
+        # Alembic lists no revision of the core if a kind's revision depends on it. Both have the same form.
         if revisions and not any(_is_of_a_branch(revision) for revision in revisions):
             raise schema_unknown(f"its revision {', '.join(sorted(revisions))} is unknown")
         refuse_edited_migrations(connection, revisions)

@@ -103,7 +103,7 @@ def _url_error(variable: str, reason: str) -> DatabaseUrlError:
 
 
 def weakness(parameters: Mapping[str, str]) -> str | None:
-    """Return what the connection's TLS does not verify; None if it is safe or was not requested.
+    """Return a warning about what the connection's TLS does not verify; None if TLS is safe or not requested.
 
     >>> weakness({"host": "db", "sslmode": "verify-full"})
     """

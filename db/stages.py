@@ -1,4 +1,4 @@
-"""The stages of a batch: plans them one after the other, queues the jobs of each and closes it once."""
+"""Plans the stages of a batch one after the other, queues the jobs of each stage, and closes it once."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from jobs.job import JobStatus, job_ids
 from jobs.outputs import OutputT, parse_output
 
 PLAN_RETRY_SECONDS = 2.0
-"""Delay before planning of a stage is retried. It doubles with every failure."""
+"""Delay in seconds before the planning of a stage is retried. It doubles with every failure."""
 
 MAX_PLAN_FAILURES = 5
 """Maximum attempts to plan a stage, all within a minute. This gives a kind's package time to be installed; an
@@ -29,7 +29,7 @@ error that lasts longer is a fault."""
 
 JOBS_QUEUED = "pressroom_jobs_queued"
 """Postgres channel that notifies the dispatcher of new jobs. If a notification is lost, the dispatcher finds
-the job a little later by polling."""
+the jobs a little later by polling."""
 
 _COPY_JOBS = "COPY jobs (id, position, custom_id, prefix_group, payload, batch_id, stage, status) FROM STDIN"
 
@@ -117,7 +117,7 @@ def _escaped(text: str) -> str:
 def _json_text(payload: Mapping[str, object]) -> str:
     try:
         return to_json(dict(payload), inf_nan_mode="constants").decode()
-    except ValueError:  # for half of a surrogate pair, which Postgres refuses by name
+    except ValueError:  # for half of a surrogate pair; Postgres then refuses the job with a clear message
         return json.dumps(dict(payload))
 
 
@@ -257,8 +257,8 @@ def stage_outputs(
 ) -> Iterator[tuple[str, OutputT]]:
     """Stream the custom_id and output of a stage's succeeded jobs, in input order, on a separate connection.
 
-    Yields nothing for a stage that the batch does not have. Raises OutputUnfitError for an output of another
-    type.
+    Yields nothing for a stage that the batch does not have. Raises OutputUnfitError for an output of a
+    different type.
     """
     number = (
         select(StageRow.number).where(StageRow.batch_id == batch_id, StageRow.name == stage).scalar_subquery()

@@ -82,7 +82,7 @@ class ScheduleRow(Base):
     settings: Mapped[Json]
     """Settings of the kind, without those that are added for each run."""
     input: Mapped[Json | None]
-    """Input of each run, for a kind whose schedules read a table."""
+    """Input of each run, for a kind whose schedules read a table; None for other kinds."""
     cron: Mapped[str | None]
     """Cron expression; None if the schedule is only started by hand."""
     time_zone: Mapped[str | None]
@@ -245,7 +245,7 @@ class JobRow(Base):
     output: Mapped[Json | None]
     """Output for later stages and for exports; see jobs.outputs."""
     progress: Mapped[Json | None]
-    """Progress of a long running job, such as epoch, step and loss, for people to read."""
+    """Progress of a long-running job, such as epoch, step and loss, for people to read."""
     prompt_tokens: Mapped[int] = mapped_column(server_default=text("0"))
     cached_tokens: Mapped[int] = mapped_column(server_default=text("0"))
     new_tokens: Mapped[int] = mapped_column(server_default=text("0"))
@@ -277,7 +277,7 @@ class AttemptRow(Base):
     error_code: Mapped[str | None]
     error_message: Mapped[str | None]
     alone: Mapped[bool] = mapped_column(server_default=text("false"))
-    """Whether the dispatcher arranged that the worker had nothing else in flight."""
+    """Whether the dispatcher arranged that the worker had only this job in flight."""
     evidence: Mapped[Json | None]
     """Evidence about a lost attempt, as a `jobs.losses.Evidence`; None for other attempts."""
 

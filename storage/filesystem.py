@@ -57,7 +57,7 @@ class FilesystemStore:
         return self._read(key, offset, num_bytes)
 
     def _read(self, key: str, offset: int, num_bytes: int) -> bytes:
-        """Read from the offset; a negative number of bytes means up to the end."""
+        """Read `num_bytes` from the offset on; a negative number means all bytes up to the end."""
         try:
             with self._path(key).open("rb") as file:
                 file.seek(offset)

@@ -12,7 +12,7 @@ from storage.store import ObjectEntry, ObjectNotFoundError, check_key, check_pre
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """The bytes and the media type of a stored object."""
+    """A stored object, with its media type and the instant at which it was stored."""
 
     body: bytes
     media_type: str

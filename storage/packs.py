@@ -30,13 +30,15 @@ MAX_PACK_BYTES = 16 * 1024 * 1024
 """Maximum total size of the parts of a pack. It bounds what has to be sent again if an upload fails."""
 
 MAX_GAP_BYTES = 64 * 1024
-"""Unneeded bytes that are read between two parts, because another request would take longer."""
+"""Maximum number of unneeded bytes between two parts that one request reads. Reading them takes less time
+than another request."""
 
 MAX_SPAN_BYTES = 4 * 1024 * 1024
 """Maximum length of a range that one request reads, which bounds the memory of a reader."""
 
 _DATE = (1980, 1, 1, 0, 0, 0)
-"""Date of each entry: the earliest that the format allows, because a pack is named by its content alone."""
+"""Date of each entry: the earliest that the format allows. It is fixed, so that equal parts always make the
+same pack, with the same digest as its key."""
 
 _LOCAL_HEADER_BYTES = 30
 """Length of an entry's header before its name and its extra field (APPNOTE.TXT 4.3.7)."""
@@ -69,7 +71,7 @@ class Place:
     """Offset in the pack; None for a whole object."""
 
     def __str__(self) -> str:
-        """Return the key, and for a part its range as an HTTP Range header writes it.
+        """Return the key, followed for a part by its range in the form of an HTTP Range header.
 
         >>> print(Place("packs/ab/abcd", 100, 38))
         packs/ab/abcd bytes=38-137
@@ -78,7 +80,7 @@ class Place:
 
     @property
     def range(self) -> str:
-        """Return the range as an HTTP Range header writes it."""
+        """Range of the bytes in the form of an HTTP Range header."""
         start = self.offset or 0
         return f"bytes={start}-{start + self.num_bytes - 1}"
 
@@ -95,7 +97,7 @@ class Span:
 
 
 def pack_key(sha256: str) -> str:
-    """Return the key of a pack, in a folder of two digits as for artifacts.
+    """Return the key of a pack, in a folder named after the first two digits, as for artifacts.
 
     >>> pack_key("ab" * 32)[:13]
     'packs/ab/abab'
@@ -124,7 +126,7 @@ def build_pack(parts: Iterable[Part]) -> Pack:
 def plan_reads(places: Sequence[Place]) -> list[Span]:
     """Return the ranges to read so that neighbouring parts of a pack share one request.
 
-    Whole objects get a span each, but equal places share one.
+    Each whole object has its own span, which all places with its key share.
 
     >>> [span.num_bytes for span in plan_reads([Place("p", 5, 100), Place("p", 7, 110), Place("q", 3)])]
     [17, 3]
@@ -161,12 +163,12 @@ def _joined(span: Span, place: Place, index: int) -> Span | None:
 
 
 Read = Callable[[], bytes]
-"""Waits for the bytes of a place and returns them. They are not checked, and are fewer than expected if the
-object is shorter than its rows say. Raises ObjectNotFoundError or StoreError."""
+"""Function that waits for the bytes of a place and returns them. The bytes are not checked, and are fewer
+than `Place.num_bytes` if the object is too short. Raises ObjectNotFoundError or StoreError."""
 
 
 def begin_reads(store: Store, executor: Executor, places: Sequence[Place]) -> list[Read]:
-    """Begin to read the places with as few requests as possible; return a call for each that waits for it."""
+    """Start reading the places with as few requests as possible; return a Read for each place, in order."""
     reads: dict[int, Read] = {}
     for span in plan_reads(places):
         future = executor.submit(_read_span, store, span, places)
@@ -179,7 +181,7 @@ def _result(future: Future[dict[int, bytes]], index: int) -> bytes:
 
 
 def _read_span(store: Store, span: Span, places: Sequence[Place]) -> dict[int, bytes]:
-    """Read a span, and return the bytes of each place that it covers by the place's index."""
+    """Read a span, and return the bytes of each place that it covers, keyed by the place's index."""
     if span.offset is None:
         body = store.get(span.key)
         return dict.fromkeys(span.indices, body)

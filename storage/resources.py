@@ -9,8 +9,8 @@ from jobs.errors import PermanentError, PressroomError
 from storage.store import ObjectNotFoundError, Store, StoreRefusedError
 
 NUM_READS = 2
-"""Maximum number of reads until the digest matches. If the bytes were corrupted in transit, a second read
-corrects that."""
+"""Maximum number of times that a resource is read until its digest matches. If the bytes were corrupted in
+transit, a second read corrects that."""
 
 
 class ResourceMissingError(PermanentError):
@@ -64,8 +64,8 @@ def read_resource(store: Store, sha256: str) -> bytes:
 
 
 def _read(store: Store, sha256: str) -> bytes:
-    """Read from the first key that exists. To find a key of an earlier version, the permission to list is
-    required."""
+    """Read the object under the first key that exists. Finding a key that an earlier version of Pressroom
+    wrote requires the permission to list."""
     missing: PressroomError | None = None
     for key in (resource_key(sha256), artifact_key(sha256)):
         try:
@@ -84,6 +84,6 @@ def _read(store: Store, sha256: str) -> bytes:
 
 
 def _earlier_key(store: Store, sha256: str) -> str | None:
-    """Return the key of the artifact in an earlier version's form, which ends with the file's suffix."""
+    """Return the artifact's key as earlier versions wrote it, with a file suffix; None if there is none."""
     keys = store.keys(artifact_key(sha256))
     return next((key for key in keys if not key.endswith(".statement.json")), None)

@@ -75,8 +75,8 @@ READ_TIMEOUT_SECONDS = 60
 """Maximum time between two bytes of an answer. A busy server may pause, but a hung one must not block a
 worker."""
 MAX_TRIES = 5
-"""Attempts per call. With waits of up to 0.2, 0.4, 0.8 and 1.6 s between them, a server may restart for up to
-a few seconds. The publisher waits out a longer outage."""
+"""Attempts per call. The waits between them, of up to 0.2, 0.4, 0.8 and 1.6 s, are long enough for a short
+server restart. The publisher waits out a longer outage."""
 FIRST_CONTACT_SECONDS = 8
 """Time after which no further attempt starts if no call has succeeded yet, so that a wrong address is
 reported within seconds."""
@@ -85,8 +85,8 @@ MAX_CONNECTIONS = 64
 drops and reopens connections."""
 
 MAX_UNANNOUNCED_BYTES = 1024 * 1024
-"""Maximum size of a body that is sent without `Expect: 100-continue`. If the server refuses a request, having
-sent such a body costs less than asking before each request."""
+"""Maximum size of a body that is sent without `Expect: 100-continue`. Sending a body of this size in vain to
+a server that refuses it costs less than asking before each request."""
 
 _MD5 = re.compile(r'"([0-9a-f]{32})"')
 """Matches an entity tag that is the MD5 of an object. Tags of multipart uploads have a different form."""
@@ -157,7 +157,7 @@ class S3Store:
         )
 
     def _read_range(self, key: str, offset: int, num_bytes: int) -> bytes:
-        """Read a range. A server that ignores the Range header would send the whole object."""
+        """Read a range. Raises RangesUnsupportedError if the server sends the whole object instead."""
         try:
             answer = self._client.get_object(
                 Bucket=self._settings.bucket, Key=key, Range=f"bytes={offset}-{offset + num_bytes - 1}"
@@ -374,7 +374,7 @@ def _client(settings: S3Settings, addresses: Addresses | None) -> S3Client:
 
 
 def _remove_expect_header(request: AWSRequest, **_: object) -> None:
-    """Send a small body without waiting for the server's consent, which takes a round trip."""
+    """Send a small body without waiting for the server's consent, because waiting takes a round trip."""
     num_bytes = determine_content_length(request.body)
     if num_bytes is not None and num_bytes <= MAX_UNANNOUNCED_BYTES:
         del request.headers["Expect"]

@@ -26,18 +26,19 @@ _AMAZON = re.compile(
 AddressingStyle = Literal["path", "virtual"]
 
 Addresses = Callable[[str, int], Sequence[str]]
-"""Returns the addresses that connections to a host and port may use. Raises PressroomError."""
+"""Function that returns the addresses to which connections to a host and port are allowed. Raises
+PressroomError."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class S3Settings:
-    """The location of the bucket, and the credentials for it."""
+    """The location of a bucket, the credentials for it, and the options of the connection."""
 
     endpoint: str
     """Scheme, host and port, without credentials."""
     bucket: str
     access_key: str | None = None
-    """Access key. If None, boto3 finds keys in the environment, a profile, a container or a role."""
+    """Access key. If None, boto3 looks for keys in the environment, a profile, a container or a role."""
     secret_key: str | None = field(default=None, repr=False)
     session_token: str | None = field(default=None, repr=False)
     region: str = DEFAULT_REGION
@@ -52,7 +53,7 @@ class S3Settings:
     def from_url(cls, url: str, *, variable: str = "PRESSROOM_S3_URL") -> S3Settings:
         """Parse `http(s)://[access_key:secret_key@]host:port/bucket[?option=...]`, each part percent-encoded.
 
-        Raises ConfigurationError (`store_url_invalid`), which says which part is wrong and never quotes it.
+        Raises ConfigurationError (`store_url_invalid`). Its message names the wrong part but never quotes it.
         """
         try:
             parts = urlsplit(url)

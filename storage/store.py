@@ -19,7 +19,7 @@ PROBE = b"Pressroom may read and write here.\n"
 """Content of the object at PROBE_KEY. Each process writes it when it starts, and nothing deletes it."""
 
 PROBE_RANGE = (10, 18)
-"""Start and end of the range of the probe that is read, which shows whether the store serves ranges."""
+"""Start and end of the part of the probe that is read to check that the store serves ranges."""
 
 _KEY = re.compile(r"[a-z0-9][a-z0-9._-]*(/[a-z0-9][a-z0-9._-]*)*")
 
@@ -106,11 +106,11 @@ class Store(Protocol):
 
     @property
     def location(self) -> str:
-        """Where the store is, without secrets, for messages."""
+        """Location of the store, without secrets, for messages."""
         ...
 
     def put(self, key: str, body: bytes, *, media_type: str) -> None:
-        """Store the object durably. Storing the same body under the same key again is no error."""
+        """Store the object durably. Storing the same body under the same key again is not an error."""
         ...
 
     def get(self, key: str) -> bytes:
@@ -118,11 +118,11 @@ class Store(Protocol):
         ...
 
     def get_range(self, key: str, offset: int, num_bytes: int) -> bytes:
-        """Return a part of the object: fewer bytes if it ends earlier, none if it ends before the offset."""
+        """Return a part of the object: fewer bytes, or none, if the object ends before the part does."""
         ...
 
     def exists(self, key: str) -> bool:
-        """Return whether an object is stored under the key. False if the store does not reveal it."""
+        """Return whether an object is stored under the key; False if the store does not reveal this."""
         ...
 
     def keys(self, prefix: str = "") -> Iterator[str]:
@@ -130,16 +130,16 @@ class Store(Protocol):
         ...
 
     def entries(self, prefix: str = "") -> Iterator[ObjectEntry]:
-        """Stream what `keys` streams, with the size and the time of each object."""
+        """Yield an entry for each key that `keys` yields, with the size and the time of the object."""
         ...
 
     def delete(self, key: str) -> None:
-        """Delete the object. It is no error if there is none."""
+        """Delete the object. It is not an error if there is no object under the key."""
         ...
 
 
 def store_clock(store: Store) -> datetime:
-    """Return the store's time, as the time of an object that is stored now.
+    """Return the current time by the store's clock, taken from an object that is stored for this purpose.
 
     Raises StoreRefusedError or StoreUnavailableError.
     """
