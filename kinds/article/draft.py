@@ -42,7 +42,7 @@ ENOUGH = 0.85
 than is missing."""
 
 TURNS_IN_PROMPT = 3
-"""Maximum number of latest paragraphs in the prompt, in addition to the first one: enough for the model to
+"""Maximum number of recent paragraphs in the prompt, in addition to the first one: enough for the model to
 continue from, without making the prompt too long."""
 
 MAX_OFF_TOPIC = 2
@@ -87,7 +87,7 @@ class Draft:
         return Prompt((system, *history, self._question))
 
     def next_sampling(self, settings: ArticleSettings, seed: int) -> Sampling:
-        """Return the batch's sampling, with tokens for the missing words; each turn has its own seed."""
+        """Return the batch's sampling with a limit for the missing words; each turn has its own seed."""
         missing_words = max(MIN_PARAGRAPH_WORDS, MAX_OVERSHOOT * (self._brief.length - self.num_words()))
         return Sampling(
             max_new_tokens=min(MAX_PARAGRAPH_TOKENS, round(missing_words * TOKENS_PER_WORD)),
@@ -99,7 +99,7 @@ class Draft:
         )
 
     def add(self, completion: Completion) -> None:
-        """Keep the usable part of an answer to the last question of next_prompt()."""
+        """Keep the usable part of the answer to the last prompt; MAX_OFF_TOPIC off-topic ones are discarded."""
         self.num_turns += 1
         self.finish_reason = completion.finish_reason
         piece = clean(completion.text)

@@ -44,11 +44,12 @@ _LISTED = re.compile(rf"{FILES}/[A-Za-z0-9_-]+\.[a-z0-9]+")
 
 
 def export_articles(database: Engine, store: Store, summary: Summary, out: Path) -> Quality:
-    """Write the articles as Markdown and JSON, index.html and summary.json; return the articles' quality.
+    """Write the articles as Markdown and JSON, the lists of articles and failures, the page and the summary.
 
-    Only the articles on the page are kept in memory. If the batch has no articles, the results of another
-    batch in the folder are kept. An article that does not match its provenance is left out and listed in
-    `summary.altered`. Raises StoreError, DiskFullError or ConfigurationError.
+    Returns the articles' quality. Only the articles on the page are kept in memory. If the batch has no
+    articles, the results of another batch in the folder are kept. An article that does not match its
+    provenance is left out and listed in `summary.altered`. Raises StoreError, DiskFullError or
+    ConfigurationError.
     """
     quality = Quality()
     if keeps_results(summary, out, "article"):

@@ -88,7 +88,7 @@ class Evaluation:
 
 
 def with_profile(settings: Settings, model: str) -> Settings:
-    """Return the settings with an added profile that has only this model: any classifier can be evaluated.
+    """Return the settings plus a profile with only this model, so that any classifier can be evaluated.
 
     Raises ModelNotInstalledError, ModelTaskError, or OtherLabelsError for a classifier with other labels.
     """

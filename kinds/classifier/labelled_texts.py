@@ -213,7 +213,7 @@ def _string(record: Record, column: str) -> str:
 def _labels_of_targets(value: object, column: str) -> list[tuple[str, str]]:
     """Return the pairs of a mapping such as `{"Acme": "positive"}`.
 
-    The value may be an object, JSON text, or a Python literal, which is parsed but not executed.
+    The value can be an object, JSON text, or a Python literal, which is parsed but not executed.
     """
     if isinstance(value, str):
         value = _literal(value)

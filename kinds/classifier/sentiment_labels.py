@@ -83,7 +83,7 @@ class SentimentLabelsKind(Kind[LabelBlock]):
     settings_type: type[BaseModel] = LabelSettings
 
     def run(self, payload: LabelBlock, context: Context) -> Result:
-        """Classify the block. Raises the errors of classify()."""
+        """Classify the block. Raises the errors of `Inference.classify`."""
         pairs = [TextPair(normalise(each.text), normalise(each.target)) for each in payload.texts]
         settings = LabelSettings.model_validate(context.settings)
         answers = classified(pairs, context.inference, calibrated=settings.calibrated)

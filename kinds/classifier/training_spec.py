@@ -73,7 +73,7 @@ class Recipe(BaseModel):
     target_dropout: float = Field(default=0.5, ge=0, le=1)
     """Share of examples whose target is left out, so that the model can also judge a text without one."""
     mixed_texts_alone: bool = False
-    """Whether the target may also be left out if the targets of one text have different labels. True teaches
+    """Whether the target can also be left out if the targets of one text have different labels. True teaches
     the model to judge such a text as a whole, and costs accuracy on its targets."""
     average: float = Field(default=0.998, ge=0, lt=1)
     """Decay per step of the moving average of weights, which is evaluated and kept; 0: no averaging."""
@@ -116,7 +116,7 @@ class TrainedClassifier:
     """The result of a training run: everything except the base model."""
 
     files: Mapping[str, bytes]
-    """Files by name: model card, adapter with its settings, recipe, evaluation, labels."""
+    """Files by name: model card, adapter with its settings, classifier settings, evaluation and recipe."""
     metrics: Mapping[str, object] = field(default_factory=dict)
     """Selected figures of the evaluation."""
 
@@ -125,7 +125,7 @@ class Training(Protocol):
     """The port through which a kind trains a model; inference engines are not involved."""
 
     def train_classifier(self, spec: TrainingSpec) -> TrainedClassifier:
-        """Train the classifier and block until it is done.
+        """Train the classifier and block until training has ended.
 
         Training continues from the last checkpoint of this job, whichever machine wrote it. Raises InputError
         for unusable data, DeadlineError, or the error that ends an abandoned job.

@@ -156,7 +156,7 @@ def _is_site_local(address: Address) -> bool:
 
 
 def is_public(address: Address) -> bool:
-    """Return whether an address is public; one that embeds an IPv4 address is public if the latter is.
+    """Return whether an address is public; if it embeds IPv4 addresses, these must be public.
 
     >>> is_public(ipaddress.ip_address("93.184.215.14")), is_public(ipaddress.ip_address("::ffff:10.0.0.1"))
     (True, False)

@@ -66,7 +66,7 @@ def read_file_source(
 
 
 def _check_place(path: Path) -> None:
-    """Raise SourceRefusedError for a path in the home folder, and for anything but a file or folder.
+    """Raise SourceRefusedError for a path in Pressroom's home, and for anything but a file or folder.
 
     The home folder contains keys and passwords, so it is recognised even if a link leads to it.
     """
@@ -169,7 +169,7 @@ def _read_object(
 ) -> Iterator[Document | Rejected]:
     try:
         body = store.get(key)
-    except (ObjectKeyError, ObjectNotFoundError) as error:  # another program's key, or deleted since
+    except (ObjectKeyError, ObjectNotFoundError) as error:  # a key of another program, or a deleted object
         advice = "use lower-case names of letters, digits, . - _"
         yield Rejected(file=key, line=1, code=error.code, reason="cannot be read", advice=advice)
         return

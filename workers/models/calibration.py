@@ -67,7 +67,7 @@ class HeldOutFigures(BaseModel):
 class ModelCalibration(BaseModel):
     """A calibration, the data on which it was fitted, and its quality.
 
-    The file contains no time: repeating a fit gives the same file, so earlier answers remain valid.
+    The file contains no timestamp, so repeating a fit gives the same file, and earlier answers remain valid.
     """
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
@@ -147,7 +147,7 @@ def logits_of(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def read_calibration(folder: Path, manifest: Manifest) -> Calibration | None:
-    """Return the calibration in a model's folder, or None if there is none, in a tenth of a millisecond.
+    """Return the calibration in a model's folder; None if there is none. Reading it takes 0.1 ms.
 
     Raises MalformedFileError, or CalibrationOfOtherWeightsError if it is not for the model of this manifest.
     """

@@ -60,8 +60,8 @@ _POSITIONS = (
     "seq_length",
     "n_ctx",
 )
-"""Names of the setting for the number of positions; transformers maps them by each configuration's
-`attribute_map`."""
+"""Names of the setting for the number of positions, which differ between architectures. In transformers, the
+`attribute_map` of a configuration maps them to one name."""
 _NAMED_KEYS = 5
 """Maximum number of tensors that a message names; it gives only the number of the others."""
 

@@ -42,7 +42,7 @@ class GgufHeaderError(ValueError):
 
 
 def _check_header(path: Path) -> None:
-    """Raise GgufHeaderError if the header contradicts the format or exceeds a limit or the file."""
+    """Raise GgufHeaderError if the header contradicts the format, or exceeds a limit or the file's end."""
     with path.open("rb") as file:
         if path.stat().st_size < 24 or file.read(4) != b"GGUF":
             raise GgufHeaderError("this is not a GGUF file, because it does not begin with a GGUF header")

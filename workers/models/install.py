@@ -98,7 +98,7 @@ class Installation:
     manifest: Manifest
     folder: Path
     was_installed: bool
-    """Whether the model had been installed before, so nothing was done."""
+    """Whether the model was installed already, in which case nothing was done."""
 
 
 def resolve_source(name: str, source: Source | None) -> Source:
@@ -370,6 +370,6 @@ def _sweep(models_folder: Path) -> None:
 def _lock_of(models_folder: Path, name: str) -> FileLock:
     """Return the lock for installing a model under this name.
 
-    Only the owner may read the lock file, because anyone who can read it could hold the lock forever.
+    Only the owner can read the lock file, because anyone who can read it could hold the lock forever.
     """
     return FileLock(models_folder / f".{name}.lock", mode=0o600)

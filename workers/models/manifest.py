@@ -43,7 +43,7 @@ FileName = Annotated[str, StringConstraints(pattern=rf"^{FILE_NAME}$")]
 
 
 class ModelNameError(InputError):
-    """A model's name is not valid; few characters are allowed, because it also names a folder and a queue."""
+    """A model's name is not valid; it must be one that a folder, a queue and a record can have, too."""
 
     code = "model_name_invalid"
 
@@ -110,7 +110,7 @@ class Manifest(BaseModel):
     max_context_tokens: int = Field(ge=1, le=UNLIMITED_TOKENS)
     created_at: AwareDatetime
     trial: Trial | None = None
-    """Results of loading the model once; None before that, and for models that older versions installed."""
+    """Results of loading the model once; None until then, and for models that older versions installed."""
 
     @property
     def digests(self) -> dict[str, str]:

@@ -1,7 +1,7 @@
-"""Prepares a fetched folder for loading: removes other files, adds a tokenizer, checks the vector recipe.
+"""Prepares a fetched folder for loading: removes surplus files, adds a tokenizer, checks the vector recipe.
 
-Published folders often contain more than the model: the same weights in other formats, merged adapters, a
-trainer's state. A loader that found such files could use them, or apply an adapter a second time.
+Published folders often contain more than the model: the same weights in other formats, adapters that are
+already merged, or a trainer's state. A loader that found such files could use them, or apply an adapter a second time.
 """
 
 from __future__ import annotations
@@ -232,7 +232,7 @@ _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
 def settle_tokenizer(folder: Path) -> None:
-    """Write a missing tokenizer.json of a BERT-like model, from its vocab.txt and tokenizer_config.json.
+    """If a BERT-like model has no tokenizer.json, write it from vocab.txt and tokenizer_config.json.
 
     The defaults are those of transformers' BertTokenizer. Raises MalformedFileError.
     """

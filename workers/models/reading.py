@@ -44,7 +44,7 @@ class MalformedFileError(PermanentError):
 
 
 class WeightsDigestError(PermanentError):
-    """An installed model's files have changed since the installation."""
+    """A model's files have changed since the installation, or differ from those that are required."""
 
     code = "weights_digest_mismatch"
 

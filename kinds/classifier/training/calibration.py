@@ -220,9 +220,9 @@ def _named(calibration: Calibration) -> str:
 def check_agreement(predicted: Floats, labels: NDArray[np.int64], *, name: str) -> None:
     """Raise LabelsDisagreeError if the answers are no better than chance, or the labels seem exchanged.
 
-    Neither test counts right answers, for two reasons: in most files, most right answers are neutral; and a
-    model that favours one class should not be refused for its few right answers, because a temperature does
-    not change answers anyway.
+    Neither test counts right answers. In most files, most of these are neutral; and a model that favours one
+    class can have few of them, which is no reason to refuse the file, because a temperature changes
+    probabilities, not answers.
     """
     order = _better_order(predicted, labels)
     if order is not None:

@@ -130,7 +130,8 @@ are of the form "Hedge Funds Are Selling X".
 """
 SHINGLE_CHARACTERS = 4
 NUM_PERMUTATIONS = 64
-"""Permutations of MinHash; the standard error of the estimate is 1 / sqrt(64) = 0.125 (Broder 1997)."""
+"""Number of permutations of MinHash (Broder 1997). The standard error of an estimated similarity J is
+sqrt(J (1 - J) / 64), which is at most 0.0625."""
 HASH_SEED = 1
 """Seed of the hashes. It is fixed, because the groups should depend only on the texts; their assignment to
 parts depends on the plan's seed."""
@@ -148,7 +149,7 @@ class SplitError(InputError):
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """The examples of each part, in the order of the files."""
+    """The examples of each part in the order of the files, and the number of groups of near-duplicates."""
 
     train: tuple[Example, ...]
     dev: tuple[Example, ...]

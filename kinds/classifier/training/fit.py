@@ -52,7 +52,7 @@ class Evaluation:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One of the training runs whose mean is the model (`Recipe.members`), after it has ended."""
+    """A finished member, which is one of the training runs whose mean is the model (`Recipe.members`)."""
 
     best_step: int
     """Step, counted over all members, at which the member had its best weights, which are kept."""

@@ -100,7 +100,7 @@ _SUBSETS = {
 def render_card(
     spec: TrainingSpec, evaluation: Mapping[str, Any], *, licences: Sequence[str], adapter_bytes: int
 ) -> str:
-    """Return the card as Markdown. `evaluation` is the content of evaluation.json."""
+    """Return the model card as Markdown. `evaluation` is the content of evaluation.json."""
     members = spec.recipe.members
     trained = f", the mean of {members} training runs from the same initial weights" if members > 1 else ""
     what = (
