@@ -98,7 +98,7 @@ def kind_settings(monitor: Monitor, own: Mapping[str, object], settings: Setting
 
 
 def observed_setting(connection: Connection, monitor: Monitor) -> dict[str, object]:
-    """Return the setting `observed_until`; empty if the monitor has no sources."""
+    """Return a mapping with the setting `observed_until`, which is empty if the monitor has no sources."""
     if not monitor.sources:
         return {}
     return {"observed_until": (observed_until(connection, monitor.id) or NEVER).isoformat()}

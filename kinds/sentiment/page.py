@@ -87,7 +87,10 @@ class PageEntity:
 
     @property
     def weight_of_change(self) -> float:
-        """Size of the change relative to the chance variation for this number of documents."""
+        """Size of the change times the square root of the number of documents; 0 if there is no change.
+
+        The factor compensates for the chance variation, which is larger for fewer documents.
+        """
         if self.window is None or self.window.change is None:
             return 0.0
         return float(abs(self.window.change) * self.window.num_documents**0.5)

@@ -59,8 +59,9 @@ class WindowsPayload(BaseModel):
     stop: int = Field(ge=1, le=2**31)
     """Range of positions in the watch list; `stop` is excluded."""
     since: Mapping[int, AwareDatetime] = Field(default_factory=dict)
-    """By position, the time of the earliest document that this batch added, changed or removed, or the time
-    up to which windows were judged with all sources read, if that is earlier."""
+    """By position, the time of the earliest document that this batch added, changed or removed. If this run
+    has read all sources, and the latest earlier run that did so was due before that time, its due time is
+    used instead."""
     as_of: AwareDatetime | None
     """Windows are judged up to this instant, or up to a later one if earlier batches reached it. None for a
     file, whose windows are judged up to the end of the known documents."""
@@ -172,6 +173,6 @@ class WindowsOutput(_Output):
     """Reports to be written about some entities."""
 
     reports: tuple[ReportPlan, ...]
-    """The first reports to be written, at most as many as the batch may write."""
+    """The first reports to be written, at most `SentimentSettings.max_reports`."""
     num_reports_wanted: int
     """Number of all reports that were wanted, including those left out."""

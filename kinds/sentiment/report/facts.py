@@ -76,7 +76,7 @@ class ReportFacts:
     counted: tuple[CountedDocument, ...] = field(default=())
     """Documents from which the window's counts are computed."""
     known_until: datetime | None = None
-    """Instant up to which the series is known; None if that is past the window's end."""
+    """Instant up to which the series is known; None if the window is over."""
 
     @property
     def open_until(self) -> datetime | None:

@@ -164,8 +164,8 @@ def _forms(at: datetime) -> tuple[str, ...]:
 TEMPLATE = ("sentiment", "1")
 
 MAX_TRIES = 3
-"""Maximum tries per point: the first is greedy, the others are sampled. Measured with the default model, see
-docs/sentiment.md."""
+"""Maximum tries per point: the first is greedy, the others are sampled. For measurements with the default
+model, see docs/sentiment.md."""
 
 MAX_SENTENCE_TOKENS = 80
 """Maximum tokens of a sentence; the longest example has about 45."""

@@ -25,7 +25,10 @@ MAX_NOTES = 20
 
 
 def collect(payload: CollectPayload, settings: SentimentSettings, context: Context) -> Result:
-    """Read the source. Raises SourceError if it is unreachable or hostile, and what the ports raise."""
+    """Read the source and store its new documents as blocks.
+
+    Raises SourceError if the source is unreachable or hostile, and what the ports raise.
+    """
     known = DocumentFilter(context.port(History), monitor_id=settings.monitor_id, analysis=settings.analysis)
     refusals = _Refusals()
     notes: list[str] = []
