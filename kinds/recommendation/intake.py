@@ -15,7 +15,7 @@ SETTINGS = "settings"
 
 
 def read_shop(source: IntakeSource) -> IntakePlan:
-    """Ingest both files and plan the first stage of a run that continues the releases of the same name.
+    """Ingest both files and plan the first stage of a run, which continues its recommender's releases.
 
     Items that are no longer available are removed from the published lists. Implements
     workers.intake.IntakeReader.

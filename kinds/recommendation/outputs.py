@@ -13,7 +13,7 @@ from kinds.recommendation.payload import Materials, Sha256
 
 
 class Why(StrEnum):
-    """Reason why a text is rewritten; the first that applies is used."""
+    """Reason why a text has to be written; the first that applies is used."""
 
     NEW = "new audience"
     ITEMS = "other items"
@@ -88,13 +88,13 @@ class TextPlanOutput(_Output):
     num_texts: int
     num_to_write: int
     why: Mapping[str, int]
-    """Number of audiences whose text is rewritten, by reason."""
+    """Number of audiences whose text has to be written, by reason."""
     changes: tuple[Change, ...]
-    """The first of these rewritten texts, as examples."""
+    """The first of the changes that `why` counts, as examples."""
 
 
 class TextOutput(_Output):
-    """Output of a `texts` job, which has written a text or found it written."""
+    """Output of a `texts` job, which has written a text or found that it exists."""
 
     is_known: bool
     """Whether the text was written for another block's users in the meantime."""
@@ -102,7 +102,7 @@ class TextOutput(_Output):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewText:
-    """A new text and its key, the digest of everything it was written from."""
+    """A new text and its key, which is the digest of everything that the text depends on."""
 
     key: str
     audience: str

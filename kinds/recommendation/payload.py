@@ -120,7 +120,7 @@ class RecommenderSettings(BaseModel):
     ranking: RankingSettings = RankingSettings()
     text_policy: TextPolicy = TextPolicy()
     embedder: str | None = None
-    """Embedding model for the items' texts; None ranks by behaviour and attributes alone."""
+    """Embedding model for the items' texts; if it is None, items are compared by words and attributes."""
     refit_share: float = Field(default=0.05, ge=0, le=1)
     """Share of changed users above which the model is fitted again. Up to this share, the model is kept, and
     so are the lists of all unchanged users."""
@@ -135,7 +135,7 @@ class RecommendationSettings(RecommenderSettings):
     as_of: AwareDatetime
     """Instant at which availability is judged."""
     language_model: str | None = None
-    """Name of the language model, for the manifest; None writes no texts."""
+    """Name of the language model, for the manifest; None if no texts are written."""
     language_model_digest: str = ""
     """Digest of the model's files, which is part of a text's key."""
     inputs_sha256: Sha256 | None = None

@@ -157,9 +157,9 @@ def _together(resources: Resources, parts: tuple[str, ...]) -> ItemVectors:
 def _changed_share(
     resources: Resources, previous: ReleaseManifest | None, inputs: Inputs, settings: RecommendationSettings
 ) -> float:
-    """Return the share of users changed since the model was fitted.
+    """Return the share of users who have changed since the model was fitted.
 
-    It is 1 if the model cannot be kept for any other reason.
+    The share is 1 if the model cannot be kept for a different reason.
     """
     if previous is None or previous.ranking != settings.ranking or previous.fit_version != FIT_VERSION:
         return 1.0
@@ -167,9 +167,9 @@ def _changed_share(
 
 
 def changed_share(resources: Resources, before: Inputs, now: Inputs) -> float:
-    """Return the share of users who were added, removed or have new interactions.
+    """Return the share of users who were added or removed, or whose interactions changed.
 
-    It is 1 if the number of blocks differs.
+    The share is 1 if the number of blocks differs.
     """
     if len(before.blocks) != len(now.blocks):
         return 1.0
@@ -216,7 +216,7 @@ class _MakeRanker:
 
 
 def rank_users(payload: RankPayload, settings: RecommendationSettings, context: Context) -> Result:
-    """Rank items for the users of the block that have changed. Raises the errors of the ports."""
+    """Rank items for those users of a block whose lists are not carried over. Raises the ports' errors."""
     materials, resources = payload.materials, context.resources
     inputs = load_inputs(resources, materials.inputs_sha256)
     interactions_sha256 = inputs.blocks[payload.block]
@@ -250,7 +250,7 @@ def rank_users(payload: RankPayload, settings: RecommendationSettings, context: 
 def _carried(
     number: int, basis: str, block: UserBlock, previous: ReleaseManifest | None, resources: Resources
 ) -> dict[str, UserList]:
-    """Return the previous release's lists of users whose history has not changed."""
+    """Return the previous release's lists of users whose history is the same; none if the basis differs."""
     if previous is None or number >= len(previous.blocks) or previous.blocks[number].basis != basis:
         return {}
     before = previous.blocks[number]

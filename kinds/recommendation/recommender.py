@@ -65,7 +65,7 @@ class Release:
     manifest_sha256: str
     figures: Mapping[str, object] = field(default_factory=dict)
     submitted_at: datetime
-    """Time at which its batch was accepted."""
+    """Time at which the release's batch was accepted."""
     made_at: datetime
     published_at: datetime | None
-    """Time at which it was last published; None if it never was."""
+    """Time at which the release was last published; None if it was never published."""

@@ -37,9 +37,9 @@ class RecommenderFile(BaseModel):
     """Path of the catalogue; a relative path is resolved against the folder of the TOML file."""
     interactions: Path | None = None
     model: str = DEFAULT_MODEL
-    """Language model that writes the texts; "none" makes lists without texts."""
+    """Language model that writes the texts; with "none", lists have no texts."""
     embedder: str = DEFAULT_EMBEDDER
-    """Embedding model that finds similar items by their texts; "none" compares attributes only."""
+    """Embedding model that finds similar items by their texts; with "none", words and attributes are used."""
     refit_share: float = Field(default=0.05, ge=0, le=1)
     cron: str | None = None
     time_zone: str = "UTC"
@@ -53,7 +53,7 @@ class RecommenderFile(BaseModel):
 
     @property
     def settings(self) -> RecommenderSettings:
-        """Return the settings of the kind."""
+        """Settings of the kind."""
         scope = self.text_policy.scope if self.language_model else TextScope.NONE
         return RecommenderSettings(
             rules=self.rules,

@@ -259,7 +259,7 @@ def _text_digest(row: StoredText, text: Text) -> str:
 
 
 def rollback(database: Engine, store: Store, recommender: Recommender, number: int | None) -> Release:
-    """Publish an earlier release again; without a number, the newest one published before the current one.
+    """Publish a release again; without a number, the latest earlier release that has ever been published.
 
     Items that have become unavailable stay off the lists. Raises ReleaseNotFoundError or
     ConfigurationError.

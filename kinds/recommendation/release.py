@@ -57,7 +57,7 @@ class ReleaseCounts(BaseModel):
     num_texts_written: int = 0
     num_texts_carried: int = 0
     num_texts_failed: int = 0
-    """Number of audiences whose text job failed; readers get the plain template instead."""
+    """Number of texts whose job failed; readers get the plain template instead."""
 
 
 class ReleaseManifest(BaseModel):
@@ -176,7 +176,7 @@ class ReleaseReader:
     number: int
     """Number of the release within its recommender, from 1."""
     read: Callable[[Sha256], bytes]
-    """Function that returns the bytes with a digest in the manifest, after checking them against it."""
+    """Function that returns the bytes with the given digest, after checking them against the digest."""
     texts: Callable[[Collection[Sha256]], Mapping[Sha256, Text]]
     """Function that returns the stored texts by key, without keys that have no text."""
     withdrawn: frozenset[str] = frozenset()
@@ -225,9 +225,9 @@ class ReleaseReader:
 def shown_items(
     user: UserList, rules: Rules, withdrawn: Collection[str] = frozenset()
 ) -> tuple[RankedItem, ...]:
-    """Return the items that a user sees: the first of the list that are not withdrawn.
+    """Return the items that a user sees: the first `list_length` items that are not withdrawn.
 
-    Items of the reserve move up for withdrawn ones.
+    Items of the reserve take the places of withdrawn items.
 
     >>> from kinds.recommendation.ranking.lists import Reason, ReasonKind
     >>> items = [RankedItem(item_id=i, score=1, reason=Reason(kind=ReasonKind.POPULAR)) for i in "abc"]
@@ -244,7 +244,7 @@ MAX_HISTORY = 8
 
 
 def recent_items(block: UserBlock, user_id: str, limit: int = MAX_HISTORY) -> tuple[str, ...]:
-    """Return the ids of a user's items, newest first, or by weight if the log has no times."""
+    """Return the ids of a user's items, newest first or by weight if there are no times, at most `limit`."""
     place = bisect_left(block.user_ids, user_id)
     if place == len(block.user_ids) or block.user_ids[place] != user_id:
         return ()

@@ -17,7 +17,7 @@ class RecommenderRow(Base):
     __tablename__ = "recommenders"
 
     id: Mapped[UUID] = mapped_column(ForeignKey("schedules.id", ondelete="CASCADE"), primary_key=True)
-    """Id shared with its schedule, which holds tenant, name, settings and language model."""
+    """Id of the recommender and of its schedule, which contains tenant, name, settings and language model."""
     sources: Mapped[Json | None]
     """A kinds.recommendation.recommender.RecommenderSources; None if `run` provides the files instead."""
     serving: Mapped[Json | None]
@@ -43,7 +43,8 @@ class ReleaseRow(Base):
     batch_id: Mapped[UUID]
     """Batch of the job. It is not a foreign key, so that a release survives the deletion of its batch."""
     submitted_at: Mapped[datetime]
-    """Time at which its batch was accepted. A later batch takes precedence, even if it finishes first."""
+    """Time at which the batch was accepted. The release of a later batch takes precedence even if it is made
+    first."""
     manifest_sha256: Mapped[str]
     """Digest of the resource with the release's manifest, see kinds/recommendation/release.py."""
     figures: Mapped[Json]
@@ -64,12 +65,12 @@ class TextRow(Base):
     num_new_tokens: Mapped[int]
     """Number of tokens generated for the text, from which the next plan estimates its cost."""
     job_id: Mapped[UUID]
-    """Job whose statement is its provenance. It is not a foreign key, because texts outlive batches."""
+    """Job whose statement is the text's provenance. It is not a foreign key: texts outlive batches."""
     made_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
 class WithdrawnItemRow(Base):
-    """An item that was withdrawn from the published lists before the next release: sold out or expired."""
+    """An item that was withdrawn from the published lists before the next release; `reason` explains why."""
 
     __tablename__ = "withdrawn_items"
 

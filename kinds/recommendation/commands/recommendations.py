@@ -108,7 +108,7 @@ class ReadingOptions:
     max_dropped: MaxDropped = None
 
     def intake(self) -> dict[str, object]:
-        """Return the options by their names in a recommender's settings of the intake."""
+        """Return the options by the names that they have in a recommender's intake settings."""
         return {
             "catalogue_columns": columns_of(self.catalogue_column, "--catalogue-column"),
             "interaction_columns": columns_of(self.interaction_column, "--interaction-column"),

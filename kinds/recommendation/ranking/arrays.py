@@ -17,7 +17,7 @@ Arrays = Mapping[str, npt.NDArray[Any]]
 
 
 class ArraysUnreadableError(PermanentError):
-    """The bytes are not a file of arrays, or are one of a different kind or version."""
+    """The bytes are not a file of arrays, or the file is of a different kind or version."""
 
     code = "arrays_unreadable"
 

@@ -37,7 +37,9 @@ VALUES_WIDTH = 16
 
 
 def text_of(item: Item) -> str:
-    """Return the text of an item for embedding, without prices and dates, which show no similarity.
+    """Return the text of an item for embedding.
+
+    Prices and dates show no similarity and are left out, as are attributes that are numbers or Booleans.
 
     >>> text_of(Item(id="1", title="Fly 2", category="Tents", attributes={"brand": "Alp", "weight": 2.0}))
     'Fly 2. Tents. brand: Alp'
@@ -72,16 +74,16 @@ class ItemVectors:
 
     @classmethod
     def of(cls, vectors: Mapping[str, Sequence[float] | npt.NDArray[np.float32]]) -> ItemVectors:
-        """Return the given vectors by digest, normalised to length 1."""
+        """Return the vectors, which are given by digest, normalised to length 1; zeros stay zeros."""
         digests = tuple(sorted(vectors))
         width = len(vectors[digests[0]]) if digests else 0
         rows = np.array([vectors[digest] for digest in digests], np.float32).reshape(len(digests), width)
         lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-        lengths[np.abs(lengths - 1) < UNIT_TOLERANCE] = 1  # scaling them again would change their bytes
+        lengths[np.abs(lengths - 1) < UNIT_TOLERANCE] = 1  # scaling a unit row would change its bytes
         return cls(digests, np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 0))
 
     def without(self, digests: Iterable[str]) -> list[str]:
-        """Return those of the digests that have no vector, sorted."""
+        """Return the digests that have no vector, sorted."""
         return sorted(set(digests) - set(self.digests))
 
     def of_items(self, items: Sequence[Item]) -> npt.NDArray[np.float32]:
@@ -129,9 +131,9 @@ def content_of(items: Sequence[Item], vectors: ItemVectors | None, text_share: f
 
 
 def diversity_features(content: Content) -> Rows:
-    """Return features of shape (items, width); the product of two rows approximates their similarity.
+    """Return features of shape (items, width); the product of two rows approximates the items' similarity.
 
-    The rows are so narrow that many of them can be compared.
+    The rows are narrow, so that many of them can be compared.
     """
     parts = [
         _narrow(content.text, TEXT_WIDTH) * np.float32(np.sqrt(content.text_share)),
@@ -141,7 +143,7 @@ def diversity_features(content: Content) -> Rows:
 
 
 def factors_by_content(features: Rows, factors: Rows, is_known: npt.NDArray[np.bool_], ridge: float) -> Rows:
-    """Predict the factors (items, rank) of items from their content, by ridge regression on the known ones.
+    """Predict the factors (items, rank) of all items from their content, by ridge regression on known items.
 
     The method is that of Gantner et al. 2010, "Learning attribute-to-feature mappings for cold-start
     recommendations", 3.2, in closed form.
@@ -159,14 +161,17 @@ def factors_by_content(features: Rows, factors: Rows, is_known: npt.NDArray[np.b
 def behaviour_features(blocks: Iterable[UserBlock], place: Mapping[str, int]) -> Rows:
     """Return features of shape (items, width), by which items with the same users are similar.
 
-    They are used if there is no catalogue.
+    These features are used if there is no catalogue.
     """
     histories = sp.vstack([history_matrix(block, place, max_user_items=10_000) for block in blocks], "csr")
     return _narrow(_unit(sp.csr_matrix(histories.T)), TEXT_WIDTH)
 
 
 def _narrow(rows: Rows | sp.csr_matrix, width: int) -> Rows:
-    """Project the rows on the first principal directions (Halko et al. 2011) and scale them to length 1."""
+    """Project the rows on the first principal directions (Halko et al. 2011) and scale them to length 1.
+
+    If `rows` has at most `width` rows or columns, it is only made dense.
+    """
     if min(rows.shape) <= width:
         return _dense(rows)
     # Imported here because it takes a second and only rankers need it.
@@ -208,7 +213,7 @@ def _values(items: Sequence[Item]) -> tuple[sp.csr_matrix, tuple[str, ...]]:
 
 
 def _tokens(item: Item) -> list[tuple[str, str]]:
-    """Return the distinct pairs of attribute and value."""
+    """Return the distinct pairs of attribute and value in sorted order, without numeric attributes."""
     tokens = {(CATEGORY, item.category)} if item.category else set()
     for name, value in item.attributes.items():
         if isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""Compares ranking methods on a split of a log: fitted to the known part, measured on the held-out part."""
+"""Compares ranking methods, which are fitted to the known part of a log and measured on the held-out part."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class SplitKind(StrEnum):
     TEMPORAL = "temporal"
     """The latest share of all entries, including those of new users, as in a deployed system."""
     LEAVE_LAST_ONE_OUT = "leave-last-one-out"
-    """The last entry of each user who has at least two."""
+    """The last entry of each user who has at least two entries."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +145,7 @@ class Log:
 
 
 def log_of(blocks: Iterable[UserBlock]) -> Log:
-    """Return the entries of all blocks as one log; no user may be in two blocks."""
+    """Return the entries of all blocks as one log. Each user must be in only one block."""
     every = list(blocks)
     item_ids = tuple(sorted({item_id for block in every for item_id in block.item_ids}))
     place = {item_id: number for number, item_id in enumerate(item_ids)}
@@ -166,7 +166,7 @@ def log_of(blocks: Iterable[UserBlock]) -> Log:
 
 
 def held_out(log: Log, split: Split, seed: int) -> Mask:
-    """Return which entries are held out. Raises SplitInvalidError if the log lacks the times it needs."""
+    """Return which entries are held out. Raises SplitInvalidError if the split needs times but none exist."""
     num = len(log.users)
     if split.kind is SplitKind.RANDOM:
         is_held_out = np.zeros(num, bool)
@@ -322,7 +322,8 @@ def _check(is_held_out: Mask, split: Split) -> None:
 
 
 def _as_sold(items: Sequence[Item] | None, log: Log) -> tuple[Item, ...]:
-    """Return the catalogue with every item available, because items sold out today were sold earlier."""
+    """Return the catalogue with every item available, because items that are sold out today were on sale when
+    the log was recorded."""
     if not items:
         return tuple(Item(id=item_id, title=item_id) for item_id in log.item_ids)
     always = {"available": True, "available_from": None, "available_until": None}
@@ -343,7 +344,7 @@ def evaluate_method(
 ) -> dict[str, measures.Numbers]:
     """Return one method's measures for each user with held-out entries.
 
-    benchmarks/ranking.py chooses the weights of the blend by them.
+    benchmarks/ranking.py uses these measures to choose the weights of the blend.
     """
     is_held_out = held_out(log, split, seed)
     known = _KnownPart(log, ~is_held_out, _as_sold(items, log))
@@ -360,7 +361,7 @@ class _Truth:
     pairs: npt.NDArray[np.int64]
     """Sorted values of user * number of items + item, for held-out items that are in the catalogue."""
     num_held_out: npt.NDArray[np.int64]
-    """(len(users),): number of held-out items; those not in the catalogue count, but cannot be found."""
+    """(len(users),): number of each user's held-out items, including those that are not in the catalogue."""
 
     @classmethod
     def of(cls, log: Log, is_held_out: Mask, place: Mapping[str, int]) -> _Truth:
@@ -423,14 +424,14 @@ def _numbers(
 
 @dataclass(frozen=True, slots=True)
 class RankingEvaluation:
-    """Result of an evaluation."""
+    """Figures of an evaluation, with the counts of the ingest before it."""
 
     figures: Evaluation
     counts: Mapping[str, int]
     """Counts of the faults and remarks of the ingest, by code."""
 
     def as_json(self) -> dict[str, object]:
-        """Return the figures rounded to five decimals."""
+        """Return the figures, rounded to five decimals, and the counts."""
         return {**self.figures.as_json(), "noticed": dict(self.counts)}
 
 

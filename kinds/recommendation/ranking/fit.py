@@ -1,4 +1,5 @@
-"""Fits the ranking model to all histories, block by block: relations between items, and their popularity."""
+"""Fits the ranking model, which consists of the relations between items and their popularity, to all
+histories, one block at a time."""
 
 from __future__ import annotations
 
@@ -99,7 +100,7 @@ class CoOccurrence:
         self._heaviness = 0.0
 
     def add(self, histories: sp.csr_matrix) -> None:
-        """Add histories (users, items) of ones. Time and memory grow with the squares of their lengths."""
+        """Add a matrix (users, items) of ones. Time and memory grow with the squares of the rows' lengths."""
         lengths = np.diff(histories.indptr)
         lengths = lengths[lengths > 0]
         if not len(lengths):
@@ -241,7 +242,7 @@ class FittedModel:
     """Relations between items by behaviour. The model is stored as a resource, a parent of every list."""
 
     item_ids: tuple[str, ...]
-    """Sorted ids of the items in the catalogue that have a user."""
+    """Sorted ids of the items in the catalogue that have at least one user."""
     num_users_of_item: npt.NDArray[np.int64]
     """(num_items,): number of users of each item."""
     coefficients: sp.csr_matrix

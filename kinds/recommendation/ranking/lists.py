@@ -75,7 +75,7 @@ class UserList:
 
     user_id: str
     segment: str
-    """Group of users that may share a text, see `segment_of`."""
+    """Group of users who can share a text; see `segment_of`."""
     items: Sequence[RankedItem]
 
 
@@ -86,7 +86,9 @@ OTHER = "other"
 
 
 def segment_of(weights: Mapping[str | None, float]) -> str:
-    """Return the category with the largest weight, given the weight of each; on a tie, the first by name.
+    """Return the category with the largest weight; on a tie, the first by name.
+
+    The result is NEW if there are no weights, and OTHER if none of them is that of a category.
 
     >>> segment_of({"tents": 2.0, "boots": 2.0, None: 9.0}), segment_of({None: 1.0}), segment_of({})
     ('boots', 'other', 'new')

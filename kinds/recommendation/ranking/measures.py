@@ -33,8 +33,9 @@ def recall(hits: Hits, num_held_out: Counts) -> Numbers:
 def ndcg(hits: Hits, num_held_out: Counts) -> Numbers:
     """Return the discounted cumulative gain as a share of the best possible one, with gains of 1.
 
-    The discount is log2(place + 1), and the best list starts with min(k, held out) hits: Järvelin and
-    Kekäläinen 2002, "Cumulated gain-based evaluation of IR techniques", section 3.3.
+    A gain is divided by log2(place + 1), with places counted from 1, and the best list starts with
+    min(k, held out) hits: Järvelin and Kekäläinen 2002, "Cumulated gain-based evaluation of IR techniques",
+    section 3.3.
 
     >>> ndcg(np.array([[True, False], [False, True]]), np.array([1, 1])).round(4).tolist()
     [1.0, 0.6309]
@@ -75,10 +76,11 @@ def coverage(lists: npt.NDArray[np.int64], num_items: int) -> float:
 
 
 def novelty(lists: npt.NDArray[np.int64], num_users_of_item: Counts, num_users: int) -> Numbers:
-    """Return the mean self-information of a list's items: -log2 of the share of users who have interacted.
+    """Return the mean self-information of the items of each list.
 
-    This is the surprisal of Zhou et al. 2010, "Solving the apparent diversity-accuracy dilemma of recommender
-    systems", with add-one smoothing so that it is defined for an item without users.
+    That of an item is -log2 of the share of users who have interacted with the item. This is the surprisal of
+    Zhou et al. 2010, "Solving the apparent diversity-accuracy dilemma of recommender systems", with add-one
+    smoothing so that it is defined for an item without users.
 
     >>> novelty(np.array([[0, 1]]), np.array([7, 1]), 15).tolist()
     [2.0]
@@ -88,8 +90,7 @@ def novelty(lists: npt.NDArray[np.int64], num_users_of_item: Counts, num_users: 
 
 
 def intra_list_diversity(lists: npt.NDArray[np.int64], features: npt.NDArray[np.float32]) -> Numbers:
-    """Return the mean of 1 - similarity over all pairs of items on a list.
-
+    """Return the mean of 1 - similarity over all pairs of items on a list; 0 for fewer than two items.
     This is the measure of Ziegler et al. 2005, section 3.3, as a distance.
     `features` (items, width) has rows whose products are similarities from 0 to 1.
 

@@ -34,13 +34,14 @@ from kinds.recommendation.ranking.selection import allowed_items, caps_of, mix, 
 from kinds.recommendation.ranking.settings import RankingSettings, Rules
 
 _MAX_CELLS = 4_000_000
-"""Maximum cells of a dense array of scores; several such arrays of 16 MB each are in memory at once."""
+"""Maximum number of cells of a dense array of scores, which takes 16 MB; several are in memory at once."""
 _MAX_USERS = 256
 _WIDER = 10
 """Factor by which candidates are increased for users whose lists stay short because of the caps."""
 
 _NEARLY_WARM = 0.01
-"""Share of the full content weight below which an item gets 0, so that most products involve few items."""
+"""Share of the full content weight below which an item gets weight 0, so that most products involve few
+items."""
 
 
 class Ranker:

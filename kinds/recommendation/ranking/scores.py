@@ -22,7 +22,7 @@ _GROUPS = 16
 
 _BEHAVIOUR, _CONTENT = 0, 1
 KINDS = (ReasonKind.BEHAVIOUR, ReasonKind.CONTENT, ReasonKind.POPULAR)
-"""Kinds of reasons; if parts of a score are equal, the first in this order is the reason."""
+"""Kinds of reasons; if the largest parts of a score are equal, the first kind in this order is the reason."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,7 +77,7 @@ class UserScores:
 def score(terms: Terms, histories: sp.csr_matrix) -> UserScores:
     """Return the scores of users, shape (users, items). An item without any evidence scores exactly 0.
 
-    Users are scored one by one, as rounding in a product for many users depends on the others in the block.
+    Users are scored one by one, because rounding in a product for many users depends on all of them.
     """
     num_users, num_items = histories.shape
     places, values = terms.neighbours.places, terms.neighbours.values

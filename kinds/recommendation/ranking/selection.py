@@ -45,9 +45,9 @@ def _in_band(price: float | None, band: PriceBand) -> bool:
 def own_entries(
     block: UserBlock, columns: npt.NDArray[np.int64], num_items: int, rules: Rules
 ) -> sp.csr_matrix:
-    """Return a matrix (users, items) with an entry for each item of the user's history that is excluded.
+    """Return a matrix (users, items) with an entry for each item that the user's own history excludes.
 
-    The whole history counts, because items that are too old to count in the score were bought, too.
+    The whole history counts, including entries that are too old to affect the score.
     """
     shape = (len(block.user_ids), num_items)
     if rules.exclude == "nothing":
@@ -68,9 +68,10 @@ def _entries(
 def price_limits(
     block: UserBlock, columns: npt.NDArray[np.int64], prices: Prices, band: PriceBand
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]] | None:
-    """Return the lowest and the highest price for each user, relative to the median price of the history.
+    """Return the lowest and the highest price for each user: ratios of the median price of the history.
 
-    The result is None if the price band has no ratios.
+    A limit is infinite if its ratio or the median is unknown. The result is None if the price band has no
+    ratios.
     """
     if band.min_ratio is None and band.max_ratio is None:
         return None

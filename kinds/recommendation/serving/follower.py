@@ -38,7 +38,7 @@ EXPIRY_SECONDS = 60.0
 """Interval between two checks for expired items; an expired item is served for at most this long."""
 
 JOIN_SECONDS = 10.0
-"""Time to wait for a running export when stopping; an interrupted one is resumed by the next export."""
+"""Time to wait for a running export when stopping. The next export resumes an interrupted export."""
 
 RETRY_SECONDS = 30.0
 """Delay before a recommender whose export failed is tried again."""
@@ -60,7 +60,10 @@ class _LastExport:
 
 
 class Follower:
-    """Serves each recommender's published release again when it changes. It is not thread-safe."""
+    """Serves the published releases, and serves a release again after changes and before its rows expire.
+
+    It is not thread-safe.
+    """
 
     def __init__(self, database: Engine, store: Store) -> None:
         self._database = database

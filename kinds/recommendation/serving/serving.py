@@ -1,7 +1,8 @@
 """Serves a release from Redis or Valkey: `rec:{user}` is the user's row as JSON.
 
-The rows are written to a second logical database of the same server, and SWAPDB makes it the served one, so
-that a reader gets the old release or the new one but never a mixture. Both databases contain nothing else.
+The rows are written to a second logical database of the same server, and SWAPDB then makes that database the
+served one, so that a reader gets the old release or the new one but never a mixture. Both databases contain
+nothing else.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ ROWS_AT_A_TIME = 500
 """Number of rows per round trip, about 2 MB."""
 
 SERVER_SECONDS = 60.0
-"""Timeout of one reply in seconds, because emptying a large database takes several seconds."""
+"""Timeout of one reply in seconds. It is long because emptying a large database takes several seconds."""
 
 LOCK_SECONDS = 60
 """Expiry of the lock in seconds. Every round trip renews it; an export whose lock expires counts as dead."""
@@ -58,7 +59,7 @@ class ServingTarget:
     """Database that a release is served from, with its options."""
 
     url: str
-    """URL of the served database, such as redis://host:6379/2; never printed, as it may hold a password."""
+    """URL of the served database, such as redis://host:6379/2. It may contain a password: never print it."""
     staging: int
     """Number of a second logical database of the server, in which new rows are prepared."""
     expire_seconds: int | None = None
@@ -80,7 +81,9 @@ class ServingResult:
 
 
 def key_of(user_id: str) -> str:
-    """Return the key of a user's row; an id that begins with @ gets a second @, as `rec:@...` is reserved.
+    """Return the key of a user's row.
+
+    An id that begins with @ gets a second @, because keys such as `rec:@release` are reserved.
 
     >>> key_of("ann"), key_of("@release")
     ('rec:ann', 'rec:@@release')
@@ -94,7 +97,8 @@ def serve_release(reader: ReleaseReader, target: ServingTarget) -> ServingResult
     If the same release is served already, only rows affected by new or ended withdrawals are written, in
     place. If the export is interrupted, the served release stays as it is, and the next call resumes at the
     same block.
-    Memory: the catalogue, one block and ROWS_AT_A_TIME rows. Raises ServingError and the reader's errors.
+    The catalogue, one block and ROWS_AT_A_TIME rows are in memory at a time. Raises ServingError and the
+    reader's errors.
     """
     with (
         errors_named(target.url),
@@ -199,9 +203,12 @@ class _Export:
         return self._outcome(num_rows, first_block)
 
     def _begin(self) -> State:
-        """Return the state of an interrupted export of the same release, or clear the staging database."""
+        """Return the state of an interrupted export of the same release.
+
+        If there is none, clear the staging database and return a new state.
+        """
         state = read_state(self._staging, STAGING)
-        # The server may have restarted and lost the last rows. The 2 counts the keys of lock and state.
+        # The server may have restarted and lost the last rows. The 2 stands for the keys of lock and state.
         is_whole = self._staging.dbsize() >= int_of(state, "num_rows") + 2
         if state.get("identity") == self._identity and is_whole and not self._is_stale(state):
             return state

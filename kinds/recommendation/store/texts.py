@@ -98,7 +98,7 @@ def cost_of_text(database: Engine) -> TextCost | None:
 
 
 class DatabaseRecommenderHistory:
-    """Reads earlier runs from Postgres; each call uses its own connection.
+    """Reads the clock and the keys of written texts from Postgres; each call uses its own connection.
 
     Implements kinds.recommendation.materials.RecommenderHistory.
     """

@@ -1,8 +1,8 @@
 """Checks that a text states only what the catalogue rows of its items state.
 
 Values from the rows are found first, as whole phrases. Every word between them must be in a closed vocabulary
-that says nothing about an item, and a value must belong to the item that its sentence names. In doubt, a text
-is refused: a refusal costs one more attempt, whereas a false statement costs the reader's trust.
+of words that state nothing about an item, and a value must belong to the item that its sentence names. In
+doubt, a text is refused: a refusal costs one more attempt, while a false statement costs the reader's trust.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ COUNTED = re.compile(
     r"\s+(?:of|for|to|our|picks|items|things|pieces|finds|ideas|choices|suggestions|recommendations|□)",
     re.IGNORECASE,
 )
-"""Matches what may follow a number, which can only be the number of the text's items."""
+"""Matches what can follow a number. The only number that a text can state freely is that of its items."""
 
 NOTHING: frozenset[str] = frozenset()
 
@@ -80,7 +80,7 @@ ONLY_OF = tuple(
         (r"made|worth|to|like|together|so|if|which|because", NOTHING),
     )
 )
-"""Fields that a value must belong to, by the words before it and its article; the first match counts.
+"""Fields that a value must belong to, by the words before the value and its article; the first match counts.
 "Made of Alder" is wrong for a tent whose brand is Alder, and "from 29 EUR" for a tent that costs 29 EUR."""
 
 NEVER_OF = tuple(
@@ -106,7 +106,8 @@ _WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 _SIGNS = re.compile(rf"[\w\s{_BLANK},.!?:()'’&…–—-]*", re.ASCII)
 _ARTICLES = re.compile(r"(?:(?:^|\s+)(?:a|an|the|our|this|these|those|its))*[\s:,(]*$", re.IGNORECASE)
 _NEAR = 200
-"""Number of characters before a phrase in which its article is sought; each phrase starts a new search."""
+"""Number of characters before a phrase that are searched for its article. Without this limit, every phrase
+would cause a search of the whole text before it."""
 _AS_MATERIAL = re.compile(r"\b(?:in|is|are)\s+$", re.IGNORECASE)
 """Matches the words before a singular category that is read as a material: "comes in glass"."""
 _IT = re.compile(r"(?:it|its)\b", re.IGNORECASE)
@@ -132,11 +133,11 @@ class _Mention:
 
     phrase: str
     owners: tuple[_Owner, ...]
-    """Origins of the phrase in the facts that are compatible with the words before it."""
+    """Origins of the phrase in the facts, without those that the words before the phrase rule out."""
 
     @property
     def titled(self) -> frozenset[int]:
-        """Items that have the phrase as their title; several items may share one."""
+        """Items that have the phrase as their title; several items can share a title."""
         return frozenset(o.item for o in self.owners if o.field == TITLE and o.item is not None)
 
     @property
@@ -260,7 +261,8 @@ class TextCheck:
     def _fact_fault(self, sentence: _Sentence, before: _Sentence | None) -> str | None:
         """Return a fault unless each value belongs to the item that the sentence names.
 
-        If it names several items, each value must belong to all of them; if none, to all items of the text.
+        If the sentence names several items, each value must belong to all of them; if it names none, each
+        value must belong to all items of the text.
         """
         named = sentence.named
         if not named and before is not None and len(before.named) == 1 and _goes_on(before, sentence):
@@ -296,7 +298,7 @@ def _sentence(masked: str, values: Sequence[tuple[str, tuple[_Owner, ...]]]) -> 
 
 
 def _allowed(owners: tuple[_Owner, ...], before: str, phrase: str) -> tuple[_Owner, ...]:
-    """Return the origins of a value that the words right before it allow."""
+    """Return the owners of a value, without those that the words just before it rule out."""
     lead = (
         before[: match.start()]
         if (match := _ARTICLES.search(before, max(0, len(before) - _NEAR)))
@@ -339,7 +341,10 @@ def _goes_on(before: _Sentence, sentence: _Sentence) -> bool:
 
 
 def _covers(facts: Sequence[_Mention], item: int) -> bool:
-    """Return whether the item has at least one of the values mentioned per field: "in green and blue"."""
+    """Return whether the item has, for each mentioned field, at least one of the mentioned values.
+
+    For "in green and blue", the item must have one of the two colours.
+    """
     fields = {owner.field for fact in facts for owner in fact.owners}
     return all(
         any(owner.item == item and owner.field == field for fact in facts for owner in fact.owners)

@@ -21,12 +21,12 @@ MAX_FACTS = 30
 """Maximum number of facts about one item; a text never uses more."""
 
 MAX_LINE_CHARACTERS = 1_000
-"""Maximum length of a value that is parsed, so that a huge cell costs no time."""
+"""Maximum length of a value that is parsed, so that no time is spent on a huge cell."""
 
 SYMBOLS = {"EUR": "€", "USD": "$", "GBP": "£", "JPY": "¥", "INR": "₹"}
 
 MARKUP = re.compile(r"[<>{}\[\]|\\`\"“”„]|\*\*|__|https?:|www\.|\N{REPLACEMENT CHARACTER}", re.IGNORECASE)
-"""Characters and marks that no text or value may contain; double quotation marks would end the JSON."""
+"""Characters and marks that no text or value may contain; a double quotation mark would end a JSON string."""
 
 
 TITLE, BECAUSE = "title", "because"
@@ -67,12 +67,12 @@ class ItemFacts:
     title: str | None
     """Title of the item; None if no text may contain it."""
     name: str | None
-    """Main part of the title, see short_name."""
+    """Main part of the title (see short_name); None if there is no title."""
     facts: tuple[Fact, ...]
     """Facts from the other fields in the policy's order; at most one per field, except for lists."""
 
     def first(self, fields: frozenset[str]) -> str | None:
-        """Return the first value that belongs to one of these fields."""
+        """Return the first value that belongs to one of these fields, or None."""
         return next((fact.value for fact in self.facts if fact.field in fields), None)
 
     def other_facts(self) -> tuple[Fact, ...]:
@@ -89,7 +89,7 @@ class TextFacts:
 
 
 def read_facts(request: TextRequest, policy: TextPolicy) -> TextFacts:
-    """Return the facts that a text on this request may state."""
+    """Return the facts that a text for this request may state."""
     because = None if request.because is None else usable_value(request.because, policy.forbidden)
     return TextFacts(tuple(_item_facts(item.row, policy) for item in request.items), because)
 
@@ -161,7 +161,7 @@ def short_name(title: str, facts: Sequence[Fact] = ()) -> str:
 
 
 def _is_variant(part: str, *, is_long: bool) -> bool:
-    """Return whether a part after a comma names a variant: a size, a number or a colour."""
+    """Return whether a part after a comma probably names a variant, such as a size, a number or a colour."""
     return len(part) <= 4 or any(map(str.isdigit, part)) or (is_long and len(part.split()) <= 2)
 
 
@@ -189,7 +189,8 @@ def _spelled(field: str, value: object, row: Mapping[str, object]) -> Iterator[t
 def _words(field: str, value: str) -> Iterator[tuple[str, tuple[str, ...]]]:
     """Yield a text value and its spellings.
 
-    A category may be a path, whose parts are accepted in singular and plural. Other values are used as is.
+    A category can be a path, whose parts are accepted in singular and plural. Any other value is accepted
+    alone and together with the field's name; a colour is also accepted by its last word.
     """
     line = " ".join(value.split())
     if field != "category":

@@ -192,7 +192,7 @@ def _of_user(user: UserList, items: Mapping[str, Item], policy: TextPolicy, rule
 
 
 def _because(featured: Sequence[RankedItem], items: Mapping[str, Item]) -> str | None:
-    """Return the title of the history item that explains the first featured item that has one."""
+    """Return the title of the history item from the first reason that names one; None if no reason does."""
     for ranked in featured:
         because = items.get(ranked.reason.because or "")
         if because is not None:

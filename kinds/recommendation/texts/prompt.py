@@ -58,9 +58,10 @@ class Question:
 
 
 def questions(facts: TextFacts) -> tuple[Question, ...]:
-    """Return one question for a text about one item; otherwise, one for headline and reason and one per item.
+    """Return one question for a text about one item, and several questions for a text about several items.
 
-    There is no question about an item whose title no text may contain.
+    The first of several questions is for headline and reason; the others are for one item each. There is no
+    question about an item whose title no text may contain.
     """
     because = _because(facts)
     if len(facts.items) == 1:
@@ -110,7 +111,7 @@ def _variables(item: ItemFacts) -> dict[str, str | None]:
 
 
 def _because(facts: TextFacts) -> str | None:
-    """Return the basis of the reason, as a common noun if it is the category of the items."""
+    """Return the basis of the reason or None; a category of the items is written as a common noun."""
     categories = {str(item.first(GROUPS)).casefold() for item in facts.items}
     is_category = facts.because is not None and facts.because.casefold() in categories
     if facts.because is None:
@@ -132,7 +133,7 @@ def _count(number: int) -> str:
 
 
 def _neutral(text: str) -> str:
-    """Return the text with control tokens broken up; facts have none, but a template's values may."""
+    """Return the text with control tokens broken up; facts contain none, but the template might."""
     for token in CONTROL_TOKENS:
         text = text.replace(token, f"{token[0]} {token[1:]}")
     return text

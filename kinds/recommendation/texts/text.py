@@ -42,7 +42,7 @@ class TextPolicy(BaseModel):
     featured: int = Field(default=3, ge=1, le=5)
     """Number of items that a text for a user or a segment is about."""
     fields: tuple[str, ...] = ("title", "category", "brand", "material", "colour", "price", "currency")
-    """Fields and attributes of an item's row that the text may use; changes of others do not affect it."""
+    """Fields and attributes of an item's row that the text may use; other fields do not affect the text."""
     template: str = "recommendation-1"
     """Name of the prompt template, with its version."""
     tone: str = Field(default="friendly", max_length=100)
@@ -95,7 +95,7 @@ class TextRequest(BaseModel):
     def about(
         cls, audience: str, items: Sequence[Item], because: str | None, policy: TextPolicy
     ) -> TextRequest:
-        """Return the request for a text about these items, with everything that the policy lets it state."""
+        """Return the request for a text about these items, with all values that the policy permits."""
         featured = (
             FeaturedItem(item_id=item.id, row=item.part(policy.fields))
             for item in sorted(items, key=lambda item: item.id)
@@ -117,7 +117,7 @@ class Text(BaseModel):
     """Parts (headline, blurb, reason) that the plain template wrote, whatever the origin."""
     num_tries: int = 0
     problems: tuple[str, ...] = ()
-    """Reasons why answers of the model were refused, one for each."""
+    """Reasons why parts of the model's answers were refused, one for each refusal."""
 
 
 RULES_VERSION = 2

@@ -1,6 +1,7 @@
 """The stage `texts`: writes one text that states only what the rows of its items support.
 
-The language model drafts it. A part without any acceptable draft is written by fixed rules, as a plain text.
+The language model drafts the text. A part without an acceptable draft is made by fixed rules instead, as in a
+plain text.
 """
 
 from __future__ import annotations
@@ -98,7 +99,7 @@ def text_bytes(key: str, audience: str, text: Mapping[str, object]) -> bytes:
 
 
 def text_template(policy: TextPolicy) -> PromptTemplate:
-    """Return the prompt template that a policy names: "recommendation-1". Raises TemplateError."""
+    """Return the prompt template that a policy names, such as "recommendation-1". Raises TemplateError."""
     name, _, version = policy.template.rpartition("-")
     return load_template(__package__, name, version)
 
@@ -180,7 +181,7 @@ class _Writer:
         )
 
     def _valid_part(self, part: str, text: str, *, is_whole: bool) -> dict[str, str]:
-        """Return the part, or as much of it as passes the checks: whole sentences or the beginning of one.
+        """Return the part, or as much of it as passes the checks: whole sentences or the start of a sentence.
 
         The result is empty if nothing passes.
         """
@@ -225,7 +226,7 @@ def _corrected(part: str, text: str, *, is_whole: bool) -> str:
 
 
 def _join_lines(lines: list[str]) -> str:
-    """Join the lines; if the result is too long, only the first sentence of the longest lines is kept."""
+    """Join the lines; while the result is too long, the longest line is cut to its first sentence."""
     lines = list(lines)
     while len(" ".join(lines)) > MAX_BLURB_CHARACTERS:
         longest = max(range(len(lines)), key=lambda number: len(lines[number]))
@@ -246,7 +247,7 @@ def plain_text(request: TextRequest, policy: TextPolicy) -> Text:
 def plain_parts(facts: TextFacts, check: TextCheck) -> dict[str, str]:
     """Return headline, blurb and reason by fixed rules: the same facts give the same text.
 
-    Each part is the first candidate that passes the checks; the last candidate says nothing about any item.
+    Each part is the first candidate that passes the checks; the last candidate states nothing about any item.
     """
     candidates = {"headline": _headlines(facts), "blurb": _blurbs(facts), "reason": _reasons(facts)}
     return {part: _first_valid(part, texts, check) for part, texts in candidates.items()}
