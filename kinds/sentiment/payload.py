@@ -59,9 +59,9 @@ class WindowsPayload(BaseModel):
     stop: int = Field(ge=1, le=2**31)
     """Range of positions in the watch list; `stop` is excluded."""
     since: Mapping[int, AwareDatetime] = Field(default_factory=dict)
-    """By position, the time of the earliest document that this batch added, changed or removed. If this run
-    has read all sources, and the latest earlier run that did so was due before that time, its due time is
-    used instead."""
+    """By position, the earlier of two instants, if known: the time of the earliest document that this batch
+    added, changed or removed and, if this run has read all sources, the time when the last run that had done
+    so was due."""
     as_of: AwareDatetime | None
     """Windows are judged up to this instant, or up to a later one if earlier batches reached it. None for a
     file, whose windows are judged up to the end of the known documents."""

@@ -31,8 +31,8 @@ Ford lie above it, but only 5% of headlines on price targets do when compared wi
 retailer Target."""
 MIN_MARGIN = 0.15
 """Minimum difference between the cosines of two entities that share a name. With it, 87% of decisions are
-right and 94% of mentions are left undecided. At 0.05, only 60% are right, because descriptions
-say what a company does, and most headlines do not."""
+right and 94% of mentions are left undecided. At 0.05, only 60% are right, because descriptions say what a
+company does, and most headlines do not."""
 
 
 def similarities(document_vector: Vector, vectors: Mapping[str, Vector]) -> dict[str, float]:
