@@ -95,7 +95,7 @@ def _database_failure(error: Exception) -> str | None:
 
 
 class Interruption:
-    """Context manager for Ctrl-C and SIGTERM: while work can be drained, the first one is only counted."""
+    """Context manager for Ctrl-C and SIGTERM: while work can be drained, the first signal is only counted."""
 
     def __init__(self, *, counting: bool = True) -> None:
         self.count = 0

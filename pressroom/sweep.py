@@ -69,8 +69,8 @@ ENTRY_BYTES = 512
 """Maximum size of an entry of a pack in addition to its body: two headers, each with the entry's name."""
 
 MAX_NEW_SHARE = 0.5
-"""Maximum size of the new pack compared with the old one, headers included. It keeps a pack of tiny parts,
-which consists mostly of headers, from being rewritten again and again."""
+"""Maximum size of the new pack, headers included, as a share of the old pack's size. This limit keeps a pack
+of tiny parts, which consists mostly of headers, from being rewritten again and again."""
 
 MAX_PARTS = 1_000
 """Maximum parts of a new pack, which bounds the rows that one transaction changes."""
@@ -86,13 +86,13 @@ class SweepReport:
     """Outcome of a sweep; for a dry run, what a sweep would do."""
 
     num_packs: int = 0
-    """Packs in the store, including those that are too young."""
+    """Number of packs in the store, including those that are too young."""
     num_deleted: int = 0
     num_rewritten: int = 0
-    """Packs whose intact parts were copied to a new pack. They are deleted by a later sweep."""
+    """Number of packs whose intact parts were copied to a new pack. A later sweep deletes these packs."""
     bytes_freed: int = 0
     altered: list[Altered] = field(default_factory=list)
-    """Parts that do not match their digest. They were left where they are."""
+    """Parts that do not match their digests; they are left in place."""
 
     def as_json(self) -> dict[str, object]:
         """Return the report as JSON for scripts."""
@@ -106,7 +106,7 @@ class SweepReport:
 
 
 class Sweep:
-    """One sweep of a store, which belongs to one thread and holds a page of the listing at a time."""
+    """One sweep of a store. It belongs to one thread, and holds one page of the listing at a time."""
 
     def __init__(
         self, database: Engine, store: Store, *, min_age: timedelta = DEFAULT_AGE, is_dry: bool = False

@@ -97,7 +97,7 @@ def run_attempt(
 
 
 def failure_of(job: ClaimedJob, error: BaseException, settings: Settings) -> Failure:
-    """Return an attempt's outcome after an error: failed or expired at once, or queued with backoff.
+    """Return an attempt's outcome after an error: failed, expired, or queued again with backoff.
 
     An error other than PressroomError is a fault of the kind: it is retried, and logged with its traceback.
     """

@@ -38,7 +38,7 @@ from workers.settings import Settings, read_settings
 logger = logging.getLogger(__name__)
 
 TICK_SECONDS = 1.0
-"""Interval between two checks of the schedules: the resolution of cron expressions with seconds."""
+"""Interval between two checks of the schedules, and thus the resolution of cron expressions with seconds."""
 
 STANDBY_SECONDS = 2.0
 """Interval between two attempts to become the leader, and the wait after an outage of Postgres."""

@@ -26,7 +26,7 @@ class _DirectQueues(AMQP):
     """Sends each message to the queue that it names, so that Redis keeps no routes, which others could
     change."""
 
-    autoexchange = staticmethod(lambda _name: None)  # type: ignore[assignment]  # a function, as its comment says
+    autoexchange = staticmethod(lambda _name: None)  # type: ignore[assignment]  # Celery expects a function
 
 
 def make_app(redis_url: Callable[[], str]) -> Celery:

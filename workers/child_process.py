@@ -4,7 +4,8 @@ The parent keeps the other end of the child's stdin open while it lives, and the
 closes. `run_child` runs everything that needs torch in such a process, bounded in time and memory: `python -m
 workers.child_process BYTES MODULE ARGUMENT...` runs `python -m MODULE ARGUMENT...` under the limit.
 
-Servers of other projects do not watch their stdin, so pressroom.embedded.launch has the kernel signal them.
+Servers of other projects do not watch their stdin, so pressroom.embedded.launch makes the kernel send them a
+signal when the parent dies.
 """
 
 from __future__ import annotations

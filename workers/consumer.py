@@ -127,7 +127,7 @@ class Channel(redis.Channel):
             return super()._brpop_read(**options)  # type: ignore[misc]  # the stubs lack it
         except _UNREADABLE as error:
             if self.connection.frame_was_read:
-                raise  # an error of Celery, while it handled a message
+                raise  # an error that Celery raised while it handled a message
             logger.error("A frame that is not a message was dropped.", extra={"reason": type(error).__name__})
             return True
 
@@ -165,7 +165,7 @@ class PatientConsumer(Consumer):
         while True:
             try:
                 conn.ensure_connection(max_retries=1, interval_start=0, interval_step=0)
-                channel: Any = conn.default_channel  # of kombu's Redis transport
+                channel: Any = conn.default_channel  # a channel of kombu's Redis transport
                 for queue in self._queues():
                     require_queue(channel.client, queue)
             except BROKER_ERRORS as error:

@@ -92,7 +92,7 @@ class PulseWatch:
         os.close(self._reader)
 
     def look(self, pid: int, now: float) -> None:
-        """Read what has arrived; `now` is on time.monotonic()."""
+        """Read the reports that have arrived; `now` is on time.monotonic()."""
         elapsed = 0.0 if self._looked_at is None else min(now - self._looked_at, MAX_GAP_SECONDS)
         self._looked_at = now
         if self._read() or not self.is_ready:

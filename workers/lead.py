@@ -39,7 +39,7 @@ class Lead:
 
     @property
     def fence(self) -> int | None:
-        """Fence of the lead when this process last held it; None if it does not lead."""
+        """Fence with which this process last held the lead; None if the process does not lead."""
         return self._fence
 
     def is_held(self) -> bool:

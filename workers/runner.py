@@ -211,7 +211,7 @@ class Runner:
             on_failed=self._failed,
         )
         self.last_claim_at = time.monotonic()
-        """When this worker last tried to claim jobs from Postgres, on time.monotonic()."""
+        """Instant, on time.monotonic(), at which this worker last tried to claim jobs from Postgres."""
 
     @property
     def num_in_flight(self) -> int:

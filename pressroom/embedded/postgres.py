@@ -48,7 +48,7 @@ _SETTINGS = {
     "max_connections": "200",
     # The default of 1 GB of log between checkpoints is too much for a laptop's disk.
     "max_wal_size": "256MB",
-    # One call, instead of flushing each of a thousand files before recovery after a kill.
+    # Before recovery after a kill, one call then replaces the flushing of each of a thousand files.
     "recovery_init_sync_method": "syncfs",
     # The statements are short, so compiling them costs more than it saves.
     "jit": "off",

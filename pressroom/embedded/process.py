@@ -35,7 +35,7 @@ A server whose parent was killed already has its death signal, and ends in well 
 MAX_LOG_BYTES = 10 * 1024 * 1024
 """Maximum size of a log in bytes; a larger one is set aside at the next start, and one such file is kept."""
 TAIL_LINES = 12
-"""Lines of the log quoted in an error message: enough for the cause, and still readable."""
+"""Number of lines of the log quoted in an error message: enough for the cause, and still readable."""
 
 
 class ServiceStartError(ConfigurationError):

@@ -109,7 +109,7 @@ def prepare(model: PreTrainedModel, max_context_tokens: int, dtype: torch.dtype,
         group = num_query_heads // num_heads
         model.set_attn_implementation(register_attention())
         # This probe has two tokens, because a model that reads the mask itself does not expect the heads of a
-        # group in its rows, and fails.
+        # group in the mask's rows, and fails.
         hidden = torch.tensor([[False, True], [False, False]]).repeat(group, 1)[None, None]
         _forward(model, rotaries, _Probe(), torch.zeros(hidden.shape).masked_fill_(hidden, float("-inf")))
     except (ModelUnsupportedError, MemoryError):

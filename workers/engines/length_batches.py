@@ -34,8 +34,8 @@ class LengthBatches(Generic[ItemT]):
     """Waiting items, cut into batches by length. Not thread-safe.
 
     The oldest items form a round, which is sorted by length and cut into batches; the batch with the oldest
-    item comes first. Each batch that `take` returns therefore contains the oldest item of its round, and no
-    item waits forever.
+    item comes first. Each batch that `take` returns therefore contains the oldest waiting item of its round,
+    and no item waits forever.
     """
 
     def __init__(self, *, max_batch_tokens: int, step_tokens: int, num_lanes: int = 1) -> None:

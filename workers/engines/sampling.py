@@ -139,7 +139,7 @@ def _draw_from_top(
     mass = values.double().masked_fill(torch.arange(num_top, device=device) >= k[:, None], 0.0)
     is_cut = k <= num_top
     mass /= torch.where(is_cut, mass.sum(-1), 1.0)[:, None]
-    # Select the smallest set that reaches top_p: a token stays while those before it fall short.
+    # Select the smallest set that reaches top_p: a token is kept if the tokens before it do not reach top_p.
     mass = mass.masked_fill(mass.cumsum(-1) - mass >= p[:, None], 0.0)
     cumulative = mass.cumsum(-1)
     reached = cumulative[:, -1]
