@@ -245,7 +245,7 @@ class Client:
     def retry(self, batch_id: UUID, job: UUID | str | None = None) -> int:
         """Requeue failed, expired and cancelled jobs, release parked ones, and return the total number.
 
-        This applies to the whole batch, or to one `job`, given by its id or the id of its item. Raises
+        This applies to the whole batch, or to one `job`, given by the id of the job or of its item. Raises
         BatchNotFoundError, JobNotFoundError, InputError (`nothing_to_retry`) for one job that has not failed,
         and RunUnderWayError if the schedule of the batch has another run that has not ended.
         """

@@ -89,7 +89,8 @@ class CommandTable:
         return [command for path, command in self._commands.items() if path.rpartition(" ")[0] == group]
 
     def of_kind(self, kind: str) -> list[Command]:
-        """Return the commands of a kind that help lists, starting with the one that makes its batches."""
+        """Return those commands of a kind that help lists, starting with the one that makes the kind's
+        batches."""
         own = [each for each in self._commands.values() if each.kind == kind and not each.is_hidden]
         return sorted(own, key=lambda command: not command.makes_batches)
 
@@ -115,7 +116,8 @@ def read_commands(own: Iterable[Command], report: Callable[[ConfigurationError],
 
     A package that cannot be loaded or a command that cannot be used is reported and left out, so that one
     broken package does not disable the commands of others. If a path is declared twice, the command line's
-    own command wins, then one of Pressroom's own kinds, then the first package by the name of its entry.
+    own command wins, then a command of one of Pressroom's own kinds, then that of the first entry point by
+    name.
     """
     table = CommandTable(own)
     for entry in sorted(entry_points(group=ENTRY_POINTS), key=_rank):

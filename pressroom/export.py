@@ -54,7 +54,7 @@ class ExportReport(Protocol):
     def print(self, summary: Summary, out: Path, *, json: bool) -> None:
         """Print the summary and the figures on stdout, as lines for people or as one JSON object.
 
-        If the batch has no usable result, a kind raises typer.Exit, which ends the command as failed.
+        A kind can raise typer.Exit if the batch has no usable result; the command then ends as failed.
         """
         ...
 
@@ -160,8 +160,9 @@ def file_stem(custom_id: str) -> str:
     """Return a file name that is valid on any file system and differs from those of other ids.
 
     Some file systems ignore case or the normal form of an accent; Windows reserves device names and drops a
-    trailing dot. So a name consists of lower-case ASCII letters, digits, hyphens and underscores. The name of
-    an id that contains other characters, or is a device name, ends with the id's digest.
+    trailing dot. So a name consists of lower-case ASCII letters, digits, hyphens and underscores. If an id
+    has other characters, is too long, is a device name or ends like a name with a digest, its name ends with
+    the id's digest.
 
     >>> file_stem("spring-sale")
     'spring-sale'

@@ -86,7 +86,7 @@ def report_left_out(error: ConfigurationError) -> None:
 
 
 def _check_texts(args: list[str]) -> None:
-    """Raise BadParameter for arguments with invalid UTF-8; only names of existing files may contain it."""
+    """Raise BadParameter for arguments with invalid UTF-8 that do not name an existing file."""
     for arg in args:
         value = arg.partition("=")[2] if arg.startswith("-") and "=" in arg else arg
         if any("\ud800" <= character <= "\udfff" for character in value) and not os.path.lexists(value):
@@ -96,7 +96,8 @@ def _check_texts(args: list[str]) -> None:
 
 
 def _plain(callback: Callable[..., Any] | None) -> Callable[..., Any]:
-    """Wrap a callback so that output is escaped from the moment it runs: see `streams.StandardOutput`."""
+    """Wrap a callback so that output is escaped as soon as the callback runs: see
+    `streams.StandardOutput`."""
 
     def call(*args: Any, **options: Any) -> Any:
         if isinstance(sys.stdout, StandardOutput):
@@ -129,7 +130,7 @@ def stand_in_for(command: Command, table: CommandTable) -> ClickCommand:
 
 
 def lazy_group(table: Callable[[], CommandTable], path: str = "") -> type[TyperGroup]:
-    """Return the class of the group at a path of a table, for `typer.Typer(cls=...)`.
+    """Return a class for the group at this path of the table, for `typer.Typer(cls=...)`.
 
     `table` is called when the group is created, which is when the command line runs and not at import.
     """

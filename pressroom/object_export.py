@@ -22,7 +22,7 @@ from storage.store import ObjectKeyError, Store, check_key
 DEFAULT_PREFIX = "results"
 
 MAX_PREFIX_CHARACTERS = 200
-"""Maximum length of the prefix, which leaves room in a key for the batch, the id and the artifact's name."""
+"""Maximum length of the prefix, so that a key has room for the batch, the id and the artifact's name."""
 
 OWN_FOLDERS = frozenset({"artifacts", "checks", "packs", "resources", "training"})
 """Folders for Pressroom's own objects; results must not be written there. In packs/, for example, a sweep

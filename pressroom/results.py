@@ -100,7 +100,8 @@ class ResultReader:
     database: Engine
     store: Store
     on_altered: OnAltered | None = None
-    """Called with each result that is left out because its evidence does not match; None: raise an error."""
+    """Called with each result that is left out because its evidence does not match. If it is None, an error
+    is raised instead."""
 
     def read_batch(self, batch_id: UUID) -> Iterator[Result[JobResult]]:
         """Yield the results of the stage that was started last, in input order, as `read` does."""

@@ -89,11 +89,12 @@ class RunResult(Generic[ExportedT]):
     summary: Summary
     exported: ExportedT
     dropped: Dropped | None = None
-    """Records of the file that were refused; None for a batch that was submitted earlier."""
+    """Counts of the records that were refused; None for a batch that was submitted earlier."""
 
 
 def run_batch(request: RunRequest, settings: Settings, export: Export[ExportedT]) -> RunResult[ExportedT]:
-    """Run one batch until it ends or Ctrl-C; `export` writes the results so far into the output folder."""
+    """Run one batch until it ends or Ctrl-C is pressed; `export` writes the results so far into the output
+    folder."""
     begun_at = time.monotonic()
     for profile in request.profiles:
         for model in settings.profile(profile).models:

@@ -232,7 +232,7 @@ def _cell(value: object, is_list: bool) -> object:
 
 
 def _example(field: Mapping[str, Any], schema: Mapping[str, Any], name: str, number: int) -> object:
-    """Return a value of the field for a line; one of the schema's own examples if it has any."""
+    """Return a value of the field for a line; one of the schema's own examples if the field has any."""
     field = _resolved(field, schema)
     if examples := field.get("examples"):
         return examples[number % len(examples)]

@@ -49,7 +49,7 @@ def require_writable(client: Redis, queue: str) -> None:
 
 
 def _set_aside(client: Redis, queue: str) -> None:
-    """Rename a key that has the queue's name but is not a list: it was not written by Pressroom."""
+    """Rename a key that has the queue's name but is not a list, so was not written by Pressroom."""
     kind = client.type(queue)
     name = kind.decode() if isinstance(kind, bytes) else kind
     if name in ("list", "none"):

@@ -98,7 +98,7 @@ def _append(path: Path, message_id: str, line: bytes, *, is_first: bool) -> None
 
 
 def _lock(descriptor: int) -> None:
-    """Lock the file. Raises OSError if another process keeps the lock."""
+    """Lock the file. Raises OSError if another process keeps the lock for LOCK_SECONDS."""
     give_up_at = monotonic() + LOCK_SECONDS
     while True:
         try:

@@ -31,8 +31,8 @@ class Device:
     """
 
     def environment(self) -> Mapping[str, str]:
-        """Return the environment variables with which a process sees only this GPU, or none if this is a
-        CPU."""
+        """Return the environment variables that hide all GPUs from a process except this device, if it is a
+        GPU."""
         match = _CUDA.fullmatch(self.name)
         return {
             "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # in nvidia-smi's order; CUDA's own order is by speed

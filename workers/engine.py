@@ -30,9 +30,9 @@ class Request:
     """One text to generate."""
 
     request_id: str
-    """Unique among the requests in flight."""
+    """Id that is unique among the requests in flight."""
     prompt_ids: tuple[int, ...]
-    """The whole prompt with the chat template applied; at least one id."""
+    """Token ids of the whole prompt, with the chat template applied; at least one."""
     sampling: Sampling
     deadline_at: float | None = None
     """Deadline on time.monotonic(), after which the future gets DeadlineError."""
@@ -178,7 +178,7 @@ class EncoderRow:
     """One text, or a pair of texts, with the special tokens that the model requires around them."""
 
     token_ids: tuple[int, ...]
-    """At least one id."""
+    """Ids of the row's tokens; at least one."""
     type_ids: tuple[int, ...]
     """Segment of each token: 0 for the first text, 1 for the second."""
 
@@ -188,7 +188,7 @@ class EncoderRequest:
     """One call to an encoder: rows that are answered together."""
 
     request_id: str
-    """Unique among the requests in flight."""
+    """Id that is unique among the requests in flight."""
     rows: tuple[EncoderRow, ...]
     deadline_at: float | None = None
     """Deadline on time.monotonic(), after which the future gets DeadlineError."""

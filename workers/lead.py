@@ -30,7 +30,7 @@ class Lead:
     """
 
     def __init__(self, database: Engine, role: str) -> None:
-        """Prepare to contend for `role`, one of those in db.leads; only one process may have it at a time."""
+        """Prepare to contend for the lead of `role`, which is one of the roles in db.leads."""
         self._database = database
         self._role = role
         self._holder = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex}"

@@ -63,7 +63,8 @@ class LanguageModel:
     tokenizer: Tokenizer
     engine: Engine
     plan_thoughts: PlanThoughts = no_thoughts
-    """Returns the plan by which the engine separates this model's thoughts from its answers."""
+    """Returns the plan by which the engine separates this model's thoughts from its answers; None if the
+    model is not known to think."""
     thinking: Thinking = field(default_factory=Thinking)
     template_settings: TemplateSettings = ()
     """The variables about thinking that the model's chat template receives."""

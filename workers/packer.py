@@ -17,7 +17,7 @@ MAX_GROUP = 500
 
 
 Waiting = tuple[HeldJob, Prepared]
-"""A succeeded job that waits for its pack."""
+"""A job that has succeeded and waits for its pack."""
 
 
 class Packer:

@@ -123,8 +123,8 @@ class RunningJob:
 
     job: ClaimedJob
     inference: JobInference
-    """The job's access to models; it also has the job's deadline, and knows whether this worker still holds
-    the job."""
+    """The job's access to models, with its deadline and the information whether this worker still holds the
+    job."""
 
 
 PortOfJob = Callable[[RunningJob], object]

@@ -53,7 +53,7 @@ class PromptCheck:
         return len(self._tokenizer.encode_chat(tuple((role, "") for role in roles)))
 
     def __call__(self, payloads: Sequence[Any]) -> list[InputError | Refusal | None]:
-        """Return for each payload why its prompt cannot be used, for example PromptTooLongError, or None."""
+        """Return for each payload the error in its prompt, such as PromptTooLongError, or None."""
         results = [attempt(self._unmeasured, payload) for payload in payloads]
         prompts = [result for result in results if isinstance(result, _Prompt)]
         lengths = iter(apart([prompt.text for prompt in prompts], self._tokenizer.count_tokens))

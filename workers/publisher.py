@@ -54,7 +54,7 @@ STATEMENT_MEDIA_TYPE = "application/vnd.in-toto+json"
 
 
 def statement_key(subject_sha256: str, statement_sha256: str) -> str:
-    """Return the key of a statement, next to its first artifact.
+    """Return the key of a statement, next to the job's first artifact.
 
     Two jobs with equal artifacts each keep their own statement.
     """

@@ -187,8 +187,8 @@ class Runner:
         """Start the committer and the renewal of leases.
 
         The last two arguments are called, from one of the runner's threads, when only a new process can
-        continue: `on_broken` when a kind does not return long after its deadline, `on_cut_off` (by default
-        the same as `on_broken`) when results cannot be committed.
+        continue: `on_broken` when a kind has not returned long after its job's deadline, `on_cut_off` (by
+        default the same as `on_broken`) when results cannot be committed.
         """
         settings = services.settings
         self._database = database

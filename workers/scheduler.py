@@ -126,7 +126,8 @@ class Scheduler:
         """Take from the queue the rows that this step computes; return None if there are none.
 
         The rows count as running from now on. A request that shares its beginning with a prompt of the same
-        batch is held for the next step, when it can copy that beginning; requests behind it may overtake it.
+        batch is held for the next step, in which it can copy that beginning; requests behind it may overtake
+        it.
         """
         if self.staged is not None:
             return self._next_chunk(self.staged)
@@ -152,7 +153,10 @@ class Scheduler:
         return batch if batch.rows else None
 
     def prefilled(self, row: PrefillRow) -> SlotMove | None:
-        """Note that the row's tokens are in the cache; a complete staged prompt moves to the running rows."""
+        """Record that the row's tokens are in the cache.
+
+        If a staged prompt is now complete, returns its move to the running rows, otherwise None.
+        """
         if row.generation is not self.staged:
             return None
         self._staged_tokens = row.stop
@@ -164,7 +168,10 @@ class Scheduler:
         return move
 
     def remove(self, generation: Generation) -> SlotMove | None:
-        """Remove a generation that ends, for whatever reason; the last running row moves into its slot."""
+        """Remove a generation that ends, for whatever reason.
+
+        Returns the move of the last running row into its slot; None if no row has to move.
+        """
         if generation is self.staged:
             self.staged = None
             return None

@@ -43,8 +43,8 @@ DRAIN_POLL_SECONDS = 0.05
 """Interval between two checks of draining workers."""
 
 KILL_GRACE_SECONDS = 15.0
-"""Time after the drain in which a worker may commit, give back jobs and close. Then the process is killed,
-and its leases expire."""
+"""Time that a worker has after the drain to commit, give back jobs and close. Then the process is killed, and
+its leases expire."""
 
 MAX_START_CRASHES = 3
 """Number of crashes on a device, none of whose workers was ever ready, after which no start is attempted."""

@@ -81,7 +81,7 @@ class ResultsReport:
 
 
 def export_results(database: Engine, store: Store, summary: Summary, out: Path) -> ResultsReport:
-    """Write each artifact as a file, a row for each finished job, the failures, and a page to read them.
+    """Write a file for each artifact, a table row for each finished job, the failures, and a page.
 
     The results are those of the stage that was started last; the failures are those of all stages.
     An earlier export is replaced only when all files are written. Only the results on the page are kept in

@@ -114,7 +114,7 @@ class PostgresServer:
 
     @property
     def identity(self) -> Identity:
-        """Return the identity that the server runs as; it is probed once."""
+        """Return the identity that the server runs as; it is determined at the first call."""
         if self._identity is None:
             self._identity = unprivileged_identity(self._obstacle)
         return self._identity

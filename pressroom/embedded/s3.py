@@ -51,7 +51,7 @@ class S3Server:
         )
 
     def probe(self, port: int) -> None:
-        """Request the list of buckets, signed: another program on the port would not accept our key."""
+        """Request the list of buckets with a signature, since only our server on the port accepts our key."""
         from botocore.auth import S3SigV4Auth
         from botocore.awsrequest import AWSRequest
         from botocore.credentials import Credentials

@@ -56,8 +56,7 @@ def linear_parts(model: PreTrainedModel) -> tuple[list[str], list[str]]:
 def merge(base: Path, adapter: Path, target: Path, labels: Sequence[str]) -> None:
     """Merge base and adapter into a plain model folder in fp32, in the form of a published classifier.
 
-    Raises ModelIncompleteError if a tensor of base or adapter is missing, superfluous or of a different
-    shape.
+    Raises ModelIncompleteError if a tensor of base or adapter is missing, superfluous or of the wrong shape.
     """
     config = PeftConfig.from_pretrained(str(adapter))
     config.base_model_name_or_path = None  # a name from the training run, meaningless here

@@ -41,9 +41,9 @@ class NextToken:
 class Executor(Protocol):
     """Computes batches of slots. The slots of one call are adjacent and in order.
 
-    A call may be repeated with some of its rows after an error, so it must not rely on what the failed call
-    wrote into their slots. MemoryError means that fewer rows may fit; any other error is attributed to a row,
-    or to the device if every one of several rows raises it.
+    A call may be repeated with some of its rows after an error, so the repeated call must not rely on what
+    the failed one wrote into their slots. MemoryError means that fewer rows may fit; any other error is
+    attributed to a row, or to the device if every one of several rows raises it.
     """
 
     @property

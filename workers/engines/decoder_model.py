@@ -80,7 +80,7 @@ def threshold_lengths(config: PretrainedConfig) -> list[int]:
 
 
 def context_tokens(config: PretrainedConfig, max_context_tokens: int) -> int:
-    """Return the context in tokens: the engine's limit, or the model's own if that is smaller."""
+    """Return the context's size in tokens: the engine's limit, or the model's own if that is smaller."""
     own = getattr(config, "max_position_embeddings", None)
     return min(max_context_tokens, own) if isinstance(own, int) and own > 0 else max_context_tokens
 

@@ -38,7 +38,7 @@ _computing: set[int] = set()
 
 
 def main() -> None:
-    """Load the model of the request, and serve each connection in its own thread."""
+    """Load the model that the LoadRequest names, and serve each connection in its own thread."""
     if len(sys.argv) < 2:
         sys.exit("usage: python -m workers.engines.encoder_child DESCRIPTOR...")
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -63,7 +63,8 @@ class PendingRows:
         return len(self._batches)
 
     def add(self, flight: _EncoderFlight) -> None:
-        """Queue the rows of a request, except those that are already queued or being computed."""
+        """Queue the rows of a request; rows that are already queued or being computed are only linked to
+        it."""
         for place, row in enumerate(flight.rows):
             pending = self._rows.get(row)
             if pending is None:

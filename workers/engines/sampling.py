@@ -47,7 +47,8 @@ class Sampler:
     def choose(
         self, logits: torch.Tensor, first_slot: int, generations: Sequence[Generation]
     ) -> list[NextToken]:
-        """Choose a token for each row: logits (R, V) of adjacent slots, in any float dtype."""
+        """Choose a token for each row of the logits (R, V), which are those of adjacent slots, in any float
+        dtype."""
         logits = logits.float()
         self._record(first_slot, generations)
         self._penalise(logits, first_slot, generations)

@@ -201,7 +201,7 @@ class ScriptedExecutor:
         self._slots.clear()
 
     def _next(self, slot: int, generation: Generation) -> NextToken:
-        """Return the next token from the slot's content, so that a scheduling error would change the text."""
+        """Derive the next token from the slot's content, so that a scheduling error would change the text."""
         num_prompt = len(generation.prompt_ids)
         prompt_ids, position = self._slots[slot][:num_prompt], len(self._slots[slot]) - num_prompt
         sampling = generation.request.sampling

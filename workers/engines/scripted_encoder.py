@@ -118,7 +118,8 @@ def _probabilities(text: str, labels: tuple[str, ...]) -> Vector:
 
 
 def _vector(text: str) -> Vector:
-    """Return hashed features (Weinberger et al. 2009): each word is added to one of the dimensions."""
+    """Return hashed features (Weinberger et al. 2009), scaled to length 1: each word adds 1 or -1 to one of
+    the dimensions."""
     counts = [0.0] * _NUM_DIMENSIONS
     for word in _WORD.findall(text.lower()) or [text]:
         digest = zlib.crc32(word.encode())
