@@ -123,7 +123,7 @@ def ingest_files(
 def gone_items(
     resources: Resources, previous: ReleaseManifest | None, inputs_sha256: str, at: datetime
 ) -> dict[str, str]:
-    """Return the ids of the previous release's items that may no longer be shown, each with the reason."""
+    """Return the ids of the previous release's items that must no longer be shown, each with the reason."""
     if previous is None:
         return {}
     now = load_catalogue(resources, inputs_sha256)

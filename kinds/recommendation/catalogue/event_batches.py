@@ -155,7 +155,7 @@ def _csv(file: InputFile, columns: Mapping[str, str], tally: Tally) -> Iterator[
 
 
 def _first_line(path: Path, chunk: Chunk) -> tuple[Line | None, Chunk]:
-    """Return the first line that is not blank, or None if all are, and the rest of the chunk after it.
+    """Return the first line that is not blank, or None, and the rest of the chunk after that line.
 
     Raises FileRejectedError if the line is too long.
     """

@@ -300,7 +300,7 @@ def _any(flags: npt.NDArray[np.bool_], begins: npt.NDArray[np.int64]) -> npt.NDA
 
 
 class Blocks:
-    """Makes the blocks of an ingest and counts their contents. Call `make` only once: the counts add up."""
+    """Makes the blocks of an ingest and counts their contents. Call `make` once, as it adds to the counts."""
 
     def __init__(
         self,

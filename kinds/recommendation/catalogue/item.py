@@ -45,7 +45,7 @@ class Item(BaseModel):
     """Instant from which the item is no longer available."""
 
     def is_available(self, at: datetime) -> bool:
-        """Return whether the item may be recommended at this instant."""
+        """Return whether the item is available at this instant, by its flag and its dates."""
         begun = self.available_from is None or self.available_from <= at
         return self.available and begun and (self.available_until is None or at < self.available_until)
 

@@ -45,7 +45,7 @@ Entries = frozenset[tuple[str, float, int]]
 
 @dataclass(frozen=True, slots=True)
 class UserPast:
-    """A user's interactions at the time of each release; both sets are empty if the blocks are identical."""
+    """A user's interactions at the time of each release; both empty if the user's block has not changed."""
 
     before: Entries = frozenset()
     after: Entries = frozenset()

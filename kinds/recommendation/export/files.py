@@ -204,7 +204,7 @@ def partition(segment: str) -> str:
     quoted = _AMBIGUOUS.sub(_escape, quote(segment, safe="")) or _NULL
     if len(quoted) > MAX_FOLDER_CHARACTERS:
         digest = hashlib.sha256(segment.encode()).hexdigest()[:DIGEST_DIGITS]
-        # The name is not cut within an escape, because it could not be unquoted
+        # The name is not cut within an escape, because the rest of an escape could not be unquoted
         cut = quoted[: MAX_FOLDER_CHARACTERS - len(digest) - 1]
         cut = cut[: cut.rindex("%")] if "%" in cut[-2:] else cut
         quoted = f"{cut}-{digest}"

@@ -141,7 +141,7 @@ class TextFinder:
         return plain_text(TextRequest.about(audience, items, because, policy), policy) if items else None
 
     def _of_entry(self, audience: str, entry: TextEntry, written: Mapping[str, Text]) -> Text | None:
-        """Return the written text, or a plain text or None if it is missing or about a withdrawn item."""
+        """Return the written text if it exists and names no withdrawn item, or else a plain text or None."""
         left = [item_id for item_id in entry.items if item_id not in self.reader.withdrawn]
         if len(left) == len(entry.items) and entry.key in written:
             return written[entry.key]

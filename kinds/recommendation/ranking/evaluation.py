@@ -334,7 +334,7 @@ def _methods(settings: RankingSettings, *, with_content: bool) -> dict[str, tupl
     """Return the settings and the diversity of each method."""
     methods = {BLEND: (settings, 0.0), AS_LISTED: (settings, Rules().diversity)}
     if not with_content:
-        # An id does not show which other items an item resembles.
+        # Items that have only ids cannot be compared by their content.
         methods = {BLEND: (settings.model_copy(update={"cold_content_weight": 0.0}), 0.0)}
     return methods | {name: (baseline, 0.0) for name, baseline in BASELINES.items()}
 

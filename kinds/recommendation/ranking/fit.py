@@ -239,7 +239,7 @@ def _leading(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FittedModel:
-    """Relations between items by behaviour. The model is stored as a resource, a parent of every list."""
+    """Relations between items by behaviour, and their popularity, which are stored as a resource."""
 
     item_ids: tuple[str, ...]
     """Sorted ids of the items in the catalogue that have at least one user."""

@@ -57,7 +57,7 @@ class Reason:
     attribute: str | None = None
     """Name of an attribute whose value both items share, or "category"."""
     share: float = 0.0
-    """Share of the item's score that comes from this part."""
+    """Share of the item's score that comes from the part that `kind` names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,8 +17,8 @@ Counts = npt.NDArray[np.int64]
 
 CONFIDENCE = 0.95
 NUM_RESAMPLES = 2000
-"""Resamples of a bootstrap, so that 50 lie beyond each of the 2.5% and 97.5% percentiles (Efron and
-Tibshirani 1993)."""
+"""Number of resamples of a bootstrap, so that 50 of them lie below the 2.5% quantile and 50 above the 97.5%
+quantile (Efron and Tibshirani 1993)."""
 
 
 def recall(hits: Hits, num_held_out: Counts) -> Numbers:

@@ -23,7 +23,7 @@ Codes = npt.NDArray[np.int32]
 
 
 def allowed_items(items: Sequence[Item], rules: Rules, as_of: datetime) -> Mask:
-    """Return which items may be on a list: available, not blocked, and within the absolute price band."""
+    """Return which items are allowed on lists: available, not blocked, and within the absolute price band."""
     return np.array(
         [
             item.is_available(as_of)

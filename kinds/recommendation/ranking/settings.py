@@ -47,7 +47,7 @@ class Rules(BaseModel):
 
 
 class RankingSettings(BaseModel):
-    """Settings of ranking. The defaults were chosen by benchmarks/ranking.py, within training data."""
+    """Settings of ranking. benchmarks/ranking.py chose the defaults on splits of the training data alone."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 

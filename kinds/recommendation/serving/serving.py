@@ -208,7 +208,7 @@ class _Export:
         If there is none, clear the staging database and return a new state.
         """
         state = read_state(self._staging, STAGING)
-        # The server may have restarted and lost the last rows. The 2 stands for the keys of lock and state.
+        # The server may have restarted and lost the last rows. The 2 counts the keys LOCK and STAGING.
         is_whole = self._staging.dbsize() >= int_of(state, "num_rows") + 2
         if state.get("identity") == self._identity and is_whole and not self._is_stale(state):
             return state

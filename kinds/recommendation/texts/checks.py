@@ -56,7 +56,7 @@ COUNTED = re.compile(
     r"\s+(?:of|for|to|our|picks|items|things|pieces|finds|ideas|choices|suggestions|recommendations|□)",
     re.IGNORECASE,
 )
-"""Matches what can follow a number. The only number that a text can state freely is that of its items."""
+"""Matches what must follow a number that is not in the facts; the number must be that of the text's items."""
 
 NOTHING: frozenset[str] = frozenset()
 

@@ -142,7 +142,7 @@ def _item_facts(row: Mapping[str, object], policy: TextPolicy) -> ItemFacts:
 
 
 def short_name(title: str, facts: Sequence[Fact] = ()) -> str:
-    """Return the title without the variant and the maker, which still names the item but is easier to read.
+    """Return the title without the variant and the maker, so that it is shorter but still names the item.
 
     >>> short_name("Alder Trail Tent, 4 x 3 m, green", [Fact("brand", "Alder", ("Alder",))])
     'Trail Tent'
