@@ -99,7 +99,7 @@ class Draft:
         )
 
     def add(self, completion: Completion) -> None:
-        """Keep the usable part of the answer to the last prompt; MAX_OFF_TOPIC off-topic ones are discarded."""
+        """Keep the usable part of the answer to the last prompt, unless it is discarded as off-topic."""
         self.num_turns += 1
         self.finish_reason = completion.finish_reason
         piece = clean(completion.text)

@@ -131,7 +131,7 @@ def _connect(source: QuerySource, url: str, name: str) -> psycopg.Connection[Any
             | {
                 "connect_timeout": CONNECT_SECONDS,
                 "application_name": "pressroom-source",
-                "prepare_threshold": None,  # a pooler in front of the server may not keep prepared statements
+                "prepare_threshold": None,  # a pooler in front of the server can lose prepared statements
             }
         )
     except psycopg.OperationalError as error:

@@ -187,7 +187,7 @@ def write_calibration(folder: Path, content: ModelCalibration) -> Calibration:
             "it again"
         )
     body = (content.model_dump_json(indent=2) + "\n").encode()
-    # It is written beside the folder: a worker that verifies the folder must not find an extra file.
+    # The partial file is beside the folder: a worker that verifies the folder must not find an extra file.
     partial = folder.with_name(f".{folder.name}.{os.getpid()}{CALIBRATION_PARTIAL_SUFFIX}")
     try:
         partial.write_bytes(body)

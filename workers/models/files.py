@@ -155,7 +155,7 @@ def check_formats(folder: Path) -> None:
     for path in sorted(folder.glob("*.json")):
         if path.name == CALIBRATION:  # no library reads it, and calibration.py reports its errors better
             continue
-        if _asks_for_code(_read_json(path)):  # some are lists: sentence-transformers' modules.json
+        if _asks_for_code(_read_json(path)):  # modules.json of sentence-transformers is a list
             raise RemoteCodeError(
                 f"{path}: `auto_map` requires Python code of the model, which is never run; use a "
                 "model whose architecture transformers knows"

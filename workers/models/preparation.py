@@ -1,7 +1,8 @@
 """Prepares a fetched folder for loading: removes surplus files, adds a tokenizer, checks the vector recipe.
 
 Published folders often contain more than the model: the same weights in other formats, adapters that are
-already merged, or a trainer's state. A loader that found such files could use them, or apply an adapter a second time.
+already merged, or a trainer's state. A loader that found such files could use them, or apply an adapter a
+second time.
 """
 
 from __future__ import annotations

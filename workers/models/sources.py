@@ -247,7 +247,7 @@ class HubSource:
             info = HfApi(endpoint=self.endpoint).model_info(
                 self.repository, revision=self.revision, files_metadata=True
             )
-        except Exception as error:  # its HTTP library, and thus its errors, change between versions
+        except Exception as error:  # its errors change between versions of the hub library
             raise self._failed(error) from error
         sizes = {file.rfilename: file.size or 0 for file in info.siblings or []}
         return {name: sizes[name] for name in choose_files(sizes, self)}
@@ -265,7 +265,7 @@ class HubSource:
                 allow_patterns=sorted(sizes),  # as patterns, plain names match only themselves
                 endpoint=self.endpoint,
             )
-        except Exception as error:  # its HTTP library, and thus its errors, change between versions
+        except Exception as error:  # its errors change between versions of the hub library
             raise self._failed(error) from error
         shutil.rmtree(target / ".cache", ignore_errors=True)  # the hub library's download records
 

@@ -57,7 +57,7 @@ def train(work: Path, base: Path, num_threads: int | None) -> None:
     if num_threads is not None:
         torch.set_num_threads(num_threads)
     torch.use_deterministic_algorithms(mode=True)
-    # Memory is never read before it is written, so filling it is unnecessary and would take 4% of a step.
+    # Uninitialised memory is never read, so filling it is unnecessary and would take 4% of a step.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.manual_seed(spec.seed)  # for the new head and the adapters
     manifest = read_manifest(base)
