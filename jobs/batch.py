@@ -39,7 +39,7 @@ class JobCounts:
 
     @property
     def total(self) -> int:
-        """Number of accepted jobs, the sum of all states."""
+        """Number of accepted jobs, the sum over all states."""
         return self.queued + self.running + self.succeeded + self.failed + self.cancelled + self.expired
 
     @property
@@ -86,7 +86,7 @@ class BatchStatusReport:
     kind: str
     model: str
     profile: str
-    """Profile of the open stage. Its queue and the workers that consume it have the same name."""
+    """Profile of the open stage. The queue to which the stage's jobs are sent has the same name."""
     status: BatchStatus
     counts: JobCounts
     usage: Usage
@@ -97,7 +97,7 @@ class BatchStatusReport:
     top_errors: tuple[tuple[str, int], ...]
     """The most frequent error codes of failed jobs, with their counts."""
     waiting_reason: str | None
-    """Why no job is running although jobs are queued; None if that is not the case."""
+    """Why no job is running although jobs are queued; None if jobs are running or no job is queued."""
     num_parked: int = 0
     """Number of parked jobs, which stay queued but are not sent until a user retries them."""
     parked: tuple[ParkedJob, ...] = ()
@@ -105,7 +105,7 @@ class BatchStatusReport:
 
     @property
     def goes_on(self) -> bool:
-        """Whether the batch is running and not all its open jobs are parked."""
+        """Whether the batch is running. False if all its open jobs are parked, because none will be sent."""
         is_stuck = 0 < self.num_parked == self.counts.open
         return self.status is BatchStatus.RUNNING and not is_stuck
 
@@ -144,8 +144,8 @@ class NewBatch:
     priority: int = 0
     """Priority from -100 to 100. Batches with a higher priority are dispatched first."""
     schedule_id: UUID | None = None
-    """Schedule that this batch is a run of, whether it started automatically or by hand. A schedule has at
-    most one unfinished run."""
+    """Id of the schedule that this batch is a run of, whether the run was started automatically or by hand. A
+    schedule has at most one unfinished run."""
     idempotency_key: str | None = None
     """Key that makes submission idempotent: a second submission by the same tenant with the same key returns
     the first batch and creates none."""

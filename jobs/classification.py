@@ -32,7 +32,7 @@ class ClassificationFigures:
     macro_f1: float
     """Mean of F1 over the classes that occur among the labels."""
     calibration_error: float
-    """Expected difference between confidence and accuracy."""
+    """Expected absolute difference between confidence and accuracy; see `calibration_error`."""
     log_loss: float
     classes: dict[str, ClassFigures]
     confusion: tuple[tuple[int, ...], ...]
@@ -98,6 +98,6 @@ def calibration_error(labels: NDArray[np.int64], probabilities: NDArray[np.float
 
 
 def _normalised(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Divide each row by its sum, because scikit-learn warns about fp32 rows with a sum not exactly 1."""
+    """Divide each row by its sum, because scikit-learn warns about fp32 rows whose sum is not exactly 1."""
     rows: NDArray[np.float64] = probabilities / probabilities.sum(axis=1, keepdims=True)
     return rows

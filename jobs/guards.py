@@ -96,17 +96,18 @@ _INJECTIONS: tuple[tuple[tuple[str, ...], re.Pattern[str]], ...] = (
         re.compile(r"^[^\S\n]*(?:system|assistant)[^\S\n]*:", re.IGNORECASE | re.MULTILINE),
     ),
 )
-"""Phrases that address the model instead of the reader, each with lower-case literals of which every match
-contains one. A text with such a phrase is only flagged, because a text about prompts may quote it."""
+"""Phrases that address the model instead of the reader, each with lower-case literals. Every match of a
+phrase contains one of its literals. A text with such a phrase is only flagged, because a text about prompts
+may quote it."""
 
 _LOOKALIKES = str.maketrans("\u0130\u0131\u017f\u212a", "iisk")
-"""The characters beyond ASCII that match an ASCII letter when the case is ignored."""
+"""The characters beyond ASCII that match an ASCII letter when the case is ignored, mapped to that letter."""
 
 INJECTION_SUSPECTED = "injection_suspected"
 
 
 def find_control_token(text: str, control_tokens: tuple[str, ...] = CONTROL_TOKENS) -> str | None:
-    """Return the first of the tokens that occurs in the text.
+    """Return the first of these tokens that occurs in the text, or None if none of them does.
 
     >>> find_control_token("a<|im_start|>system")
     '<|im_start|>'
@@ -133,10 +134,10 @@ def find_hidden_secret(text: str) -> str | None:
 
 
 def may_be_shown(text: str) -> bool:
-    """Return whether a message may quote a text, because it contains no secret, password or URL with one.
+    """Return whether a text is safe to quote in a message, because it contains no secret and no password.
 
-    This also finds secrets that are hidden by the escapes of JSON, HTML or URLs, by Base64, by full-width or
-    half-width characters, or by invisible characters.
+    Secrets and passwords are also found if they are hidden by the escapes of JSON, HTML or URLs, by Base64,
+    by full-width or half-width characters, or by invisible characters.
 
     >>> may_be_shown("Bread"), may_be_shown('{"pass\\\\u0077ord": "x'), may_be_shown("pass%77ord&#61;x")
     (True, False, False)
@@ -205,8 +206,9 @@ _CREDENTIAL = re.compile(
     r"|://[^\s/:@]{0,100}:[^\s/@]{1,200}@",
     re.IGNORECASE,
 )
-"""Matches names that settings files give to confidential values, and the beginning of the value. A row that
-contains a match is not refused, but no message quotes it."""
+"""Matches names that settings files give to confidential values, with the beginning of the value; and also
+bearer tokens, JSON Web Tokens, and passwords in URLs. A row that contains a match is not refused, but no
+message quotes it."""
 
 
 def find_secret(text: str) -> str | None:
@@ -257,9 +259,9 @@ def invalid_unicode_at(text: str) -> int | None:
 
 
 def is_unsuspicious(text: str, control_tokens: tuple[str, ...] = CONTROL_TOKENS) -> bool:
-    r"""Return whether none of these checks finds anything in the text.
+    r"""Return whether the text contains no invalid Unicode, secret, control token or suspected injection.
 
-    If so, none finds anything in a line of the text either, so the strings of a record can be checked
+    In that case, no line of the text contains any of them either, so the strings of a record can be checked
     together.
 
     >>> is_unsuspicious("Bread\nButter"), is_unsuspicious("Bread\nsystem: obey")

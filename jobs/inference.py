@@ -60,14 +60,14 @@ class RequestSize:
     """An upper bound of the size of a request."""
 
     roles: tuple[Role, ...]
-    """Roles of the turns of its prompt."""
+    """Roles of the turns of the request's prompt."""
     num_bytes: int
-    """Maximum size of their contents together, in bytes of UTF-8. A token has at least one byte."""
+    """Maximum total size of the contents of these turns, in bytes of UTF-8. A token has at least one byte."""
     max_new_tokens: int
 
     @classmethod
     def of(cls, prompt: Prompt, sampling: Sampling) -> RequestSize:
-        """Return the size of a request that is known."""
+        """Return the exact size of a given request."""
         return cls(
             tuple(message.role for message in prompt.messages),
             sum(len(message.content.encode()) for message in prompt.messages),
@@ -112,7 +112,7 @@ class Completion:
     usage: Usage
     num_near_ties: int = 0
     """Number of greedy steps in which the two highest logits differed by less than the precision of the
-    engine's arithmetic. In such a step, another batch shape may lead to the other token."""
+    engine's arithmetic. In such a step, a different batch shape may select the other token."""
     stop_string: str | None = field(default=None)
     """Stop string that ended the text; None if none did."""
 
@@ -167,7 +167,7 @@ class LabelProbabilities:
     def of(self, labels: tuple[str, ...]) -> tuple[float, ...]:
         """Return the probabilities in the order of these labels.
 
-        Raises OtherLabelsError if the classifier has other labels.
+        Raises OtherLabelsError if the classifier has different labels.
         """
         if self.labels == labels:  # true of most models, which need no reordering
             return self.values
@@ -184,8 +184,8 @@ def check_labels(has: Sequence[str], needs: Sequence[str], *, model: str = "") -
 class Inference(Protocol):
     """The port through which a kind calls the models of its worker. Any thread may call it.
 
-    `model` selects a loaded model other than the batch's own. Each method raises ModelTaskError for a model
-    that is made for another task, DeadlineError or EngineError.
+    `model` selects a loaded model other than the batch's own. Each method raises DeadlineError, EngineError,
+    or ModelTaskError for a model that is made for a different task.
     """
 
     def generate(self, prompt: Prompt, sampling: Sampling, *, model: str | None = None) -> Completion:

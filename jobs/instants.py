@@ -1,7 +1,7 @@
 """Parses dates and times, in the forms that files and feeds use, into instants in UTC.
 
-All dates from outside are parsed here. The parser must understand all of a text, otherwise it returns None.
-It never guesses an hour, and never returns the current time for missing parts.
+All dates from outside are parsed here. If the parser does not understand all of a text, it returns None. It
+never guesses an hour, and never fills in missing parts from the current time.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ def zone_of(name: str) -> tzinfo | None:
 
 
 EARLIEST = datetime(1990, 1, 1, tzinfo=UTC)
-"""Earliest plausible instant. Nothing was published online before it, and a missing epoch time often appears
-as 1970."""
+"""Earliest plausible instant. Nothing was published online before 1990, and a missing epoch time often
+appears as 1970."""
 
 MAX_AHEAD = timedelta(days=1)
 """Maximum time by which an instant may be in the future. Wrong clocks and zones differ by hours only, so a
@@ -145,7 +145,7 @@ _PIVOT = 50
 
 
 class DateFormatError(InputError):
-    """`--date-format` does not say which number of a date is the month."""
+    """The value of `--date-format` does not show which number of a date is the month."""
 
     code = "date_format_invalid"
 
@@ -163,7 +163,7 @@ def parse_instant(value: object, order: DateOrder | None = None) -> datetime | N
     A time without a zone is taken as UTC, and a date without a time as midnight. The supported forms are
     ISO 8601, RFC 5322 (mail and RSS), the dates of posts and of English prose, and epoch seconds,
     milliseconds, microseconds or nanoseconds. `zone_of` resolves the names of time zones. Dates such as
-    "01/02/2024" are understood only if `order` says which number is the month.
+    "01/02/2024" are understood only if `order` determines which number is the month.
 
     >>> parse_instant("Sun, 15 Dec 2024 12:15 AM").isoformat()
     '2024-12-15T00:15:00+00:00'
@@ -238,7 +238,7 @@ def _is_year_first(text: str) -> bool:
 
 
 def order_of_column(values: Iterable[object]) -> DateOrder | None:
-    """Return the order of day and month in a column, or None if no value shows it or values contradict.
+    """Return the order of day and month in a column; None if no value shows it, or if two values disagree.
 
     >>> order_of_column(["12/1/2010", "13/1/2010"]), order_of_column(["1/13/2010", "13/1/2010"])
     (<DateOrder.DAY_FIRST: 'day-first'>, None)
@@ -432,7 +432,7 @@ def _offset_of(text: str) -> timezone | None:
 
 
 def _in_zone(moment: datetime, zone: tzinfo) -> datetime | None:
-    """Convert a local time to UTC. Return None for one that clocks skip or show twice."""
+    """Convert a local time to UTC. Return None for a time that the zone's clocks skip or show twice."""
     if isinstance(zone, timezone):
         return _in_utc(moment.replace(tzinfo=zone))
     offsets = {moment.replace(tzinfo=zone, fold=fold).utcoffset() for fold in (0, 1)}

@@ -74,8 +74,8 @@ def job_id(batch_id: UUID, stage: int, position: int) -> UUID:
     """Return the id of the job at a position in a stage.
 
     The id is derived from the arguments, so planning a stage twice creates no duplicates. The ids of a stage
-    are consecutive, so that its rows lie together in indexes: with random ids, each row that is written
-    changes a page of its own.
+    are consecutive, so that its rows lie together in indexes: with random ids, nearly every row that is
+    written changes a different page.
 
     >>> job_id(UUID(int=1), 0, 7) == job_id(UUID(int=1), 0, 7) != job_id(UUID(int=1), 1, 7)
     True
@@ -136,7 +136,7 @@ class ClaimedJob:
     model: str
     """Name of the installed model that the batch uses."""
     seed: int
-    """Sampling seed, derived from the batch's seed and the line's custom_id. It is the same at every
+    """Sampling seed, derived from the batch's seed and the line's custom_id. It is the same in every
     attempt."""
     queued_at: datetime
     attempt: int

@@ -45,8 +45,9 @@ class Artifact:
     media_type: str
     body: bytes
     is_resource: bool = False
-    """Whether later jobs read it by its digest, through `Context.resources`. It is then a separate object,
-    whose key is its digest, rather than a part of a pack with other small artifacts."""
+    """Whether later jobs read the artifact by its digest, through `Context.resources`. The artifact is then a
+    separate object, whose key is derived from the digest, rather than a part of a pack with other small
+    artifacts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -300,9 +301,9 @@ class Kind(ABC, Generic[PayloadT]):
         payload: PayloadT,  # noqa: ARG002
         settings: BaseModel,  # noqa: ARG002
     ) -> tuple[Prompt, Sampling] | None:
-        """Return the first model call of a job, or None if it is not known in advance.
+        """Return the first request of a job to a language model, or None if it is not known in advance.
 
-        At intake, its length is compared with the model's context length.
+        At intake, the length of the request is compared with the model's context length.
         """
         return None
 

@@ -1,8 +1,8 @@
 """The evidence of lost attempts, and the verdict on a job that follows from it.
 
-When a worker ends, all jobs that it was running are lost. At most one of them is the cause, and often none
-is: the machine is switched off, the supervisor kills a worker that does not drain, or another process uses up
-the memory. Decision 2 in docs/decisions explains the rules.
+When a worker ends, all jobs that it was running are lost. At most one of them is the cause. Often the cause
+is something else: the machine is switched off, the supervisor kills a worker that does not drain, or another
+process uses up the memory. Decision 2 in docs/decisions explains the rules.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ FAULT_SIGNALS = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal
 """Signals that a process causes by its own instructions."""
 
 MIN_CRASHES = 2
-"""Number of crashes after which a job that ran alone fails. A single one may be a fault of the machine."""
+"""Number of crashes after which a job that ran alone fails. A single crash may be a fault of the machine."""
 
 SUSPICIOUS_LOSSES = 2
-"""Number of unexplained losses after which a job runs apart from others. A single one is usually a reboot."""
+"""Number of unexplained losses after which a job runs apart from others. A single loss is usually due to a
+reboot."""
 
 MAX_NEIGHBOURS = 50
-"""Maximum number of ids in the evidence of the jobs that were lost together. Their number is always exact."""
+"""Maximum number of ids of other lost jobs in the evidence. `Evidence.num_in_flight` counts all lost jobs."""
 
 
 class Cause(StrEnum):

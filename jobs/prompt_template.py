@@ -89,7 +89,7 @@ class PromptTemplate:
     _blocks: Mapping[str, Callable[[Context], object]] = field(repr=False, compare=False)
     _template: jinja2.Template = field(repr=False, compare=False)
     _constants: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
-    """Texts of the blocks that were rendered without variables, which are always the same."""
+    """Cached texts of blocks that were rendered without variables. Such a text is always the same."""
 
     @classmethod
     def compile(cls, name: str, version: str, source: str) -> PromptTemplate:

@@ -196,7 +196,8 @@ class Provenance:
     """Prompt template that was used; None for a job that sends no prompt to a language model."""
     model: ModelFacts | None
     engine: EngineFacts | None
-    """Engine of `model`, the language model that was called first. Both are None if none was called."""
+    """Engine of `model`, the language model that was called first. Both are None if no such model was
+    called."""
     generations: tuple[Generation, ...]
     code: CodeFacts
     models: tuple[ModelFacts, ...] = ()

@@ -106,7 +106,7 @@ def _is_model(model: object) -> bool:
 def load_kinds() -> dict[str, Kind[Any]]:
     """Return all installed kinds by name. Do not call it in a job, because importing them takes seconds.
 
-    A kind that cannot be loaded is logged and left out. Its own jobs fail later.
+    A kind that cannot be loaded is logged and left out. Its jobs fail when they are run.
     """
     kinds: dict[str, Kind[Any]] = {}
     for name in kind_names():

@@ -37,7 +37,7 @@ class Rejected:
     reason: str
     advice: str
     column: str | None = None
-    """Name of the column or JSON key that is wrong, if only one is."""
+    """Name of the column or JSON key that is wrong; None if the error does not concern a single one."""
     character: int | None = None
     """Position of the error in the line, from 1, if it is known."""
     snippet: str | None = None
@@ -96,7 +96,7 @@ RowT = TypeVar("RowT")
 MadeT = TypeVar("MadeT")
 
 REFUSED = "refused"
-"""Key of the refused rows in a job's metrics: a code and a reason for each id."""
+"""Key in a job's metrics under which the refused rows are listed, with a code and a reason for each id."""
 
 UNREADABLE = "row_unreadable"
 
@@ -121,7 +121,7 @@ class Refusal:
     """Why a row cannot be used."""
 
     code: str
-    """Stable code: that of the InputError, otherwise `row_unreadable`."""
+    """Stable code for scripts, such as that of an InputError, or `row_unreadable` for any other error."""
     reason: str
     """Reason in words, without anything secret."""
 
@@ -159,8 +159,8 @@ def attempt(make: Callable[[RowT], MadeT], row: RowT) -> MadeT | Refusal:
 def apart(rows: Sequence[RowT], make: Callable[[Sequence[RowT]], Sequence[MadeT]]) -> list[MadeT | Refusal]:
     """Return the results of `make` for many rows, in order, with a Refusal for each row that makes it fail.
 
-    Bad rows are found by halving: with b bad rows out of n, `make` is called at most 2 b log n + 1 times.
-    Raises errors that are not the fault of a row.
+    Bad rows are found by halving: with b bad rows out of n, `make` is called at most 2 b ceil(log2 n) + 1
+    times. Raises errors that are not the fault of a row.
 
     >>> made = apart(["1", "x", "3"], lambda some: [int(each) for each in some])
     >>> made[0], made[1].code, made[2]
@@ -178,8 +178,8 @@ def apart(rows: Sequence[RowT], make: Callable[[Sequence[RowT]], Sequence[MadeT]
 
 
 MAX_DROPPED_SHARE = 0.05
-"""Share of dropped records above which an input is refused. Files may have one bad line in twenty; more than
-that means that the wrong column, unit or file was used."""
+"""Share of dropped records above which an input is refused. One bad line in twenty is tolerated; more bad
+lines mean that the wrong column, unit or file was used."""
 _MAX_REASONS = 5
 
 
@@ -198,7 +198,7 @@ class Dropped:
     num_records: int
     by_code: Mapping[str, int] = field(default_factory=dict)
     example: str = ""
-    """Description of a dropped record: its file, its line and the reason."""
+    """Description of a dropped record: its file, its line and the reason; empty if no record was dropped."""
 
     @property
     def num_dropped(self) -> int:

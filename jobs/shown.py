@@ -47,7 +47,7 @@ def shown(text: str, *, max_characters: int = MAX_SHOWN_CHARACTERS) -> str:
 
 
 def shown_lines(text: str, *, max_lines: int = 60) -> str:
-    r"""Escape the lines of a message, and indent all but the first, so that none looks like a new message.
+    r"""Escape the lines of a message, and indent all but the first, so that no line looks like a new message.
 
     >>> shown_lines("error: no file 'a\nerror: all is lost'")
     "error: no file 'a\n  error: all is lost'"
@@ -93,7 +93,7 @@ def printable_lines(text: str) -> str:
 
 
 def page_text(value: object) -> object:
-    r"""Prepare a value for a page, before HTML is escaped; the `finalize` function of Jinja environments.
+    r"""Prepare a value for a page, before HTML is escaped, as the `finalize` function of a Jinja environment.
 
     >>> page_text("a\u202eb\n"), page_text(1)
     ('a\\u202eb\n', 1)

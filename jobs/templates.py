@@ -32,13 +32,14 @@ MAX_SOURCE_CHARACTERS = 256 * 1024
 BASE_WORK = 1_000_000
 """Budget of a rendering, in characters and elements. Using it up takes at most about two seconds."""
 CALL_WORK = 20
-"""Cost of a call to a macro, a method, a filter or a test: the number of characters that take as long."""
+"""Cost of a call to a macro, a method, a filter or a test, in characters whose processing takes as long."""
 TURN_WORK = 10
-"""Cost of one iteration of a loop: the number of characters that take as long."""
+"""Cost of one iteration of a loop, in characters whose processing takes as long."""
 WORK_PER_CHARACTER = 32
 """Additional budget for each character of the variables, because long texts may pass through many filters."""
 MAX_INTEGER = 2**63
-"""Limit of integers. No text needs larger ones, and the cost of multiplying smaller ones is negligible."""
+"""Limit that the absolute value of an integer must not reach. No text needs larger integers, and the cost of
+multiplying smaller ones is negligible."""
 MAX_DEPTH = 40
 """Maximum depth of nested calls to macros, blocks and recursive loops, and of nested lists."""
 MAX_ARGUMENT = 10_000
@@ -83,7 +84,7 @@ class _Budget:
             self.check()
 
     def check(self) -> None:
-        """Raise TemplateTooLargeError if the budget is exceeded, with the allowance for the variables."""
+        """Raise TemplateTooLargeError if the budget is exceeded even with the allowance for the variables."""
         if not self.affords(0):
             raise TemplateTooLargeError(
                 f"it writes too much or takes too many steps: more than {self.limit:,} characters and steps"
@@ -92,7 +93,7 @@ class _Budget:
     def affords(self, units: int) -> bool:
         """Return whether that many units are left.
 
-        The variables are counted when the base does not suffice, which few renderings reach.
+        The allowance for the variables is added only if the base budget does not suffice, which is rare.
         """
         if units > self.left and self.variables is not None:
             variables, self.variables = self.variables, None
@@ -124,7 +125,7 @@ _budget: ContextVar[_Budget] = ContextVar("budget")
 def bounded(variables: Mapping[str, object] | None = None) -> Iterator[None]:
     """Give the block, which renders or compiles a template, a new budget for all its work.
 
-    Compilation needs one too, because it evaluates constants.
+    Compilation needs a budget too, because it evaluates constants.
     """
     token = _budget.set(_Budget(BASE_WORK, BASE_WORK, variables=variables or None))
     try:
@@ -524,7 +525,7 @@ def _of_replacement(_: _Budget, value: object, old: object, new: object, *__: ob
 
 
 def _of_sum(budget: _Budget, value: object, attribute: object = None, start: object = 0) -> None:  # noqa: ARG001
-    """Charge for `sum`, which may only add numbers. Raises TypeError for another start value.
+    """Charge for `sum`, which adds only numbers. Raises TypeError for a start value that is not a number.
 
     Adding lists would copy each list once for every list after it.
     """

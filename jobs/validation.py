@@ -39,7 +39,7 @@ _OWN = re.compile(r"(?:Value error|Assertion failed), ")
 def problem_of(fault: ErrorDetails, *, noun: str = "field") -> str:
     """Return what is wrong with a value: a sentence, or the predicate of one whose subject is the value.
 
-    `noun` says what an unknown name was expected to be.
+    `noun` is the word for what an unknown name should have been, such as "field".
 
     >>> problem_of({"type": "list_type", "loc": ("days",), "msg": "Input should be a valid list", "input": 1})
     'must be a list'
@@ -67,7 +67,7 @@ def describe_fault(
 
 
 def describe_first(error: ValidationError, *, noun: str = "field", advice: str = "") -> str:
-    """Return `describe_fault` of the first of the faults."""
+    """Describe the first of the faults, as `describe_fault` does."""
     return describe_fault(error.errors(include_url=False)[0], noun=noun, advice=advice)
 
 

@@ -11,7 +11,8 @@ from typing import Annotated
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 MAX_SYMBOLS = 100
-"""Maximum number of symbols of a document. A list of the whole market does not show what it is about."""
+"""Maximum number of symbols of a document. A longer list, such as that of a whole market, does not show what
+the document is about."""
 
 _BETWEEN = re.compile(r"[\s;,|]+")
 _AROUND = " \t[](){}'\""
@@ -57,14 +58,16 @@ def _parts(value: object) -> list[str]:
 
 
 MAX_TEXT_BYTES = 1_000_000
-"""Maximum size of a document. A larger one is refused and not cut, because text that is not read must not
-count as read."""
+"""Maximum size of each text of a document, in bytes of UTF-8. A larger document is refused rather than cut,
+because text that is not read must not count as read."""
 
 RECORD_BYTES = 16
-"""Size of the digest of a record. With it, a collision is expected only after 2**64 records."""
+"""Size of the digest of a record in bytes. With 16 bytes, a collision is expected only after 2**64
+records."""
 
 KnownRecords = Callable[[Sequence[bytes]], Collection[bytes]]
-"""Takes digests of records, in order, and returns those whose documents are known already."""
+"""Function that takes the digests of records, in order, and returns those whose documents are known
+already."""
 
 
 def _in_utc(instant: datetime) -> datetime:
@@ -120,8 +123,8 @@ def derived_id(source: str, title: str, text: str, published_at: str) -> str:
 def version_number(document: Document) -> int:
     """Return a number that orders the versions of a document, by `published_at` and then by digest.
 
-    It depends only on the version itself, so the same version is the last one, no matter in which order they
-    are read.
+    The number depends only on the version itself, so the order in which versions are read does not affect
+    which of them is the latest.
     """
     return order_of(document.published_at, document_digest(document))
 

@@ -15,8 +15,8 @@ from jobs.intake.records import Record
 from jobs.rejection import FileRejectedError, Refusal, Rejected, attempt, refuse_file
 
 MAX_FEED_BYTES = 16 * 2**20
-"""Maximum size of a feed. feedparser needs about ten times its size in memory. The feeds of news agencies are
-smaller than 1 MB."""
+"""Maximum size of a feed in bytes. feedparser needs about ten times the feed's size in memory. The feeds of
+news agencies are smaller than 1 MB."""
 
 MAX_DEPTH = 200
 """Maximum depth of nested elements. Feeds have a depth of about ten, and the parsers need a stack frame for
@@ -35,12 +35,12 @@ _REFERENCE = re.compile(rb"&#(?:(?P<decimal>[0-9]{8,})|[xX](?P<hex>[0-9a-fA-F]{8
 _MAX_DIGITS = 7
 _ENTRY = re.compile(rb"<(?P<begin>item|entry)[\s>]|</(?:item|entry)\s{0,20}>", re.IGNORECASE)
 _MAX_FRAME_BYTES = 2**18
-"""Maximum size of the part of a feed outside its entries, if each entry is parsed separately. In feeds of
-news agencies, it takes about a kilobyte."""
+"""Maximum size in bytes of the part of a feed outside its entries, if each entry is parsed separately. In
+feeds of news agencies, this part has about a kilobyte."""
 _TAG = re.compile(rb"<(/?)[A-Za-z_][^<>]*?(/?)>")
 _MAX_REPEATED_BYTES = MAX_FEED_BYTES
-"""Maximum total size of the part outside the entries, which is parsed again with every entry. Parsing this
-much takes as long as parsing the largest feed."""
+"""Maximum number of bytes outside the entries, multiplied by the number of entries, because these bytes are
+parsed again with every entry. Parsing this many bytes takes as long as parsing the largest feed."""
 _ROOT = re.compile(rb"<\w")
 _DECLARATION = re.compile(rb"\s*<\?[^\r\n?]{0,1000}\?>")
 _MAX_AUTHOR_CHARACTERS = 1_000
@@ -56,7 +56,10 @@ _TOO_DEEP = Refusal("feed_malformed", f"nests elements more than {MAX_DEPTH} lev
 
 
 def feed_records(name: str, body: bytes) -> Iterator[tuple[int, Mapping[str, object]] | Rejected]:
-    """Yield the fields of each entry, or its rejection. Raises the same errors as read_feed."""
+    """Yield the number of each entry, from 1, and its fields, or the rejection of the entry.
+
+    Raises FileRejectedError for a feed that is unusable as a whole.
+    """
     _check(Path(name), body)
     parsed = _TOO_DEEP if _is_deep(body) else attempt(_parse, body)
     if not isinstance(parsed, Refusal) and parsed.bozo and len(parsed.entries) < len(_spans(body)):

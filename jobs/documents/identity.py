@@ -3,7 +3,7 @@
 An id that several items share does not identify any of them. Such items get new ids, made from the shared one
 and from what distinguishes the items. Versions of a document share an id too, but they have the same title
 and were published at different times. More than a few documents with the same id are not versions: their
-source has the same value for all items, or the address of the page that lists them.
+source gives all items the same id, such as a fixed value or the address of the page that lists the items.
 """
 
 from __future__ import annotations
@@ -72,13 +72,13 @@ class Identities:
         self._versions: dict[int, set[int]] = {}
         """Versions by hash of the id, for ids with several versions."""
         self.num_duplicates = 0
-        """Number of documents with the same id and content as an earlier one."""
+        """Number of documents that were dropped as duplicates of another one, or merged into it."""
         self.num_superseded = 0
         """Number of documents that were dropped because a later version had been read before."""
         self.num_corrections = 0
         """Number of documents that are later versions of one that was read before."""
         self.num_shared = 0
-        """Number of documents that got a new id, because others of the reading have the same one."""
+        """Number of documents that got a new id, because other documents of the reading have the same id."""
         self.example: str | None = None
         """An id that several documents share, for the report; None if there is none."""
         self.corrected: str | None = None
@@ -189,7 +189,7 @@ def _merged(documents: Sequence[Document]) -> list[Document | None]:
 
 
 def _unique(links: Mapping[int, str], versions: Mapping[int, int]) -> dict[int, str]:
-    """Return the links, by index of the document, that no document with different content has."""
+    """Return those links, by index of the document, that no document with different content has too."""
     versions_of: dict[str, set[int]] = {}
     for number, link in links.items():
         versions_of.setdefault(link, set()).add(versions[number])

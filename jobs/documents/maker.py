@@ -25,7 +25,8 @@ MAX_ID_CHARACTERS = 200
 """Maximum length of an id, because it becomes a key in Postgres and an anchor in a report."""
 
 _MAX_SHAPES = 1_000
-"""Maximum number of sets of columns that are cached. A file has one; a hostile file may have one per line."""
+"""Maximum number of sets of columns that are cached. A normal file has one set; a hostile file may have a
+different set in each line."""
 
 _LANGUAGE = re.compile(r"([a-z]{2})(?:[-_][a-z0-9-_]+)?", re.IGNORECASE)
 _UNKNOWN_LANGUAGES = frozenset({"un", "xx"})
@@ -62,9 +63,9 @@ class DocumentMaker:
     ) -> None:
         """Create a maker for the source `name`, in which `columns` maps fields to columns.
 
-        `now` decides which dates are in the future. `dates` reads the column of dates from its beginning. It
-        is called if a numeric date occurs and `date_order` is not given. Raises ColumnMappingError for a
-        field that documents do not have.
+        `now` determines which dates are in the future. If a numeric date occurs and `date_order` is not
+        given, `dates` is called to read the column of dates from its beginning. Raises ColumnMappingError for
+        a field that documents do not have.
         """
         check_mapping(columns)
         self.name = name
@@ -79,8 +80,8 @@ class DocumentMaker:
         """Return a digest of everything that the record's document depends on, and the record's size.
 
         The digest has RECORD_BYTES, and the size is in bytes. The digest is the BLAKE2b of an unparsed line,
-        or of the fields that are read. The reader's version and options are its personalisation. RFC 7693
-        provides the key for that purpose, but a key would cost an additional block per record.
+        or of the fields that are read. The reader's version and options are its personalisation rather than
+        its key (RFC 7693), because a key would cost an additional block per record.
         """
         if not isinstance(record, bytes):
             read = {field: record[column] for field, column in self._assigned(record).items()}
@@ -168,7 +169,7 @@ class DocumentMaker:
 
 
 def require_columns(names: Iterable[str], columns: Mapping[str, str]) -> dict[str, str]:
-    """Return the column of each field.
+    """Return the column of each field that has one.
 
     Raises ColumnMappingError if a mapped column is missing, or if a field that documents need has no column.
     """

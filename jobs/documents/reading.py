@@ -23,18 +23,18 @@ from jobs.intake.records import Unparsed, opened_records, parsed
 from jobs.rejection import FileRejectedError, Rejected, refuse_file
 
 MAX_RECORDS_PER_QUERY = 2_000
-"""Maximum number of records per call of KnownRecords."""
+"""Maximum number of records per call to KnownRecords."""
 
 _DOCUMENTS_AT_ONCE = 16
 """Number of documents whose ids are compared with each other before the first of them is returned. Later
 documents are compared with those before them."""
 
 _MAX_BYTES = 4 * 2**20
-"""Maximum size of the records per call of KnownRecords."""
+"""Total size of the collected records, in bytes, from which KnownRecords is called even for fewer records."""
 
 
 OnNote = Callable[[str], None]
-"""Receives messages about a source for people, each of one line."""
+"""Function that receives messages of one line about a source, for people to read."""
 
 
 class Reading(Iterator["Document | Rejected"]):
@@ -236,6 +236,9 @@ def read_feed(
     known: KnownRecords | None = None,
     on_note: OnNote | None = None,
 ) -> Reading:
-    """Read the documents of a feed in memory. The `line` of a rejection is the entry's number, from 1."""
+    """Read the documents of a feed in memory. The `line` of a rejection is the entry's number, from 1.
+
+    Raises FileRejectedError, during the iteration, for a feed that is unusable as a whole.
+    """
     maker = DocumentMaker(name, now=now, columns={})
     return Reading(feed_records(name, body), maker, known, is_snapshot=True, on_note=on_note)

@@ -32,7 +32,7 @@ quadratic time."""
 _SEPARATORS = re.compile(r"[\s.\-]")
 
 Require = Callable[[list[str]], Iterable[str]]
-"""Selects the columns to read, given the names of all columns of a file.
+"""Function that selects the columns to read, given the names of all columns of a file.
 
 Raises InputError if the columns cannot be used."""
 
@@ -75,7 +75,10 @@ def usual_name(name: str) -> str:
 
 
 def require_named(names: list[str], wanted: Iterable[str], advice: str) -> list[str]:
-    """Return the file's columns with these names. Raises ColumnsRefusedError if one is missing."""
+    """Return the file's columns with these names, or with names that have the same `usual_name`.
+
+    Raises ColumnsRefusedError if a column is missing.
+    """
     by_name = {usual_name(name): name for name in names} | {name: name for name in names}
     columns = []
     for name in wanted:
@@ -89,8 +92,8 @@ def require_named(names: list[str], wanted: Iterable[str], advice: str) -> list[
 
 
 def with_names(fields: Mapping[str, object], wanted: Iterable[str]) -> dict[str, object]:
-    """Return a record's fields. A field whose name is another form of a wanted name also gets the wanted
-    name."""
+    """Return a record's fields. If the name of a field is a different form of a wanted name, its value
+    appears under both names."""
     named = dict(fields)
     for name in wanted:
         if name not in named:
@@ -109,8 +112,8 @@ class Columns:
     lists: frozenset[str]
     """Columns whose CSV cells are split at semicolons."""
     needed: tuple[frozenset[str], ...]
-    """Sets of columns. A file needs all columns of at least one set. They come from `required` and `anyOf` in
-    the JSON Schema."""
+    """Sets of columns, from `required` and `anyOf` in the JSON Schema. A file needs all columns of at least
+    one set."""
     descriptions: dict[str, str]
 
     @classmethod
@@ -205,7 +208,8 @@ _WORDS = re.compile(r"[A-Z]{2,}(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 _MAX_SHOWN = 20
 _MAX_NAME_CHARACTERS = 60
 _MIN_LIKENESS = 0.8
-"""Minimum similarity of a word in a column's name to a usual name. "titel" is similar enough to "title"."""
+"""Minimum similarity of a word in a column's name to a usual name, as difflib's ratio from 0 to 1. "titel"
+and "title" have exactly this ratio."""
 
 
 class ColumnMappingError(InputError):
@@ -238,7 +242,8 @@ FieldColumns = Annotated[dict[str, str], BeforeValidator(parse_mapping)]
 def check_mapping(
     columns: Mapping[str, str], *, fields: Iterable[str] = FIELDS, record: str = "a document"
 ) -> None:
-    """Raise ColumnMappingError if a key of the mapping is not a field. `record` is for the message."""
+    """Raise ColumnMappingError if a key of the mapping is not a field. The message calls a record
+    `record`."""
     names = list(fields)
     for field in columns:
         if field not in names:
@@ -252,7 +257,7 @@ def check_mapping(
 def assign(
     names: Iterable[str], columns: Mapping[str, str], fields: Mapping[str, tuple[str, ...]] = FIELDS
 ) -> dict[str, str]:
-    """Return the column of each field, according to the mapping `columns` or else by the usual names.
+    """Return the column of each field that has one, by the mapping `columns` or else by the usual names.
 
     >>> assign(["URL", "Headline", "Pub Date", "likes"], {})
     {'id': 'URL', 'title': 'Headline', 'published_at': 'Pub Date'}

@@ -28,7 +28,7 @@ def _ignore(_line: str) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileOptions:
-    """Options for reading a file of records. Those that are None are detected from the file."""
+    """Options for reading a file of records. Options that are None are detected from the file."""
 
     delimiter: str | None = None
     encoding: str | None = None
@@ -36,8 +36,8 @@ class FileOptions:
     decimal: str | None = None
     """Decimal sign: a point or a comma."""
     tell: Callable[[str], None] = field(default=_ignore, compare=False)
-    """Receives a line that describes how a file is read, each time a file is opened that is not plain CSV or
-    JSONL in UTF-8."""
+    """Function that receives a line about how a file is read. It is called for each opened file with a
+    dialect other than plain CSV or an encoding other than UTF-8."""
 
     def quietly(self) -> FileOptions:
         """Return the same options, but with a `tell` that discards all lines."""
@@ -119,8 +119,11 @@ class Dialect:
         return cells
 
     def plain_number(self, text: str, position: int) -> str:
-        """Return a number with a decimal point and without points between thousands; any other text
-        unchanged."""
+        """Return a number with a decimal point instead of a decimal comma, and without points between
+        thousands.
+
+        Any other text is returned unchanged.
+        """
         if len(text) > _MAX_NUMBER_CHARACTERS or not _COMMA_NUMBER.fullmatch(text.strip()):
             return text
         if position in self.groups_points or "," in text:
@@ -149,9 +152,9 @@ def announced_delimiter(first_line: str) -> str | None:
 def sniff_dialect(sample: str, options: FileOptions = AS_FOUND) -> Dialect:
     """Detect the dialect of a file that begins with these lines.
 
-    A delimiter that does not split the header is ruled out, no matter how often it occurs below. Of the
-    others, the one is chosen for which most records are as wide as the header. If several are equal,
-    CleverCSV decides (van den Burg et al. 2019).
+    A delimiter that does not split the header is ruled out, no matter how often it occurs in later lines. Of
+    the other delimiters, the one is chosen with which the most records are as wide as the header. If several
+    are equally good, CleverCSV decides (van den Burg et al. 2019).
     """
     delimiter = options.delimiter or _delimiter(sample)
     dialect = Dialect(delimiter)
@@ -216,8 +219,8 @@ def _with_comma_numbers(dialect: Dialect, sample: str, *, is_given: bool) -> Dia
     """Return the dialect with `decimal`, `comma_numbers` and `groups_points` as detected in the sample.
 
     A point before exactly three digits is ambiguous. Columns with such numbers have decimal commas only if
-    the user gave that option, or if another column has them. In tab-separated files, a comma before exactly
-    three digits is ambiguous too, because English spreadsheets write "1,299" for 1299.
+    the user specified decimal commas, or if another column has them. In tab-separated files, a comma before
+    exactly three digits is ambiguous too, because English spreadsheets write "1,299" for 1299.
     """
     records = (cells for cells in _records(sample, dialect) if cells is not None)
     width = len(next(records, []))

@@ -1,7 +1,7 @@
 """Opens input files, and reads their text in UTF-8 as lines of limited length.
 
-A file is opened without blocking, and only if it has an end. Encodings, line ends and gzip are converted
-while it is read.
+A file is opened without blocking. Named pipes and devices are refused, because they may have no end.
+Encodings, line ends and gzip are converted while the file is read.
 """
 
 from __future__ import annotations
@@ -180,8 +180,8 @@ MAX_GZIP_RATIO = 200
 of deflate is 1,032, and bombs come close to it."""
 
 MIN_BYTES_FOR_RATIO = 4 * 2**20
-"""Unpacked size below which the ratio is not checked, because it is harmless, and small test files with equal
-lines may have a high one."""
+"""Unpacked size below which the ratio is not checked. So few bytes are harmless, and small test files with
+equal lines may have a high ratio."""
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _SKIP_BYTES = 64 * 2**10
@@ -220,7 +220,7 @@ class Chunk:
 
 
 Opener = Callable[[Path], io.BufferedReader]
-"""Opens a file; the returned stream starts at the file's beginning."""
+"""Function that opens a file. The returned stream starts at the file's beginning."""
 
 
 @dataclass(slots=True)
@@ -236,7 +236,7 @@ class InputFile:
     opener: Opener = open_input
     encoding: str = UTF_8
     dialect: Dialect = field(default_factory=Dialect)
-    """Dialect, if it is a CSV file."""
+    """Dialect of a CSV file; the default for other formats."""
     first_line: int = 1
     """Number of the first line of the stream."""
     is_judged: bool = False

@@ -101,7 +101,7 @@ def recognise_bytes(path: Path, head: bytes) -> Format | None:
 
 
 def recognise_text(path: Path, text: str) -> Format:
-    """Return the format of a text file, judged by its beginning rather than its name.
+    """Return the format of a text file, judged by its beginning or, if that is ambiguous, by its name.
 
     Raises FileRejectedError `format_unknown` for JSON that is not in lines, for HTML, and for content that
     contradicts the name.
@@ -176,12 +176,12 @@ _NOT_WESTERN = re.compile(r"[^\x00-\x7fÀ-ÏÑ-ÖØ-ÜßŒœà-ïñ-öø-üÿŸ�
 """Matches characters that do not occur in Western European texts."""
 _LATIN_ENCODINGS = ("cp1250", "cp1252", "cp1254", "cp1257", "latin", "iso8859", "hp_roman", "cp850", "cp775",
                     "cp437", "cp852", "mac_", "cp86", "cp1125", "cp1006", "utf_16", "cp500")  # fmt: skip
-"""Beginnings of the names of encodings that are detected for texts with few letters beyond ASCII. In files
-from Windows, these texts are in cp1252."""
+"""Beginnings of the names of encodings that charset_normalizer detects for texts with few letters beyond
+ASCII. Such texts are taken to be in cp1252, as in files from Windows."""
 
 _MIN_BYTES_TO_GUESS = 6
-"""Minimum number of bytes beyond ASCII for a guess. Fewer bytes could be letters of any alphabet, or the
-result of a single damage."""
+"""Minimum number of bytes beyond ASCII for a guess. Fewer bytes could be letters of any alphabet, or damage
+at a single place."""
 
 
 class UnknownEncodingError(ValueError):
@@ -305,8 +305,9 @@ class NewlineStream(io.RawIOBase):
 def judge_lines(path: Path, lines: Iterable[bytes]) -> None:
     """Refuse a file that is in a code page, but accept one in UTF-8 with damaged lines.
 
-    Text beyond ASCII is hardly ever valid UTF-8 by chance. A file is therefore UTF-8 if at least as many of
-    its lines beyond ASCII are valid as invalid. Raises FileRejectedError `text_invalid_unicode`.
+    Text beyond ASCII is hardly ever valid UTF-8 by chance. A file is therefore accepted as UTF-8 if at least
+    half of its lines with characters beyond ASCII are valid. It is also accepted if its code page cannot be
+    guessed. Otherwise, raises FileRejectedError `text_invalid_unicode`.
     """
     first, num_valid, num_invalid = 0, 0, 0
     sample = bytearray()
@@ -330,7 +331,7 @@ def judge_lines(path: Path, lines: Iterable[bytes]) -> None:
 
 
 def _guess(sample: bytes) -> str | None:
-    """Return the most likely code page, or None if the bytes form words in none."""
+    """Return the most likely code page, or None if the bytes form words in no code page."""
     import charset_normalizer  # imported here, because only files that are not UTF-8 need it
 
     best = charset_normalizer.from_bytes(sample).best()

@@ -15,8 +15,8 @@ from jobs.intake.records import Record
 from jobs.rejection import Refusal, Rejected, apart, refuse_file
 
 _BATCH_ROWS = 64
-"""Maximum number of rows in memory at a time. A dictionary-encoded column may contain a text of 1 MB a
-million times."""
+"""Maximum number of rows in memory at a time. It must be small, because a dictionary-encoded column may
+contain a text of 1 MB in each of a million rows."""
 
 _MAX_ROW_GROUP_BYTES = 2**30
 """Maximum unpacked size of the selected columns in a row group. The defaults of writers are between 1 and

@@ -58,11 +58,12 @@ class Accepted(Generic[PayloadT]):
 
 
 Check = Callable[[Sequence[PayloadT]], Sequence[InputError | Refusal | None]]
-"""Returns for each payload why it is refused, for a reason that only the caller knows, or None."""
+"""Function that applies the caller's own rules. It returns, for each payload, why it is refused, or None."""
 
 _CHECKED_LINES = 256
 _CHECKED_CHARACTERS = 2**20
-"""Maximum number and size of the lines that are in memory to be checked together."""
+"""Numbers of lines and of characters. When the collected lines reach either number, they are checked
+together, so that only a few lines are in memory."""
 
 
 def read_lines(
@@ -151,7 +152,7 @@ class _LineReader(Generic[PayloadT]):
             return record.reject(error.code, str(error), "correct the line")
 
     def take(self) -> Iterator[Accepted[PayloadT] | Rejected]:
-        """Yield the lines so far, in order."""
+        """Check the lines that were collected so far, and yield them in order."""
         judged, self._judged, self._num_characters = self._judged, [], 0
         refusals: Iterator[InputError | Refusal | None] = repeat(None)
         if self._check is not None:
@@ -251,7 +252,7 @@ def _custom_id(record: Record) -> str:
 
 
 class _LinesById:
-    """The line of each id, in 15 bytes. A dictionary of a million ids would take 160 MB."""
+    """The line of each id, in 15 bytes per id. A dictionary of a million ids would take 160 MB."""
 
     _KEY_BYTES = 10
     _ENTRY_BYTES = 15

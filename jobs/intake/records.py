@@ -182,7 +182,8 @@ class _LineQueue:
         self._num_characters = 0
 
     def give_up(self) -> Line:
-        """Return the first line of the current record, which is malformed. Its other lines are read again."""
+        """Give up the current record, which is malformed: return its first line, and read the others
+        again."""
         first, *rest = self.pending
         self._again.extendleft(reversed(rest))
         self.accept()

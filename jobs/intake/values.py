@@ -149,7 +149,8 @@ def _first_duplicate(text: str) -> tuple[str, int]:
 
 
 def as_text(value: object) -> str | None:
-    """Return a single value as stripped text. No value becomes "", and a list or an object becomes None.
+    """Return a single value as stripped text: "" for None, NaN and infinity, and None for a list or an
+    object.
 
     >>> as_text(17), as_text(17.0), as_text(" a "), as_text([1])
     ('17', '17', 'a', None)

@@ -64,8 +64,8 @@ _TAG = re.compile(
     r"|tfoot|th|thead|time|title|tr|u|ul|video)(?=[\s/>])[^<>]{0,2000}>|<!--|<!doctype|<\?xml|<script",
     re.IGNORECASE,
 )
-"""Matches what is certainly markup. "P<E ratio" and "<3" are not, and a parser would drop the text after
-them."""
+"""Matches what is certainly markup. It does not match "P<E ratio" or "<3", which are not markup, although a
+parser would drop the text after them."""
 
 _BREAK = re.compile(
     r"</?(?:address|article|aside|blockquote|dd|div|dl|dt|figcaption|figure|footer|h[1-6]|header|hr|li|main|ol|p|pre"

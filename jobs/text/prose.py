@@ -55,8 +55,8 @@ _ABBREVIATIONS = frozenset(
 """Abbreviations whose full stop does not end a sentence, in lower case and without the last full stop."""
 
 _END = re.compile(r"""(?<![.!?…])[.!?…]++["'”’»)\]]*+(?=\s|$)|[。！？]++[」』”]*+""")
-"""Matches what may end a sentence. A run of full stops is matched only at its first one, because it would
-otherwise be read once for each of them."""
+"""Matches what may end a sentence. A run of full stops is matched only from its first full stop. Otherwise,
+the run would be read once for each of its full stops."""
 _WORD = re.compile(r"[^\W_]++(?:['’.\-][^\W_]++)*+")
 _NEAR = 100
 """Number of characters before and after a full stop that decide whether a sentence ends there. The limit
@@ -136,7 +136,7 @@ written with spaces."""
 
 
 def names_any(text: str, references: Iterable[str]) -> bool:
-    """Return whether the text shares a content word with the references. True if they contain none.
+    """Return whether the text shares a content word with the references; True if these have no content word.
 
     >>> names_any("Tomatoes love sun.", ["a ripe tomato"]), names_any("People do tasks.", ["bread"])
     (True, False)

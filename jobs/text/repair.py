@@ -267,14 +267,15 @@ class _Earlier:
     def _that_may_resemble(self, word: str, size: int, num_rarer: int) -> Iterator[frozenset[str]]:
         """Yield the sets with this word that may resemble a set of `size` words.
 
-        The word must be the rarest one that both contain. The set has `num_rarer` rarer words.
+        `word` must be the rarest word that both sets contain. The set of `size` words contains `num_rarer`
+        words that are rarer.
         """
         for (other_size, other_rarer), keys in self._places.get(word, {}).items():
             if _is_over(min(size - num_rarer, other_size - other_rarer), size, other_size):
                 yield from keys
 
     def _rarest(self, key: frozenset[str]) -> list[str]:
-        """Return the rarest words of the set, so many that a similar set contains at least one of them."""
+        """Return enough of the set's rarest words that every similar set contains at least one of them."""
         ordered = sorted(key, key=lambda word: (self._frequencies[word], word))
         return ordered[: len(key) - int(MAX_RESEMBLANCE * len(key))]
 

@@ -1,7 +1,8 @@
 """Finds the thoughts of language models in their output, and the answer without them.
 
-These are pure functions over strings. The marks of a model are read from its chat template and tokens. Tables
-list the marks of model families that do not contain them there, or that use an unusual form.
+These are pure functions over strings. The thought marks of a model are read from its chat template and
+tokens. Tables list the marks of model families whose templates and tokens do not contain any, and marks of an
+unusual form.
 """
 
 from __future__ import annotations
@@ -280,4 +281,5 @@ DEFAULT_MARKS = ThoughtMarks(
         "<|end_of_solution|>",
     ),
 )
-"""Marks for a model whose template and tokens contain none. It may have been fine-tuned to think."""
+"""Marks for a model whose template and tokens contain none. The model may still have been fine-tuned to
+think."""
