@@ -18,6 +18,7 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
 )
+from rich.status import Status
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -97,7 +98,33 @@ def watch_batch(
     return report
 
 
-class BatchProgress:
+class _Display:
+    """A display that changes on a terminal; elsewhere it prints lines, so that a log file stays readable."""
+
+    def __init__(self, live: Progress | Status, line_seconds: float) -> None:
+        self._live = live
+        self._line_seconds = line_seconds
+        self._next_line_at = 0.0
+
+    def __enter__(self) -> Self:
+        if console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if console.is_terminal:
+            self._live.stop()
+
+    def _print_line(self, sentence: str) -> None:
+        """Print the line, unless the previous one was printed less than `line_seconds` ago."""
+        if time.monotonic() >= self._next_line_at:
+            self._next_line_at = time.monotonic() + self._line_seconds
+            say(sentence)
+
+
+class BatchProgress(_Display):
     """Shows the state of one batch. Use it in a `with` block, and call `show` for each new state."""
 
     def __init__(self) -> None:
@@ -112,18 +139,7 @@ class BatchProgress:
             transient=True,
         )
         self._task = self._bar.add_task("starting", total=None, figures="")
-        self._line_at = 0.0
-
-    def __enter__(self) -> Self:
-        if console.is_terminal:
-            self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if console.is_terminal:
-            self._bar.stop()
+        super().__init__(self._bar, LINE_SECONDS)
 
     def show(self, report: BatchStatusReport) -> None:
         """Update the display with a new state of the batch."""
@@ -135,37 +151,25 @@ class BatchProgress:
             self._bar.update(
                 self._task, description=doing, total=counts.total, completed=done, figures=figures
             )
-        elif time.monotonic() - self._line_at >= LINE_SECONDS:
-            self._line_at = time.monotonic()
-            say(", ".join(filter(None, [f"{done} of {counts.total} jobs done", figures, doing])))
+        else:
+            self._print_line(", ".join(filter(None, [f"{done} of {counts.total} jobs done", figures, doing])))
 
 
-class IntakeProgress:
+class IntakeProgress(_Display):
     """Shows how many records of an input have been read. Use it in a `with` block."""
 
     def __init__(self) -> None:
         self._status = console.status("reading the input")
-        self._line_at = time.monotonic()
-
-    def __enter__(self) -> Self:
-        if console.is_terminal:
-            self._status.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if console.is_terminal:
-            self._status.stop()
+        super().__init__(self._status, INTAKE_LINE_SECONDS)
+        self._next_line_at = time.monotonic() + INTAKE_LINE_SECONDS  # most inputs are read before that
 
     def show(self, num_records: int) -> None:
         """Update the display with the number of records read so far."""
         sentence = f"{num_records:,} records read"
         if console.is_terminal:
             self._status.update(sentence)
-        elif time.monotonic() - self._line_at >= INTAKE_LINE_SECONDS:
-            self._line_at = time.monotonic()
-            say(sentence)
+        else:
+            self._print_line(sentence)
 
 
 def _figures(report: BatchStatusReport) -> str:

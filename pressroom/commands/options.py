@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -151,6 +152,15 @@ def columns_of(items: list[str] | None, option: str) -> dict[str, str]:
         if not (name and equals and column):
             raise typer.BadParameter(f"{name!r} is not of the form FIELD=COLUMN", param_hint=option)
     return {name: column for name, _, column in pairs}
+
+
+def option_words(options: Mapping[str, str | None]) -> list[str]:
+    """Return options as words of a command line, for the command that continues a batch.
+
+    >>> option_words({"model": "mine", "out": None})
+    ['--model', 'mine']
+    """
+    return [word for name, value in options.items() if value is not None for word in (f"--{name}", value)]
 
 
 def input_path(text: str) -> Path:

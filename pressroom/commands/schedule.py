@@ -15,12 +15,7 @@ from jobs.errors import ConfigurationError
 from jobs.schedule import CatchUp, Cron, CronError, TimeZoneUnknownError
 from pressroom.commands.kind import InputFiles, Model, Set, Tenant, input_files, parse_settings
 from pressroom.commands.option_groups import with_option_groups
-from pressroom.commands.options import (
-    Json,
-    TableFormat,
-    label,
-    reread_path,
-)
+from pressroom.commands.options import Json, TableFormat, label, reread_path
 from pressroom.commands.session import connected
 from pressroom.console import print_json, print_line, say
 

@@ -6,23 +6,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
-from uuid import UUID
 
 import typer
 
 from jobs.rejection import Rejected
-from kinds.classifier.commands.options import (
-    LABELLED_FILE,
-    BatchOfFile,
-    LabelOptions,
-)
-from kinds.classifier.labelled_texts import LABELS, LabelledInput
+from kinds.classifier.commands.options import LABELLED_FILE, BatchOfFile, LabelledRun, LabelOptions
+from kinds.classifier.labelled_texts import LABELS
 from pressroom.commands.option_groups import with_option_groups
-from pressroom.commands.options import (
-    DeviceOption,
-    Json,
-    MaxDropped,
-)
+from pressroom.commands.options import DeviceOption, Json, MaxDropped
 from pressroom.commands.session import devices_of_command, settings_of_command
 from pressroom.console import errors_reported, print_json, print_line, say
 from workers.models.manifest import ModelNameError, check_name, model_folder
@@ -84,7 +75,15 @@ def calibrate(
         return
     if file is None or text is None:
         raise typer.BadParameter("give a labelled FILE and --text, or --remove", param_hint="FILE")
-    run = _CalibrationRun(name, labels.input(file, text), labels, offsets, max_dropped, batch, device)
+    run = _CalibrationRun(
+        model=name,
+        source=labels.input(file, text),
+        labels=labels,
+        batch=batch,
+        device=device,
+        offsets=offsets,
+        max_dropped=max_dropped,
+    )
     with errors_reported():
         result = run.run()
     _print(result.exported, result.summary, name, json=json)
@@ -101,34 +100,29 @@ def _remove(name: str, *, json: bool) -> None:
         print_line(f"{name}: the calibration was removed" if removed else f"{name} has no calibration")
 
 
-@dataclass(frozen=True, slots=True)
-class _CalibrationRun:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _CalibrationRun(LabelledRun):
     """One run of `pressroom models calibrate` with its arguments."""
 
-    name: str
-    source: LabelledInput
-    labels: LabelOptions
     offsets: bool
     max_dropped: float | None
-    batch: UUID | None
-    device: str
 
     def run(self) -> RunResult[StoredCalibration]:
         """Read the file, classify the texts, fit a calibration and store it."""
         from kinds.classifier.calibrate import Model, read_labelled_file
-        from kinds.classifier.evaluate import PROFILE, submit_texts, with_profile
-        from pressroom.run import RunRequest, run_batch
+        from kinds.classifier.evaluate import submit_texts, with_profile
+        from pressroom.run import run_batch
 
-        settings = with_profile(settings_of_command(), self.name)
-        devices = devices_of_command(self.device)
-        model = Model.open(settings.models_folder, self.name)
+        settings = with_profile(settings_of_command(), self.model)
+        devices_of_command(self.device)  # fail before the file is read
+        model = Model.open(settings.models_folder, self.model)
         labelled = read_labelled_file(self.source, self.max_dropped)
 
         def submit(machine: OneMachine, on_rejected: Callable[[Rejected], None]) -> Submission:
             return submit_texts(
                 machine.database,
                 self.source,
-                self.name,
+                self.model,
                 settings,
                 on_rejected,
                 calibrate_sha256=model.installed_sha256,
@@ -137,21 +131,9 @@ class _CalibrationRun:
         def keep(database: Engine, store: Store, summary: Summary, _: Path) -> StoredCalibration:
             return model.calibrate(database, store, summary, labelled, with_offsets=self.offsets)
 
-        request = RunRequest(
-            profiles=(PROFILE,),
-            submit=submit,
-            batch_id=self.batch,
-            retry_failed=self.batch is not None,
-            out=None,
-            devices=devices,
-            resume_command=self._resume_command(),
-        )
+        command = ("models", "calibrate", self.model)
+        request = self.request(submit, command, ["--offsets"] if self.offsets else [])
         return run_batch(request, settings, keep)
-
-    def _resume_command(self) -> tuple[str, ...]:
-        options = [*self.labels.words(self.source), "--device", self.device]
-        offsets = ["--offsets"] if self.offsets else []
-        return ("pressroom", "models", "calibrate", self.name, str(self.source.path), *options, *offsets)
 
 
 def _print(calibrated: StoredCalibration, summary: Summary, name: str, *, json: bool) -> None:

@@ -6,35 +6,25 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
-from uuid import UUID
 
 import typer
 
 from jobs.rejection import Rejected
 from jobs.shown import plural
-from kinds.classifier.commands.options import (
-    LABELLED_FILE,
-    BatchOfFile,
-    LabelOptions,
-)
-from kinds.classifier.labelled_texts import LABELS, LabelledInput
+from kinds.classifier.commands.options import LABELLED_FILE, BatchOfFile, LabelledRun, LabelOptions
+from kinds.classifier.labelled_texts import LABELS
 from pressroom.commands.option_groups import with_option_groups
-from pressroom.commands.options import (
-    DeviceOption,
-    Json,
-    MaxDropped,
-    is_dropped_too_much,
-)
-from pressroom.commands.session import devices_of_command, settings_of_command
+from pressroom.commands.options import DeviceOption, Json, MaxDropped, is_dropped_too_much, option_words
+from pressroom.commands.session import settings_of_command
 from pressroom.console import EXIT_FAILURE, errors_reported, print_json, print_line, say
-from workers.settings import DEFAULT_CLASSIFIER, Settings
+from workers.settings import DEFAULT_CLASSIFIER
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from kinds.classifier.evaluate import Evaluation
     from pressroom.one_machine import OneMachine
-    from pressroom.run import RunResult, Submit
+    from pressroom.run import RunResult
     from pressroom.summary import Summary
     from storage.store import Store
     from workers.producer import Submission
@@ -61,7 +51,8 @@ def evaluate_sentiment(
     """Classify every text of a labelled file and print accuracy, F1, confusion, calibration and speed."""
     from pressroom.run import REJECTED
 
-    run = _EvaluationRun(labels.input(file, text), labels, model, out, batch, device)
+    source = labels.input(file, text)
+    run = _EvaluationRun(source=source, labels=labels, model=model, out=out, batch=batch, device=device)
     with errors_reported():
         result = run.run()
     counts = result.summary.report.counts
@@ -76,63 +67,29 @@ def evaluate_sentiment(
         raise typer.Exit(EXIT_FAILURE)
 
 
-@dataclass(frozen=True, slots=True)
-class _EvaluationRun:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _EvaluationRun(LabelledRun):
     """One run of `pressroom evaluate sentiment` with its arguments."""
 
-    source: LabelledInput
-    labels: LabelOptions
-    model: str
     out: Path | None
-    batch: UUID | None
-    device: str
 
     def run(self) -> RunResult[Evaluation]:
         """Classify the texts, and write the results into the folder `out` if there is one."""
-        from kinds.classifier.evaluate import PROFILE, check_texts, with_profile
-        from pressroom.run import RunRequest, run_batch
+        from kinds.classifier.evaluate import check_texts, export_evaluation, submit_texts, with_profile
+        from pressroom.run import run_batch
 
         settings = with_profile(settings_of_command(), self.model)
         check_texts(self.source)
-        request = RunRequest(
-            profiles=(PROFILE,),
-            submit=self._submitter(settings),
-            batch_id=self.batch,
-            retry_failed=self.batch is not None,
-            out=self.out,
-            devices=devices_of_command(self.device),
-            resume_command=self._resume_command(),
-        )
-        return run_batch(request, settings, self._export)
-
-    def _submitter(self, settings: Settings) -> Submit:
-        from kinds.classifier.evaluate import submit_texts
 
         def submit(machine: OneMachine, on_rejected: Callable[[Rejected], None]) -> Submission:
             return submit_texts(machine.database, self.source, self.model, settings, on_rejected)
 
-        return submit
+        def export(database: Engine, store: Store, summary: Summary, _: Path) -> Evaluation:
+            return export_evaluation(database, store, summary, self.source, self.out)
 
-    def _export(self, database: Engine, store: Store, summary: Summary, _: Path) -> Evaluation:
-        from kinds.classifier.evaluate import export_evaluation
-
-        return export_evaluation(database, store, summary, self.source, self.out)
-
-    def _resume_command(self) -> tuple[str, ...]:
-        options = {
-            "--model": self.model,
-            "--device": self.device,
-            "--out": None if self.out is None else str(self.out),
-        }
-        words = [part for name, value in options.items() if value is not None for part in (name, value)]
-        return (
-            "pressroom",
-            "evaluate",
-            "sentiment",
-            str(self.source.path),
-            *self.labels.words(self.source),
-            *words,
-        )
+        options = option_words({"model": self.model, "out": None if self.out is None else str(self.out)})
+        request = self.request(submit, ("evaluate", "sentiment"), options, out=self.out)
+        return run_batch(request, settings, export)
 
 
 def _print(evaluation: Evaluation, model: str, file: Path) -> None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
 import typer
 
 from kinds.classifier.labelled_texts import LabelColumns, LabelledInput, LabelMapError, parse_label_map
-from pressroom.commands.options import TextFormat, file_argument
+from pressroom.commands.options import TextFormat, file_argument, option_words
+from pressroom.commands.session import devices_of_command
+
+if TYPE_CHECKING:
+    from pressroom.run import RunRequest, Submit
 
 LABELLED_FILE = file_argument("Labelled texts: CSV, JSONL or Parquet, also .gz;")
 
@@ -60,12 +65,42 @@ class LabelOptions(TextFormat):
 
     def words(self, source: LabelledInput) -> list[str]:
         """Return the options as words of a command line, for the command that continues the batch."""
-        options = {
-            "text": source.columns.text,
-            "label": self.label,
-            "target": self.target,
-            "targets": self.targets,
-            "map": self.label_map,
-            **source.options.given(),
-        }
-        return [word for name, value in options.items() if value is not None for word in (f"--{name}", value)]
+        return option_words(
+            {
+                "text": source.columns.text,
+                "label": self.label,
+                "target": self.target,
+                "targets": self.targets,
+                "map": self.label_map,
+                **source.options.given(),
+            }
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelledRun:
+    """One run of a command that classifies the texts of a labelled file with an installed model."""
+
+    model: str
+    source: LabelledInput
+    labels: LabelOptions
+    batch: UUID | None
+    device: str
+
+    def request(
+        self, submit: Submit, command: Sequence[str], options: Sequence[str], *, out: Path | None = None
+    ) -> RunRequest:
+        """Return the request for the batch; `command` and its own `options` are the words to continue it."""
+        from kinds.classifier.evaluate import PROFILE
+        from pressroom.run import RunRequest
+
+        words = [*self.labels.words(self.source), "--device", self.device, *options]
+        return RunRequest(
+            profiles=(PROFILE,),
+            submit=submit,
+            batch_id=self.batch,
+            retry_failed=self.batch is not None,
+            out=out,
+            devices=devices_of_command(self.device),
+            resume_command=("pressroom", *command, str(self.source.path), *words),
+        )
