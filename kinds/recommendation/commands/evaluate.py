@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +13,7 @@ from pressroom.commands.options import Json, TableFormat, input_path
 from pressroom.console import errors_reported, print_json, say
 
 if TYPE_CHECKING:
-    from kinds.recommendation.ranking.evaluation import Evaluation, RankingEvaluation
+    from kinds.recommendation.ranking.evaluation import Evaluation
     from kinds.recommendation.ranking.measures import Interval
 
 _COLUMNS = ("ndcg", "recall", "map", "hit_rate", "novelty", "diversity")
@@ -52,7 +51,12 @@ def evaluate_recommendations(
     intervals. Needs no service and no model.
     """
     # Imported here because SciPy loads slowly, and every command would have to wait for it.
-    from kinds.recommendation.ranking.evaluation import SplitInvalidError, evaluate_files, parse_split
+    from kinds.recommendation.ranking.evaluation import (
+        SplitInvalidError,
+        evaluate,
+        parse_split,
+        read_log_files,
+    )
     from kinds.recommendation.recommender_file import RecommenderFile, read_recommender_file
 
     try:
@@ -67,29 +71,20 @@ def evaluate_recommendations(
         intake = file.intake.model_copy(
             update={name: value for name, value in options.items() if value not in (None, {})}
         )
-        result = evaluate_files(
+        files = read_log_files(
             interactions,
             catalogue,
-            how,
-            seed=seed,
-            k=k,
-            settings=file.ranking,
-            intake=intake,
+            intake,
             on_rejected=lambda rejected: refused.append(str(rejected)),
             on_note=lambda note: say(f"note: {note}"),
         )
-    _print(result, refused, json=json)
-
-
-def _print(result: RankingEvaluation, refused: Sequence[str], *, json: bool) -> None:
-    for sentence in refused[:_MAX_SAID]:
+        figures = evaluate(files.log, files.items, how, seed=seed, k=k, settings=file.ranking)
+    for sentence in [*refused[:_MAX_SAID], *(f"{count:,} {code}" for code, count in files.counts.items())]:
         say(sentence)
-    for code, count in result.counts.items():
-        say(f"{count:,} {code}")
     if json:
-        print_json(result.as_json())
+        print_json({**figures.as_json(), "noticed": dict(files.counts)})
     else:
-        _print_figures(result.figures)
+        _print_figures(figures)
 
 
 def _print_figures(figures: Evaluation) -> None:

@@ -422,51 +422,28 @@ def _numbers(
     }
 
 
-@dataclass(frozen=True, slots=True)
-class RankingEvaluation:
-    """Figures of an evaluation, with the counts of the ingest before it."""
+@dataclass(frozen=True, slots=True, eq=False)
+class LogFiles:
+    """A log and a catalogue that were read from files."""
 
-    figures: Evaluation
+    log: Log
+    items: tuple[Item, ...] | None
+    """Items of the catalogue; None if there is no catalogue, so that items have only ids."""
     counts: Mapping[str, int]
     """Counts of the faults and remarks of the ingest, by code."""
 
-    def as_json(self) -> dict[str, object]:
-        """Return the figures, rounded to five decimals, and the counts."""
-        return {**self.figures.as_json(), "noticed": dict(self.counts)}
 
-
-def evaluate_files(
+def read_log_files(
     interactions: Path,
     catalogue: Path | None,
-    split: Split,
-    *,
-    seed: int,
-    k: int,
-    settings: RankingSettings,
     intake: IntakeOptions,
     on_rejected: Callable[[Rejected], None],
     on_note: OnNote | None = None,
-) -> RankingEvaluation:
-    """Read the files, split the log, and fit and measure all methods, in this process and in memory.
+) -> LogFiles:
+    """Ingest the files as a refresh does, but keep the resources in memory.
 
-    Raises FileRejectedError, ColumnMappingError, SplitInvalidError or NothingHeldOutError.
+    Raises FileRejectedError or ColumnMappingError.
     """
-    with TemporaryDirectory(prefix="pressroom-") as folder:
-        ids = _ids_as_catalogue(interactions, intake, Path(folder)) if catalogue is None else catalogue
-        log, items, counts = _read_files(interactions, ids, intake, on_rejected, on_note)
-    items_with_content = None if catalogue is None else items
-    figures = evaluate(log, items_with_content, split, seed=seed, k=k, settings=settings)
-    return RankingEvaluation(figures, counts)
-
-
-def _read_files(
-    interactions: Path,
-    catalogue: Path,
-    intake: IntakeOptions,
-    on_rejected: Callable[[Rejected], None],
-    on_note: OnNote | None,
-) -> tuple[Log, tuple[Item, ...], Mapping[str, int]]:
-    """Ingest the files as a refresh does, but keep the resources in memory."""
     kept: dict[str, bytes] = {}
 
     def write(body: bytes, _media_type: str) -> str:
@@ -474,17 +451,21 @@ def _read_files(
         kept[sha256] = body
         return sha256
 
-    inputs = ingest(
-        catalogue,
-        interactions,
-        options=intake,
-        write=write,
-        on_rejected=on_rejected,
-        now=datetime.now(UTC),
-        on_note=on_note,
+    with TemporaryDirectory(prefix="pressroom-") as folder:
+        inputs = ingest(
+            catalogue or _ids_as_catalogue(interactions, intake, Path(folder)),
+            interactions,
+            options=intake,
+            write=write,
+            on_rejected=on_rejected,
+            now=datetime.now(UTC),
+            on_note=on_note,
+        )
+    return LogFiles(
+        log_of(read_block_bytes(kept[sha256]) for sha256 in inputs.blocks),
+        None if catalogue is None else read_catalogue_bytes(kept[inputs.catalogue_sha256]),
+        inputs.counts,
     )
-    blocks = [read_block_bytes(kept[sha256]) for sha256 in inputs.blocks]
-    return log_of(blocks), read_catalogue_bytes(kept[inputs.catalogue_sha256]), inputs.counts
 
 
 def _ids_as_catalogue(interactions: Path, intake: IntakeOptions, folder: Path) -> Path:
