@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
 
 from pydantic import BaseModel
 
@@ -30,12 +29,12 @@ class ArticleEmptyError(PermanentError):
 class ArticleKind(Kind[ArticleBrief]):
     """Writes an article for each brief."""
 
-    name: ClassVar[str] = "article"
-    version: ClassVar[str] = "1"
-    stages: ClassVar[tuple[Stage, ...]] = (Stage("write"),)
-    payload_type: type[ArticleBrief] = ArticleBrief
-    settings_type: type[BaseModel] = ArticleSettings
-    default_model: ClassVar[str | None] = DEFAULT_MODEL
+    name = "article"
+    version = "1"
+    stages = (Stage("write"),)
+    payload_type = ArticleBrief
+    settings_type = ArticleSettings
+    default_model = DEFAULT_MODEL
     describer = "kinds.article.describer:ArticleDescriber"
     exporter = "kinds.article.export:export_articles"
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
-from jobs.kind import Artifact, Context, Intake, Kind, Parent, Port, Result, Stage
+from jobs.kind import Artifact, Context, Kind, Parent, Port, Result, Stage
 from kinds.classifier.training_spec import Training, TrainingSpec
 
 _MEDIA_TYPES = {
@@ -26,11 +25,11 @@ class ClassifierSettings(BaseModel):
 class ClassifierKind(Kind[TrainingSpec]):
     """Trains one model per job, and returns it with its figures on held-out texts and its model card."""
 
-    name: ClassVar[str] = "classifier"
-    version: ClassVar[str] = "1"
-    intake: ClassVar[Intake | None] = None
-    stages: ClassVar[tuple[Stage, ...]] = (Stage("train"),)
-    ports: ClassVar[tuple[Port, ...]] = (Port(Training, "kinds.classifier.training.port:open_training"),)
+    name = "classifier"
+    version = "1"
+    intake = None
+    stages = (Stage("train"),)
+    ports = (Port(Training, "kinds.classifier.training.port:open_training"),)
     payload_type = TrainingSpec
     settings_type = ClassifierSettings
 

@@ -8,12 +8,11 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import asdict
-from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from jobs.inference import LabelProbabilities, TextPair, classified
-from jobs.kind import Artifact, Context, Intake, Kind, Result, Stage
+from jobs.kind import Artifact, Context, Kind, Result, Stage
 from jobs.provenance import sha256_hex
 from jobs.rejection import REFUSED, Refusal
 from jobs.text.plain import normalise
@@ -75,12 +74,12 @@ class LabelPrediction(BaseModel):
 class SentimentLabelsKind(Kind[LabelBlock]):
     """Computes the probability of every label for each text."""
 
-    name: ClassVar[str] = "sentiment_labels"
-    version: ClassVar[str] = "2"
-    intake: ClassVar[Intake | None] = None
-    stages: ClassVar[tuple[Stage, ...]] = (Stage("classify"),)
-    payload_type: type[LabelBlock] = LabelBlock
-    settings_type: type[BaseModel] = LabelSettings
+    name = "sentiment_labels"
+    version = "2"
+    intake = None
+    stages = (Stage("classify"),)
+    payload_type = LabelBlock
+    settings_type = LabelSettings
 
     def run(self, payload: LabelBlock, context: Context) -> Result:
         """Classify the block. Raises the errors of `Inference.classify`."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import ClassVar
 
 from pydantic import BaseModel
 
@@ -51,9 +50,9 @@ ENGINE_STAGES = frozenset({"embed", "texts"})
 class RecommendationKind(Kind[RecommendationPayload]):
     """Ranks items of a catalogue for each user and writes texts about them."""
 
-    name: ClassVar[str] = "recommendation"
-    version: ClassVar[str] = "2"
-    intake: ClassVar[Intake | None] = Intake(
+    name = "recommendation"
+    version = "2"
+    intake = Intake(
         reader="kinds.recommendation.intake:read_shop",
         inputs=(
             Input("catalogue", "Table of items: CSV, JSONL or Parquet, also .gz;"),
@@ -62,7 +61,7 @@ class RecommendationKind(Kind[RecommendationPayload]):
         ),
         options_type=RecommendationOptions,
     )
-    stages: ClassVar[tuple[Stage, ...]] = (
+    stages = (
         Stage("collect", CollectOutput),
         Stage("embed", EmbedOutput),
         Stage("fit", FitOutput),
@@ -72,17 +71,15 @@ class RecommendationKind(Kind[RecommendationPayload]):
         Stage("publish"),
     )
     """All stages. A batch made from files starts with `embed` or `fit`; a plan ends with `plan_texts`."""
-    ports: ClassVar[tuple[Port, ...]] = (
-        Port(RecommenderHistory, "kinds.recommendation.store.texts:open_history"),
-    )
-    payload_type: type[RecommendationPayload] = RecommendationPayload
-    settings_type: type[BaseModel] = RecommendationSettings
-    tables: ClassVar[Tables | None] = Tables(
+    ports = (Port(RecommenderHistory, "kinds.recommendation.store.texts:open_history"),)
+    payload_type = RecommendationPayload
+    settings_type = RecommendationSettings
+    tables = Tables(
         module="kinds.recommendation.tables",
         migrations="kinds.recommendation.migrations",
         writer="kinds.recommendation.store.releases:write_records",
     )
-    recurring: ClassVar[str | None] = "kinds.recommendation.recommender_runs:RecommenderSchedules"
+    recurring = "kinds.recommendation.recommender_runs:RecommenderSchedules"
     describer = "kinds.recommendation.describer:RecommendationDescriber"
     exporter = "kinds.recommendation.export.outcome:export_outcome"
     background = (

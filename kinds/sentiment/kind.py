@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from datetime import datetime
-from typing import ClassVar
 
 from pydantic import BaseModel
 
@@ -37,10 +36,10 @@ ENTITIES_PER_JOB = 8
 class SentimentReportKind(Kind[SentimentPayload]):
     """Analyses documents about the entities of a watch list: moods, trends, alerts and reports."""
 
-    name: ClassVar[str] = "sentiment_report"
-    version: ClassVar[str] = "6"
-    default_model: ClassVar[str | None] = DEFAULT_CLASSIFIER
-    intake: ClassVar[Intake | None] = Intake(
+    name = "sentiment_report"
+    version = "6"
+    default_model = DEFAULT_CLASSIFIER
+    intake = Intake(
         reader="kinds.sentiment.intake:read_sentiment_inputs",
         inputs=(
             Input("documents", "Documents: CSV, JSONL, Parquet, RSS or Atom, also .gz;"),
@@ -48,25 +47,25 @@ class SentimentReportKind(Kind[SentimentPayload]):
         ),
         options_type=SentimentOptions,
     )
-    stages: ClassVar[tuple[Stage, ...]] = (
+    stages = (
         Stage("collect", CollectOutput),
         Stage("documents", DocumentsOutput),
         Stage("windows", WindowsOutput, max_running=2),  # one reads the history while another computes
         Stage("reports"),
     )
     """Stages in order. A batch that is created from a file begins with `documents`."""
-    ports: ClassVar[tuple[Port, ...]] = (
+    ports = (
         Port(History, "kinds.sentiment.store.history:open_history"),
         Port(Sources, "workers.connectors.sources:open_sources"),
     )
-    payload_type: type[SentimentPayload] = SentimentPayload
-    settings_type: type[BaseModel] = SentimentSettings
-    tables: ClassVar[Tables | None] = Tables(
+    payload_type = SentimentPayload
+    settings_type = SentimentSettings
+    tables = Tables(
         module="kinds.sentiment.tables",
         migrations="kinds.sentiment.migrations",
         writer="kinds.sentiment.store.history:write_records",
     )
-    recurring: ClassVar[str | None] = "kinds.sentiment.monitor_runs:MonitorSchedules"
+    recurring = "kinds.sentiment.monitor_runs:MonitorSchedules"
     describer = "kinds.sentiment.describer:SentimentDescriber"
     exporter = "kinds.sentiment.export:export_sentiment"
     background = (
