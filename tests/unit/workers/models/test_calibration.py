@@ -88,7 +88,7 @@ def test_one_for_other_weights_is_neither_applied_nor_written(folder: Path) -> N
     with pytest.raises(CalibrationOfOtherWeightsError, match="restart the workers of moods"):
         read_calibration(folder, read_manifest(folder).model_copy(update={"weights_sha256": "0" * 64}))
     other = model_calibration(temperature=9.0)
-    with pytest.raises(CalibrationOfOtherWeightsError, match="nothing was changed"):
+    with pytest.raises(CalibrationOfOtherWeightsError, match="Nothing was changed"):
         write_calibration(folder, other)
     kept = read_calibration(folder, read_manifest(folder))
     assert kept is not None
@@ -103,7 +103,7 @@ def test_nor_one_for_the_same_weights_whose_outputs_are_taken_otherwise(folder: 
     (folder / CALIBRATION).unlink()
     manifest = write_manifest(folder, "moods", "classify")
     assert manifest.weights_sha256 == written.content.weights_sha256
-    with pytest.raises(CalibrationOfOtherWeightsError, match="nothing was changed"):
+    with pytest.raises(CalibrationOfOtherWeightsError, match="Nothing was changed"):
         write_calibration(folder, written.content)
     assert not (folder / CALIBRATION).exists()
     (folder / CALIBRATION).write_text(written.content.model_dump_json())
