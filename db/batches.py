@@ -59,8 +59,8 @@ def accept(
     If a batch with the same idempotency key exists, its id is returned and nothing is written. `jobs` is
     streamed through COPY, in bounded memory. `num_rejected` is called after all jobs have been written.
 
-    Raises JobsRefusedError, for example for two jobs with the same custom_id, RunUnderWayError, and any
-    exception of the iterator. After an error, nothing is accepted.
+    Raises RunUnderWayError, JobsRefusedError (for example, for two jobs with the same custom_id), and any
+    exception that the iterator raises. After an error, nothing is accepted.
     """
     with database.begin() as connection:
         return accept_in(connection, batch, jobs, num_rejected)

@@ -46,7 +46,7 @@ class Demand:
     num_sent: int
     """Number of jobs that were sent in a message and that no worker has claimed yet."""
     num_unsent: int
-    """Number of jobs that could be sent now, counted up to the given limit."""
+    """Number of jobs that could be sent now, counted up to the `limit` given to `demands`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,8 @@ BEAT = "beat"
 SWEEP = "sweep"
 
 FORGOTTEN_AFTER = timedelta(days=1)
-"""Age of a killed candidate's row, since the candidate was last seen, at which the next process that resigns
-deletes it."""
+"""Time after a candidate was last seen. When it has passed, the candidate was killed without resigning, and
+the next process that resigns deletes its row."""
 
 
 def contend(database: Engine, role: str, holder: str, *, host: str, lease_seconds: float) -> int | None:

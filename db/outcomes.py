@@ -39,7 +39,7 @@ class StoredArtifact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredStatement:
-    """A provenance statement whose object is in the store."""
+    """A provenance statement whose bytes are in the store, as an object or as a part of a pack."""
 
     body: bytes
     sha256: str

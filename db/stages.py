@@ -24,8 +24,8 @@ PLAN_RETRY_SECONDS = 2.0
 """Delay in seconds before the planning of a stage is retried. It doubles with every failure."""
 
 MAX_PLAN_FAILURES = 5
-"""Maximum attempts to plan a stage, all within a minute. This gives a kind's package time to be installed; an
-error that lasts longer is a fault."""
+"""Maximum number of attempts to plan a stage, all within a minute. This gives a kind's package time to be
+installed; an error that lasts longer is a fault."""
 
 JOBS_QUEUED = "pressroom_jobs_queued"
 """Postgres channel that notifies the dispatcher of new jobs. If a notification is lost, the dispatcher finds

@@ -283,7 +283,7 @@ class AttemptRow(Base):
 
 
 class ArtifactRow(Base):
-    """A file that a succeeded job produced. Its object is stored before this row is written."""
+    """A file that a succeeded job produced. Its bytes are in the store before this row is written."""
 
     __tablename__ = "artifacts"
 

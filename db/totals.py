@@ -27,7 +27,7 @@ def add_final(connection: Connection, changes: Mapping[tuple[UUID, JobStatus], i
     """Add numbers of jobs to the totals of their batches; a negative number means jobs that were requeued.
 
     Call it last in a transaction. Every transaction locks jobs before batches, and batches in a fixed order,
-    so that no two deadlock.
+    so that no two transactions deadlock.
     """
     for (batch_id, status), number in sorted(changes.items()):
         column = FINAL_COLUMNS[status]

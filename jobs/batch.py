@@ -49,7 +49,7 @@ class JobCounts:
 
     @property
     def complete(self) -> bool:
-        """Whether every line became a succeeded job."""
+        """Whether every line became a job that succeeded; False if there are no jobs."""
         return self.total > 0 and self.succeeded == self.total and self.rejected == 0
 
     def as_json(self) -> dict[str, int]:

@@ -1,7 +1,7 @@
 """Checks every incoming text for control tokens, secrets, instructions to the model and invalid Unicode.
 
-These are pure functions over strings. A line with a control token or a secret is refused; one with a
-suspected injection is only flagged.
+These are pure functions over strings. A line with a control token, a secret or invalid Unicode is refused; a
+line with suspected instructions to the model is only flagged.
 """
 
 from __future__ import annotations

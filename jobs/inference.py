@@ -57,7 +57,7 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class RequestSize:
-    """An upper bound of the size of a request."""
+    """An upper bound on the size of a request."""
 
     roles: tuple[Role, ...]
     """Roles of the turns of the request's prompt."""
@@ -90,7 +90,7 @@ class Usage:
 
     prompt_tokens: int = 0
     cached_tokens: int = 0
-    """Number of prompt tokens whose keys and values were reused and not computed again."""
+    """Number of prompt tokens whose keys and values were reused rather than computed again."""
     new_tokens: int = 0
 
     def __add__(self, other: Usage) -> Usage:
@@ -114,7 +114,7 @@ class Completion:
     """Number of greedy steps in which the two highest logits differed by less than the precision of the
     engine's arithmetic. In such a step, a different batch shape may select the other token."""
     stop_string: str | None = field(default=None)
-    """Stop string that ended the text; None if none did."""
+    """Stop string that ended the text; None if no stop string did."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +204,8 @@ class Inference(Protocol):
         ...
 
     def model_sha256(self, *, model: str | None = None) -> str:
-        """Return a digest of all that determines a classifier's calibrated answers, except the texts."""
+        """Return a digest of everything that determines a classifier's calibrated answers, except the
+        texts."""
         ...
 
     def embed(self, texts: Sequence[str], *, model: str | None = None) -> tuple[tuple[float, ...], ...]:

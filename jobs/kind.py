@@ -312,7 +312,8 @@ class Kind(ABC, Generic[PayloadT]):
         payload: PayloadT,  # noqa: ARG002
         settings: BaseModel,  # noqa: ARG002
     ) -> RequestSize | None:
-        """Return an upper bound of the size of `first_request` if it is quicker to compute than the request.
+        """Return an upper bound on the size of `first_request`; None if it takes as long as making the
+        request.
 
         Intake does not make the first request of a job whose bound fits into the model's context.
         """

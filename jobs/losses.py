@@ -50,7 +50,7 @@ class Cause(StrEnum):
 
     @property
     def may_be_the_jobs(self) -> bool:
-        """Whether the job may be the cause, and no other cause is known."""
+        """Whether the job itself may have caused the loss, and no other cause is known."""
         return self in (Cause.EXIT_CODE, Cause.FAULT_SIGNAL, Cause.MEMORY, Cause.HEARTBEAT_LOST)
 
     @property

@@ -29,7 +29,8 @@ class Rejected:
     file: str
     """Name of the file, as given by the caller."""
     line: int
-    """Number of the line in the file, from 1. For a record of several lines, it is the first one."""
+    """Number of the line in the file, from 1. For a record of several lines, it is the number of the
+    first."""
     id: str | None = None
     """Id of the document, if it could be read."""
     code: str

@@ -71,7 +71,7 @@ class Cron:
 
 
 ON_TIME = timedelta(seconds=60)
-"""Delay up to which a due time counts as on time, because the scheduler may have been restarted."""
+"""Delay up to which a due time counts as on time, so that a restart of the scheduler skips no run."""
 
 
 class CatchUp(StrEnum):
@@ -106,7 +106,7 @@ def settle(
     is_busy: bool,
     more_follow: bool = False,
 ) -> list[tuple[datetime, RunOutcome]]:
-    """Decide the outcomes of due times that have passed, given oldest first.
+    """Decide the outcomes of due times that have passed. `due` contains them, oldest first.
 
     Due times without an outcome in the result stay unsettled. `is_busy` means that the previous run has not
     finished, `more_follow` that later due times have passed too. Only the last outcome can be STARTED, so

@@ -42,7 +42,8 @@ def with_own_id(document: Document, link: str = "") -> Document:
 
 
 def is_link(id_: str) -> bool:
-    """Return whether an id is a web address. It may be the address of a page, which several items share."""
+    """Return whether an id is a web address. Several items may share the address of the page that lists
+    them."""
     return id_.startswith(("http://", "https://"))
 
 

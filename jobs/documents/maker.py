@@ -22,7 +22,8 @@ READER_VERSION = 2
 Every record is then read again, once."""
 
 MAX_ID_CHARACTERS = 200
-"""Maximum length of an id, because it becomes a key in Postgres and an anchor in a report."""
+"""Maximum length of an id. The length is limited, because an id becomes a key in Postgres and an anchor in a
+report."""
 
 _MAX_SHAPES = 1_000
 """Maximum number of sets of columns that are cached. A normal file has one set; a hostile file may have a
@@ -40,7 +41,8 @@ links."""
 
 _MAY_BE_NO_WORD = re.compile("[<&]|://|[wW]{3}[.]|URL|AT_USER")
 _BEGINS_WITH_A_WORD = re.compile(r"\A(?!url )[^\W\d_]{2,}+ ", re.IGNORECASE)
-"""Matches texts that begin with a word, as most do. This is faster than removing _NO_WORDS."""
+"""Matches texts that begin with a word, as most do. This check is faster than removing what _NO_WORDS
+matches."""
 
 
 class _RefusedError(Exception):
@@ -115,7 +117,7 @@ class DocumentMaker:
         return link if is_link(link) else ""
 
     def _shown_id(self, fields: Mapping[str, object]) -> str | None:
-        """Return the id of a refused record, or None if it has none or if the id may not be shown."""
+        """Return the id of a refused record, or None if it has none or if it is not safe to show the id."""
         given = fields.get(self._assigned(fields).get("id", ""))
         text = str(given).strip() if isinstance(given, str | int) and not isinstance(given, bool) else ""
         is_shown = 0 < len(text) <= MAX_ID_CHARACTERS and text.isprintable() and may_be_shown(text)

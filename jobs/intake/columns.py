@@ -22,8 +22,8 @@ ID_COLUMN = "id"
 """Column with the producer's id for a line. Every kind accepts it, but payloads do not contain it."""
 
 MAX_COLUMNS = 10_000
-"""Maximum number of columns. Wider tables are matrices and not records, and the cost of a record grows with
-the number of columns."""
+"""Maximum number of columns. Wider tables are matrices rather than records, and the cost of a record grows
+with the number of columns."""
 
 _MAX_LISTED = 10
 _MAX_COMPARED = 60

@@ -82,8 +82,8 @@ _JSON_KEY = re.compile(r'"(?:[^"\\\n]|\\.){0,200}"\s{0,20}:')
 def recognise_bytes(path: Path, head: bytes) -> Format | None:
     """Return Format.PARQUET, or None for a file that may be text.
 
-    Raises FileRejectedError `format_unknown` for other formats, and `parquet_malformed` for a file that is
-    only named like Parquet.
+    Raises FileRejectedError `format_unknown` for other formats, and `parquet_malformed` for a file with the
+    suffix `.parquet` that is not Parquet.
     """
     if head.startswith(b"PAR1"):
         return Format.PARQUET
@@ -140,7 +140,7 @@ def suffix_of(path: Path) -> str:
 
 
 def _check_lines(path: Path, beginning: str) -> None:
-    """Refuse a file with an object that spans several lines, because each line would be an error."""
+    """Refuse a file with an object that spans several lines, because each of its lines would be refused."""
     first, end, rest = beginning.partition("\n")
     if end and first.strip() == "{" and _JSON_KEY.match(rest.lstrip()):
         raise _refused(

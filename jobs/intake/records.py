@@ -89,7 +89,7 @@ class Record:
 
 
 def json_object(record: Record, text: str, *, example: str) -> dict[str, object] | Rejected:
-    """Parse a line of JSONL as an object. `example` is a valid line for messages."""
+    """Parse a line of JSONL as an object, or return its rejection. `example` is a valid line for messages."""
     try:
         value = parse(text)
     except JsonRefusedError as error:
@@ -354,7 +354,10 @@ def _item_record(record: Record, item: object) -> Fields | Rejected:
 
 
 def csv_records(file: InputFile, lines: Iterable[Line], require: Require) -> Iterator[Fields | Rejected]:
-    """Yield the records in these lines of CSV. The first line that is not blank names the columns."""
+    """Yield the records in these lines of CSV. The first line that is not blank names the columns.
+
+    Raises FileRejectedError for an unusable header, or if no record follows it.
+    """
     header: list[str] | None = None
     num_records = 0
     name, dialect, has_numbers = str(file.path), file.dialect, bool(file.dialect.comma_numbers)

@@ -14,8 +14,8 @@ import nh3
 
 _REFERENCE = re.compile(r"&#(?:(?P<decimal>[0-9]++)|[xX](?P<hex>[0-9a-fA-F]++));?")
 _MAX_DIGITS = 7
-"""Maximum number of digits of a character reference: U+10FFFF is 1114111 or 10FFFF. HTML replaces larger
-numbers with U+FFFD (HTML, section 13.2.5.80)."""
+"""Maximum number of digits of a character reference: the last character, U+10FFFF, is 1114111 in decimal.
+HTML replaces larger numbers with U+FFFD (HTML, section 13.2.5.80)."""
 _REPLACEMENT = "\ufffd"
 
 
