@@ -312,10 +312,10 @@ class Kind(ABC, Generic[PayloadT]):
         payload: PayloadT,  # noqa: ARG002
         settings: BaseModel,  # noqa: ARG002
     ) -> RequestSize | None:
-        """Return an upper bound on the size of `first_request`; None if it takes as long as making the
-        request.
+        """Return an upper bound on the size of `first_request`, or None.
 
-        Intake does not make the first request of a job whose bound fits into the model's context.
+        A kind returns a bound only if the bound is quicker to compute than the request. Intake does not make
+        the first request of a job whose bound fits into the model's context.
         """
         return None
 
