@@ -13,7 +13,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, Engine, Text, any_, func, literal_column, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    Text,
+    any_,
+    func,
+    literal_column,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.orm import aliased
 
 from db.leases import end_open_jobs
@@ -78,6 +89,8 @@ def _endings(database: Engine, batch_id: UUID, ending: Ending) -> Iterator[int]:
         is_progress = False
         for stage, positions in _queued_ranges(database, batch_id):
             with database.begin() as connection:
+                # A range that a crash of Postgres undoes is ended again, as after any other interruption.
+                connection.execute(text("SET LOCAL synchronous_commit = off"))
                 number = _end_queued(connection, batch_id, stage, positions, ending)
                 add_final(connection, {(batch_id, ending.status): number})
             is_progress |= number > 0
