@@ -199,7 +199,7 @@ def retry_unfinished(database: Engine, batch_id: UUID, *, job_id: UUID | None = 
     num_queued, stage, is_last = 0, None, False
     for positions in _ranges():
         with database.begin() as connection:
-            # Locking the batch first makes this wait for a stage that is just being planned.
+            # Locking the batch first makes this transaction wait while a stage is being planned.
             status = connection.scalar(
                 select(BatchRow.status).where(BatchRow.id == batch_id).with_for_update()
             )

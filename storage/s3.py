@@ -270,7 +270,7 @@ class S3Store:
                 )
         except ClientError as error:
             if code_of(error) not in ("BucketAlreadyOwnedByYou", "BucketAlreadyExists"):
-                raise  # it is no error if another process has just created it
+                raise  # it is not an error if another process has just created it
 
     def _try(self, action: str, permission: Permission, call: Callable[[], ResultT]) -> ResultT:
         """Make a call, and retry it after temporary errors.

@@ -184,7 +184,7 @@ def _fields(entry: feedparser.FeedParserDict, source: str, language: str) -> dic
         "title": str(entry.get("title", "")),
         "text": text,
         "source": source,
-        # The date stays a text, because feedparser's date parser ignores what it does not know, such as AM.
+        # The date remains text, because feedparser's date parser ignores unknown parts, such as AM.
         "published_at": entry.get("published") or entry.get("updated") or entry.get("created"),
         "language": language,
     }

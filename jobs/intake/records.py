@@ -80,7 +80,7 @@ class Record:
         ordinal = ord(text[at])
         if ordinal == 0:
             name = "a NUL"
-        elif 0xDC80 <= ordinal <= 0xDCFF:  # a byte that is not UTF-8 was decoded to this (PEP 383)
+        elif 0xDC80 <= ordinal <= 0xDCFF:  # a byte that is not UTF-8 is decoded to this (PEP 383)
             name = f"the byte 0x{ordinal - 0xDC00:02x}, which is not UTF-8"
         else:
             name = f"the lone surrogate U+{ordinal:04X}"
