@@ -122,7 +122,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def _open_regular(path: Path) -> io.BufferedReader:
-    # If something else has replaced the file meanwhile, opening must not block or set the terminal.
+    # If a device has replaced the file, opening it must not block, nor make it the controlling terminal.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     mode = os.fstat(descriptor).st_mode
     if not stat.S_ISREG(mode):
