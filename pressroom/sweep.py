@@ -105,17 +105,33 @@ class SweepReport:
         }
 
 
+class ForeignStoreError(ConfigurationError):
+    """The database references none of the packs in the store, so they may belong to another database."""
+
+    code = "sweep_store_foreign"
+
+
 class Sweep:
     """One sweep of a store. It belongs to one thread, and holds one page of the listing at a time."""
 
     def __init__(
-        self, database: Engine, store: Store, *, min_age: timedelta = DEFAULT_AGE, is_dry: bool = False
+        self,
+        database: Engine,
+        store: Store,
+        *,
+        min_age: timedelta = DEFAULT_AGE,
+        is_dry: bool = False,
+        may_empty: bool = False,
     ) -> None:
-        """Prepare to delete and rewrite packs of at least `min_age`, or only to count them if `is_dry`."""
+        """Prepare to delete and rewrite packs of at least `min_age`, or only to count them if `is_dry`.
+
+        With `may_empty`, all packs may be deleted if the database references none of them.
+        """
         self._database = database
         self._store = store
         self._min_age = min_age
         self._is_dry = is_dry
+        self._may_empty = may_empty
         self._lead = Lead(database, leads.SWEEP)
         self._fence: int | None = None
         self._copies: list[tuple[ReferencedPart, bytes]] = []
@@ -125,8 +141,10 @@ class Sweep:
     def run(self) -> SweepReport:
         """Sweep all packs. An interruption at any point does no harm, because the next sweep does the rest.
 
-        Raises SweepUnderWayError, StoreError or DBAPIError.
+        Raises ForeignStoreError, SweepUnderWayError, StoreError or DBAPIError.
         """
+        if not self._may_empty:
+            self._require_own_packs()
         with self._leading():
             started_at = store_clock(self._store)
             for page in _pages(self._store):
@@ -135,6 +153,19 @@ class Sweep:
                 self._sweep([entry for entry in page if started_at - entry.stored_at > min_age])
             self._store_copies()
         return self._report
+
+    def _require_own_packs(self) -> None:
+        """Raise ForeignStoreError if there are packs and the database references none of them."""
+        num_packs = 0
+        for page in _pages(self._store):
+            num_packs += len(page)
+            if pack_references(self._database, [entry.key for entry in page]):
+                return
+        if num_packs:
+            raise ForeignStoreError(
+                f"the database references none of the packs in {self._store.location} ({num_packs:,} packs): "
+                "check that PRESSROOM_DB_URL and PRESSROOM_S3_URL belong together, or sweep them with --all"
+            )
 
     @contextmanager
     def _leading(self) -> Iterator[None]:

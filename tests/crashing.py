@@ -142,7 +142,7 @@ def main(role: str, point: str, database_url: str, store_url: str, *jobs: str) -
     database, store = open_database(database_url, pool_size=4), open_store(store_url)
     POINTS[point](store)
     if role == "sweep":
-        Sweep(database, store, min_age=AT_ONCE).run()
+        Sweep(database, store, min_age=AT_ONCE, may_empty=True).run()
         return
     with running(database, store) as runner:
         runner.run_shard([UUID(job) for job in jobs], celery_task_id="task")

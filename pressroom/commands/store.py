@@ -42,6 +42,9 @@ def sweep(
         ),
     ] = "1d",  # type: ignore[assignment]  # typer parses the default, too
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Change nothing; count what would be.")] = False,
+    may_empty: Annotated[
+        bool, typer.Option("--all", help="Sweep even if the database references none of the packs.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Delete packs that no result references, and rewrite packs of which little is left."""
@@ -51,7 +54,8 @@ def sweep(
 
     with connected() as (database, urls, _):
         min_age = check_age(older_than)
-        report = Sweep(database, open_store(urls.s3_url), min_age=min_age, is_dry=dry_run).run()
+        store = open_store(urls.s3_url)
+        report = Sweep(database, store, min_age=min_age, is_dry=dry_run, may_empty=may_empty).run()
     if json:
         print_json({**report.as_json(), "dry_run": dry_run})
     else:

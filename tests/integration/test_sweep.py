@@ -24,7 +24,7 @@ from jobs.kind import Artifact
 from jobs.provenance import CodeFacts
 from pressroom.results import ResultReader
 from pressroom.summary import Altered
-from pressroom.sweep import DEFAULT_AGE, Sweep, SweepReport, check_age
+from pressroom.sweep import DEFAULT_AGE, ForeignStoreError, Sweep, SweepReport, check_age
 from storage.filesystem import FilesystemStore
 from storage.packs import PREFIX, Place
 from storage.store import Store
@@ -101,7 +101,7 @@ def keep_jobs(database: Engine, batch_id: UUID, number: int) -> list[UUID]:
 
 
 def sweep(database: Engine, store: Store, min_age: timedelta = DEFAULT_AGE, **options: bool) -> SweepReport:
-    return Sweep(database, store, min_age=min_age, **options).run()
+    return Sweep(database, store, min_age=min_age, **{"may_empty": True, **options}).run()
 
 
 def results(
@@ -401,3 +401,31 @@ def test_command_prints_what_it_did(run: Run, database: Engine, s3_url: str) -> 
         "dry_run": False,
     }
     assert "packs: 1, would be deleted: 0" in run("store", "sweep", "--dry-run", "--older-than", "1w")
+
+
+@pytest.mark.parametrize("dry", [True, False])
+def test_store_of_another_database_is_refused_and_keeps_its_packs(
+    database: Engine, aging: AgingStore, dry: bool
+) -> None:
+    batch_id = finish(database, aging, 3)
+    with database.begin() as connection:  # as if another database were configured
+        connection.execute(delete(BatchRow).where(BatchRow.id == batch_id))
+    aging.grow_old()
+
+    with pytest.raises(ForeignStoreError, match=r"\(1 packs\): check that PRESSROOM_DB_URL") as refusal:
+        sweep(database, aging, may_empty=False, is_dry=dry)
+
+    assert refusal.value.code == "sweep_store_foreign"
+    assert len(aging.packs()) == 1
+    assert sweep(database, aging, may_empty=True).num_deleted == 1
+    assert sweep(database, aging, may_empty=False).num_packs == 0
+
+
+def test_store_of_which_one_pack_is_known_is_swept(database: Engine, aging: AgingStore) -> None:
+    batch_id, other_id = finish(database, aging, 3), finish(database, aging, 3)
+    with database.begin() as connection:
+        connection.execute(delete(BatchRow).where(BatchRow.id == batch_id))
+    aging.grow_old()
+
+    assert sweep(database, aging, may_empty=False).num_deleted == 1
+    assert len(results(database, aging, other_id)) == 3
