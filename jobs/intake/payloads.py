@@ -6,6 +6,7 @@ Each record is accepted or refused on its own.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -258,11 +259,13 @@ class _LinesById:
     _ENTRY_BYTES = 15
 
     def __init__(self) -> None:
+        self._salt = os.urandom(16)  # so that no file can put all of its ids into one bucket
         self._buckets: defaultdict[bytes, bytearray] = defaultdict(bytearray)
 
     def setdefault(self, custom_id: str, line: int) -> int:
         """Return the line that has claimed the id already; otherwise claim it for this line."""
-        digest = hashlib.blake2b(custom_id.encode(), digest_size=2 + self._KEY_BYTES).digest()
+        size = 2 + self._KEY_BYTES
+        digest = hashlib.blake2b(custom_id.encode(), digest_size=size, salt=self._salt).digest()
         bucket, key = self._buckets[digest[:2]], digest[2:]
         at = bucket.find(key)
         while at >= 0 and at % self._ENTRY_BYTES:
