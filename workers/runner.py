@@ -50,8 +50,10 @@ class Capacity:
     flight wait for their turn, for their pack or for their commit.
     """
 
-    def __init__(self, num_places: int) -> None:
+    def __init__(self, num_places: int, *, max_ahead: int = MAX_AHEAD) -> None:
+        """Create it with no place in use. At most `max_ahead` jobs are claimed beyond `num_places`."""
         self._num_places = num_places
+        self._max_ahead = max_ahead
         self._num_in_use = 0
         self._exclusive = False
         self._closed = False
@@ -90,7 +92,7 @@ class Capacity:
         while self._ended and self._ended[0][0] < since:
             self._ended.popleft()
         rate = sum(number for _, number in self._ended) / RATE_SECONDS
-        return self._num_places + min(MAX_AHEAD, int(rate * AHEAD_SECONDS)) - self._num_in_use
+        return self._num_places + min(self._max_ahead, int(rate * AHEAD_SECONDS)) - self._num_in_use
 
     @contextmanager
     def alone(self, at_most: int = 1) -> Iterator[int]:
@@ -194,7 +196,7 @@ class Runner:
         self._database = database
         self._services = services
         self.num_places = num_places
-        self._capacity = Capacity(num_places)
+        self._capacity = Capacity(num_places, max_ahead=0 if settings.max_jobs_in_flight else MAX_AHEAD)
         self._threads = StageThreads(num_places)
         self._held = HeldJobs(database, lease_seconds=settings.lease_seconds, on_broken=on_broken)
         self._committer = Committer(

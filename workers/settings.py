@@ -99,7 +99,8 @@ class Settings(BaseSettings):
     """Maximum tokens of a thought, in addition to those of the answer, if the context has room for them."""
 
     max_jobs_in_flight: int | None = Field(default=None, ge=1, le=100_000)
-    """Maximum jobs that one worker has claimed at a time; unset: one and a half times the engine's slots."""
+    """Maximum number of jobs that one worker has claimed at a time; unset: one and a half times the engine's
+    slots, and more while jobs are short."""
     lease_seconds: float = Field(default=30.0, gt=0, le=_DAY_SECONDS)
     """Duration of a lease. A lease that is not renewed for this long is lost, and the job is queued again."""
     max_attempts: int = Field(default=3, ge=1, le=1000)

@@ -16,11 +16,11 @@ app = typer.Typer(no_args_is_help=True, help="Manage the objects in the store.")
 
 UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
-MAX_AGE_DIGITS = 4
+_AGE = re.compile(r"([0-9]{1,4})([mhdw])")
 
 
 def _age(text: str) -> timedelta:
-    match = re.fullmatch(rf"([0-9]{{1,{MAX_AGE_DIGITS}}})([mhdw])", text)
+    match = _AGE.fullmatch(text)
     if match is None:
         raise typer.BadParameter(f"{text!r} is not an age: write it as 12h, 1d or 2w")
     return timedelta(**{UNITS[match[2]]: int(match[1])})

@@ -101,6 +101,12 @@ def test_short_jobs_are_claimed_in_advance_and_long_ones_are_not(monkeypatch: py
     assert capacity.take(1000) == 4
 
 
+def test_configured_maximum_is_never_exceeded() -> None:
+    capacity = Capacity(4, max_ahead=0)
+    capacity.note_ended(10**6)
+    assert capacity.take(1000) == 4
+
+
 def test_jobs_in_advance_are_bounded() -> None:
     capacity = Capacity(4)
     capacity.note_ended(10**6)
