@@ -47,7 +47,7 @@ class Revisions:
         return set(self.wanted) <= set(self.current)
 
     def __str__(self) -> str:
-        return ", ".join(self.current) or "none"
+        return ", ".join(self.current) or "empty"
 
 
 def upgrade(database: Engine, revision: str = "heads") -> None:

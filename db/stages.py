@@ -148,9 +148,9 @@ def open_stage(connection: Connection, batch_id: UUID, number: int, jobs: Iterab
         raise OperationalError("COPY jobs", None, error) from error
     except psycopg.errors.UniqueViolation as error:
         found = _DUPLICATE.search(error.diag.message_detail or "")
-        name = repr(found["custom_id"]) if found else "the same custom_id"
+        shown = f" {found['custom_id']!r}" if found else ""
         raise JobsRefusedError(
-            f"two jobs of stage {number} have the custom_id {name}: give each job a unique custom_id"
+            f"two jobs of stage {number} have the same custom_id{shown}: give each job a unique custom_id"
         ) from error
     except psycopg.Error as error:
         raise JobsRefusedError(f"Postgres rejects the jobs of stage {number}: {error}") from error

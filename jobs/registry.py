@@ -39,8 +39,10 @@ def load_kind(name: str) -> Kind[Any]:
 
     entries = {entry.value: entry for entry in entry_points(group=GROUP, name=name)}
     if not entries:
+        names = ", ".join(kind_names())
+        installed = f"the installed kinds are {names}" if names else "no kinds are installed"
         raise ConfigurationError(
-            f"no kind is named {name!r}; the installed kinds are {', '.join(kind_names()) or 'none'}",
+            f"no kind is named {name!r}; {installed}",
             code="kind_unknown",
         )
     if not NAME.fullmatch(name):

@@ -93,6 +93,16 @@ def snippet(text: str) -> str | None:
     return printable(text[:MAX_SNIPPET_CHARACTERS])
 
 
+def quoted(text: str) -> str:
+    """Return the beginning of a text in quotation marks, or `(not shown)` if it may contain a secret.
+
+    >>> quoted("user"), quoted(""), quoted("key AKIAABCDEFGHIJKLMNOP")
+    ("'user'", "''", '(not shown)')
+    """
+    shown = snippet(text) if text else ""
+    return "(not shown)" if shown is None else repr(shown)
+
+
 RowT = TypeVar("RowT")
 MadeT = TypeVar("MadeT")
 

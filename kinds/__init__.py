@@ -1,1 +1,1 @@
-"""What Pressroom produces: one folder for each kind of content, found by their entry points."""
+"""The kinds of content that Pressroom produces: each has a folder and is found through its entry point."""

@@ -57,7 +57,7 @@ def find_fault(settings: Settings, role: Role) -> str | None:
         schema = revisions(database)
         if not schema.is_current:
             wanted = ", ".join(schema.wanted)
-            return f"the database is at revision {schema}, not {wanted}: run `pressroom db upgrade`"
+            return f"the schema of the database is {schema}, not {wanted}: run `pressroom db upgrade`"
         with RedisServer.from_url(settings.require_redis_url()).client() as client:
             for profile in settings.profiles:
                 require_writable(client, profile)

@@ -192,8 +192,11 @@ class Sweep:
         return oldest + MIN_AGE if oldest else timedelta()
 
     def _sweep(self, page: Sequence[ObjectEntry]) -> None:
-        """Delete or rewrite old packs. Their references are read only after the age of the oldest claim, so
-        that no commit in between is missed."""
+        """Delete or rewrite old packs.
+
+        The age of the oldest claim is read first and the references of the packs second, so that no commit
+        in between is missed.
+        """
         references = pack_references(self._database, [entry.key for entry in page]) if page else {}
         for entry in page:
             found = references.get(entry.key)

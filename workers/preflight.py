@@ -96,7 +96,7 @@ def check_database(db_url: str, *, is_migrated: bool = False) -> None:
         schema = revisions(database)
     if not schema.is_current:
         raise DatabaseRefusedError(
-            f"the database is at revision {schema}, but this version needs {', '.join(schema.wanted)}: "
+            f"the schema of the database is {schema}, but this version needs {', '.join(schema.wanted)}: "
             "run `pressroom db upgrade`",
             code="database_not_migrated",
         )

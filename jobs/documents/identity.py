@@ -190,7 +190,10 @@ def _merged(documents: Sequence[Document]) -> list[Document | None]:
 
 
 def _unique(links: Mapping[int, str], versions: Mapping[int, int]) -> dict[int, str]:
-    """Return those links, by index of the document, that no document with different content has too."""
+    """Return the links that documents with different content do not share, by index of the document.
+
+    Empty links are left out.
+    """
     versions_of: dict[str, set[int]] = {}
     for number, link in links.items():
         versions_of.setdefault(link, set()).add(versions[number])

@@ -230,8 +230,7 @@ def _text(record: Record, column: str, value: object) -> str:
     if not isinstance(value, str):
         if isinstance(value, int) and not isinstance(value, bool):
             return str(value)
-        reason, advice = f"is {type(value).__name__}, not text", "write it as a string"
-        raise _RefusedError(record.reject("field_invalid", reason, advice, column))
+        raise _RefusedError(record.reject("field_invalid", "is not text", "write it as a string", column))
     if len(value) * 4 > MAX_TEXT_BYTES and len(value.encode("utf-8", "surrogatepass")) > MAX_TEXT_BYTES:
         reason, advice = (
             f"has more than {MAX_TEXT_BYTES:,} bytes",

@@ -16,7 +16,7 @@ from typing import Annotated
 from pydantic import BaseModel, BeforeValidator
 
 from jobs.errors import InputError
-from jobs.rejection import refuse_file, snippet
+from jobs.rejection import quoted, refuse_file
 
 ID_COLUMN = "id"
 """Column with the producer's id for a line. Every kind accepts it, but payloads do not contain it."""
@@ -54,7 +54,7 @@ def check_columns(path: Path, names: list[str], require: Require, line: int = 1)
     known: set[str] = set()
     for name in names:
         if name and name in known:
-            reason = f"column {snippet(name)!r} occurs twice"
+            reason = f"column {quoted(name)} occurs twice"
             raise refuse_file(path, "duplicate_column", reason, "remove or rename one of the two", line)
         known.add(name)
     try:
@@ -84,8 +84,8 @@ def require_named(names: list[str], wanted: Iterable[str], advice: str) -> list[
     for name in wanted:
         column = by_name.get(name, by_name.get(usual_name(name)))
         if column is None:
-            listed = ", ".join(snippet(each) or "''" for each in names[:_MAX_LISTED])
-            reason = f"no column is named {snippet(name)!r}; the file has {listed}"
+            listed = ", ".join(quoted(each) for each in names[:_MAX_LISTED])
+            reason = f"no column is named {quoted(name)}; the file has {listed}"
             raise ColumnsRefusedError("missing_column", reason, advice)
         columns.append(column)
     return list(dict.fromkeys(columns))
@@ -142,21 +142,21 @@ class Columns:
         Raises ColumnsRefusedError for unknown, missing or repeated columns.
         """
         fields = [self.field_of(name) for name in header]
-        shown = [snippet(name) or "" for name in header]
+        shown = [quoted(name) for name in header]
         if not set(fields) & set(self.names):
-            listed = ", ".join(repr(name) for name in shown[:_MAX_LISTED])
+            listed = ", ".join(shown[:_MAX_LISTED])
             reason = f"none of its columns is known: it has {listed}"
             reason += f" and {len(shown) - _MAX_LISTED} more" if len(shown) > _MAX_LISTED else ""
             advice = f"the known columns are {', '.join(self.names)}; check that it is the right file"
             raise ColumnsRefusedError("unknown_column", reason, advice)
         for position, name in enumerate(fields):
             if name not in self.names:
-                place = f"column {position + 1} ({repr(shown[position]) if name else 'without a name'})"
+                place = f"column {position + 1} ({shown[position] if name else 'without a name'})"
                 raise ColumnsRefusedError("unknown_column", f"{place} is unknown", self.suggest(name))
         for position, name in enumerate(fields):
             if name in fields[:position]:
                 first = shown[fields.index(name)]
-                reason = f"columns {first!r} and {shown[position]!r} are both {name}"
+                reason = f"columns {first} and {shown[position]} are both {name}"
                 raise ColumnsRefusedError("duplicate_column", reason, "remove or rename one of the two")
         if missing := self.missing(fields):
             raise ColumnsRefusedError("missing_column", f"has no column {missing}", "add it to the header")

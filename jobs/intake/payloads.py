@@ -97,7 +97,7 @@ def read_lines(
     yield from reader.take()
     if num_records == 0:
         path = source if isinstance(source, Path) else ITEMS
-        raise refuse_file(path, "file_empty", "contains no line to run", "write one line for each text")
+        raise refuse_file(path, "file_empty", "contains no records", "write one line for each record")
 
 
 @dataclass(frozen=True, slots=True)

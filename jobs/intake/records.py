@@ -77,15 +77,16 @@ class Record:
 
     def reject_unicode(self, text: str, at: int, column: str | None = None) -> Rejected:
         """Refuse this record because of the invalid character at index `at` of the text."""
-        ordinal = ord(text[at])
+        ordinal, place = ord(text[at]), f"at character {at + 1}"
+        advice = "remove this character"
         if ordinal == 0:
-            name = "a NUL"
+            reason = f"contains a NUL {place}"
         elif 0xDC80 <= ordinal <= 0xDCFF:  # a byte that is not UTF-8 is decoded to this (PEP 383)
-            name = f"the byte 0x{ordinal - 0xDC00:02x}, which is not UTF-8"
+            reason = f"contains the byte 0x{ordinal - 0xDC00:02x} {place}, which is not UTF-8"
+            advice = "save the file as UTF-8"
         else:
-            name = f"the lone surrogate U+{ordinal:04X}"
-        reason = f"contains {name} at character {at + 1}"
-        return self.reject("text_invalid_unicode", reason, "save the file as UTF-8 without it", column, text)
+            reason = f"contains the lone surrogate U+{ordinal:04X} {place}"
+        return self.reject("text_invalid_unicode", reason, advice, column, text)
 
 
 def json_object(record: Record, text: str, *, example: str) -> dict[str, object] | Rejected:
@@ -101,7 +102,7 @@ def json_object(record: Record, text: str, *, example: str) -> dict[str, object]
             character=error.character,
             code=error.code,
             reason=error.reason,
-            advice="write one JSON object per line",
+            advice=error.advice,
             snippet=snippet(text),
         )
     if not isinstance(value, dict):
@@ -343,7 +344,7 @@ def _item_record(record: Record, item: object) -> Fields | Rejected:
     try:
         text = json.dumps(dict(item) if isinstance(item, Mapping) else item, ensure_ascii=False)
     except RecursionError:
-        return record.reject("json_too_deep", f"nested deeper than {MAX_DEPTH} levels", "flatten the item")
+        return record.reject("json_too_deep", f"is nested deeper than {MAX_DEPTH} levels", "flatten the item")
     except (TypeError, ValueError) as error:  # a type that JSON lacks, or an item that contains itself
         reason = f"cannot be written as JSON: {snippet(str(error)) or type(error).__name__}"
         advice = "use texts, numbers, booleans, None, and lists or mappings of them"

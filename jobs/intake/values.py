@@ -12,7 +12,7 @@ from datetime import date
 from decimal import Decimal
 
 from jobs.errors import InputError
-from jobs.rejection import snippet
+from jobs.rejection import quoted
 
 MAX_DEPTH = 32
 """Maximum depth of nesting. Payloads are flat, and some parsers need a stack frame for each level."""
@@ -27,6 +27,13 @@ _TOKEN = re.compile(
 )
 
 
+_ADVICE = {
+    "json_too_deep": "flatten the object",
+    "json_number_invalid": "correct the number, or write it as a string",
+    "json_duplicate_key": "remove or rename one of the two keys",
+}
+
+
 class JsonRefusedError(InputError):
     """The text is not JSON, or readers may interpret it differently."""
 
@@ -35,6 +42,7 @@ class JsonRefusedError(InputError):
     def __init__(self, code: str, reason: str, character: int) -> None:
         super().__init__(f"{reason} at character {character}", code=code)
         self.reason = reason
+        self.advice = _ADVICE.get(code, "write one JSON object per line")
         self.character = character
 
 
@@ -62,8 +70,9 @@ def parse(text: str) -> object:
         raise JsonRefusedError("json_number_invalid", str(error), position) from error
     except KeyError as error:
         name, position = _first_duplicate(text)
-        shown = repr(name) if (name := snippet(name) or "") else "that is not shown"
-        raise JsonRefusedError("json_duplicate_key", f"the key {shown} occurs twice", position) from error
+        raise JsonRefusedError(
+            "json_duplicate_key", f"the key {quoted(name)} occurs twice", position
+        ) from error
 
 
 def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -88,7 +97,8 @@ def _exact_int(literal: str) -> int:
     # The digits are counted first, because int() is slow for thousands of digits, and raises another error.
     if len(literal) > 17 or abs(int(literal)) > MAX_INTEGER:
         raise _RefusedNumberError(
-            f"the integer of {len(literal.lstrip('-'))} digits is larger than 2**53 - 1"
+            f"the integer with {len(literal.lstrip('-'))} digits is outside the range from -(2**53 - 1) to "
+            "2**53 - 1"
         )
     return int(literal)
 
@@ -108,7 +118,7 @@ def _check_depth(text: str) -> None:
         if token["open"]:
             depth += 1
             if depth > MAX_DEPTH:
-                reason = f"nested deeper than {MAX_DEPTH} levels"
+                reason = f"is nested deeper than {MAX_DEPTH} levels"
                 raise JsonRefusedError("json_too_deep", reason, token.start() + 1)
         elif token["close"]:
             depth -= 1

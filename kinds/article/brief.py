@@ -102,7 +102,7 @@ class ArticleSettings(BaseModel):
     template: str = "article"
     template_version: str = "1"
     template_source: str | None = Field(default=None, max_length=20_000)
-    """Source of a custom template with the name and version above; None: Pressroom's own template."""
+    """Source of a custom template with the name and version above; None for Pressroom's own template."""
 
     @model_validator(mode="after")
     def _renders(self) -> Self:

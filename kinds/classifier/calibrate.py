@@ -13,9 +13,8 @@ from jobs.classification import ClassificationFigures
 from jobs.errors import InputError, TransientError
 from jobs.intake.files import digest_of
 from jobs.rejection import DroppedTally, InputDroppedError, Rejected, check_dropped
-from jobs.shown import plural
 from jobs.text.plain import normalise
-from kinds.classifier.evaluate import OtherQuestionError, answered
+from kinds.classifier.evaluate import OtherQuestionError, answered, errors_in_words
 from kinds.classifier.labelled_texts import LABELS, LabelledInput, LabelledText
 from kinds.classifier.training.calibration import FitResult, Halves, cut_in_halves, fit_on_half
 from pressroom.summary import Summary
@@ -141,12 +140,10 @@ class Model:
             else:
                 probabilities.append((prediction.negative, prediction.neutral, prediction.positive))
         if num_missing:
-            errors = "".join(
-                f", {code} ({plural(number, 'job', 'jobs')})" for code, number in summary.report.top_errors
-            )
             raise NotAnsweredError(
-                f"{num_missing} of {len(labelled.texts)} texts have no answer{errors}; the model is "
-                f"unchanged. Repeat the command with --batch {summary.batch_id}"
+                f"{num_missing} of {len(labelled.texts)} texts have no answer"
+                f"{errors_in_words(summary.report)}; the model is unchanged. Repeat the command with --batch "
+                f"{summary.batch_id}"
             )
         fitted = fit_on_half(
             logits_of(np.array(probabilities)),

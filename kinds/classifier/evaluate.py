@@ -16,6 +16,7 @@ from sqlalchemy import Engine
 from db import batches
 from db.batches import batch_settings
 from db.stages import NewJob
+from jobs.batch import BatchStatusReport
 from jobs.classification import ClassificationFigures, classification_figures
 from jobs.errors import InputError
 from jobs.rejection import DroppedTally, Rejected
@@ -180,12 +181,11 @@ def export_evaluation(
             probabilities.append((prediction.negative, prediction.neutral, prediction.positive))
             predictions.write(prediction, text)
     if not labels:
-        errors = ", ".join(
-            f"{code} ({plural(number, 'job', 'jobs')})" for code, number in summary.report.top_errors
-        )
-        raise NothingEvaluatedError(
-            f"no text of {source.path} was classified: {errors or 'all were refused'}"
-        )
+        cause = ", because all lines were refused: correct the file, the columns or --map"
+        if num_missing:
+            retry = f"repeat the command with --batch {summary.batch_id}"
+            cause = f"{errors_in_words(summary.report)}: {retry}"
+        raise NothingEvaluatedError(f"no text of {source.path} was classified{cause}")
     seconds = summary.report.working_seconds
     evaluation = Evaluation(
         classification_figures(np.array(labels, dtype=np.int64), np.array(probabilities), LABELS),
@@ -196,6 +196,12 @@ def export_evaluation(
         with export_errors(out, summary.batch_id):
             replace_text(out / EVALUATION, json_text(evaluation.as_json(), indent=2) + "\n")
     return evaluation
+
+
+def errors_in_words(report: BatchStatusReport) -> str:
+    """Return the most frequent errors of a batch's failed jobs in parentheses, or "" if no job failed."""
+    errors = ", ".join(f"{code} in {plural(number, 'job', 'jobs')}" for code, number in report.top_errors)
+    return f" (errors: {errors})" if errors else ""
 
 
 def answered(

@@ -18,7 +18,7 @@ from jobs.intake.dialect import AS_FOUND, FileOptions
 from jobs.intake.files import Opener, open_file, open_input
 from jobs.intake.records import Record, opened_records, parsed
 from jobs.intake.values import as_text
-from jobs.rejection import FileRejectedError, Rejected, refuse_file, snippet
+from jobs.rejection import FileRejectedError, Rejected, quoted, refuse_file
 
 Label = Literal["negative", "neutral", "positive"]
 
@@ -52,12 +52,12 @@ class LabelColumns(BaseModel):
     label: str | None = None
     """Column with the label; None if `targets` has the labels."""
     target: str | None = None
-    """Column with the entity that the label is about; None: the label is about the text as a whole."""
+    """Column with the entity that the label is about; None if the label is about the text as a whole."""
     targets: str | None = None
     """Column with a mapping target -> label as JSON or a Python literal; each pair is one example."""
     map: Mapping[str, Label] = Field(default_factory=dict)
-    """Mapping from a label in the file to its class; empty: the labels are negative, neutral and positive, in
-    upper or lower case."""
+    """Mapping from a label in the file to its class; empty if the labels are negative, neutral and positive,
+    in upper or lower case."""
 
     @model_validator(mode="after")
     def _one_way_to_label(self) -> LabelColumns:
@@ -89,7 +89,7 @@ class LabelledText:
     """The line number, or `LINE.NUMBER` if the targets come from a mapping, with NUMBER counted from 0."""
     text: str
     target: str
-    """Entity that the label is about; empty: the text as a whole."""
+    """Entity that the label is about; empty if the label is about the text as a whole."""
     label: Label
 
     @property
@@ -244,7 +244,7 @@ def _label(text: str, columns: LabelColumns, column: str | None) -> Label:
     label = columns.map.get(text) if columns.map else _class_of(text)
     if label is None:
         known = ", ".join(columns.map or LABELS)
-        reason = f"{snippet(text)!r} is none of {known}"
+        reason = f"{quoted(text)} is none of {known}"
         raise _RefusedError(
             "label_unknown", reason, "map the labels of the file to classes with --map", column, text
         )

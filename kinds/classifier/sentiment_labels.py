@@ -33,7 +33,7 @@ class LabelText(BaseModel):
     id: str = Field(min_length=1, max_length=200)
     text: str
     target: str = ""
-    """Entity that the sentiment is about; empty: the text as a whole."""
+    """Entity that the sentiment is about; empty if the sentiment is about the text as a whole."""
 
 
 class LabelBlock(BaseModel):

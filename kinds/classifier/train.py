@@ -230,9 +230,9 @@ def _install(
     machine: OneMachine, store: Store, job: JobResult, settings: Settings, keep: Path | None
 ) -> tuple[Installation, dict[str, Any]]:
     if job.status is not JobStatus.SUCCEEDED:
+        cause = f": {job.error_message} ({job.error_code})" if job.error_message else ""
         raise TrainingFailedError(
-            f"the training job {job.status.value}: {job.error_message or 'no message'} ({job.error_code}); "
-            "repeat the command to retry it"
+            f"the training job has the status {job.status.value}{cause}; repeat the command to retry it"
         )
     with _files(machine, store, job, keep) as folder:
         base = model_folder(settings.models_folder, str(job.payload["base"]))

@@ -25,9 +25,9 @@ class LabelledFile(LabelColumns):
     content."""
     sha256: Sha256
     delimiter: str | None = None
-    """Delimiter of a CSV file; None: detected."""
+    """Delimiter of a CSV file; None if it is detected."""
     encoding: str | None = None
-    """Encoding of the file; None: UTF-8, or UTF-16 with a byte order mark."""
+    """Encoding of the file; None for UTF-8, or for UTF-16 with a byte order mark."""
     source: str | None = None
     """Origin of the file, for the model card."""
     licence: str | None = None
@@ -76,7 +76,7 @@ class Recipe(BaseModel):
     """Whether the target can also be left out if the targets of one text have different labels. True teaches
     the model to judge such a text as a whole, and costs accuracy on its targets."""
     average: float = Field(default=0.998, ge=0, lt=1)
-    """Decay per step of the moving average of weights, which is evaluated and kept; 0: no averaging."""
+    """Decay per step of the moving average of weights, which is evaluated and kept; 0 for none."""
     bf16: bool = True
     """Whether matrix products use bfloat16 during training; evaluation and the finished model use fp32."""
     dev_share: float = Field(default=0.1, gt=0, lt=0.5)

@@ -159,7 +159,8 @@ def _changed_share(
 ) -> float:
     """Return the share of users who have changed since the model was fitted.
 
-    The share is 1 if the model cannot be kept for a different reason.
+    The share is 1 if the model must be fitted again anyway: there is no previous release, or its ranking
+    settings or fit version differ.
     """
     if previous is None or previous.ranking != settings.ranking or previous.fit_version != FIT_VERSION:
         return 1.0

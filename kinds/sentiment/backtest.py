@@ -104,7 +104,7 @@ def _event(place: str, line: str, watchlist: Watchlist, rules: Collection[AlertR
         event = _EVENT.validate_python(parse(line))
         _check_event(event, watchlist, rules)
     except JsonRefusedError as error:
-        raise EventsInvalidError(f"{place}: {error.reason}: write one JSON object") from error
+        raise EventsInvalidError(f"{place}: {error.reason}: {error.advice}") from error
     except (EntityNotWatchedError, EventsInvalidError) as error:
         raise EventsInvalidError(f"{place}: {error}") from error
     except ValidationError as error:

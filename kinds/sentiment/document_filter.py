@@ -115,7 +115,10 @@ class DocumentFilter:
     def _set_apart(
         self, chunk: list[Document | Rejected], current: dict[str, DocumentVersion]
     ) -> list[Document | Rejected]:
-        """Rename changed documents with a shared id, because they do not correct the known document."""
+        """Give each changed document whose id is shared a new id of its own.
+
+        It is not a correction of the known document.
+        """
         changed = {
             item.id
             for item in chunk

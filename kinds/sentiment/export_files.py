@@ -138,7 +138,7 @@ class SentimentFigures:
     monitor: str = field(default="")
 
     def as_json(self) -> Mapping[str, object]:
-        """Return the figures with stable names; see docs/sentiment.md."""
+        """Return the figures as JSON with stable names; see docs/sentiment.md."""
         plain: Mapping[str, object] = to_jsonable_python(self)
         return plain
 

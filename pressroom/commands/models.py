@@ -78,9 +78,7 @@ def add(
         str | None, typer.Option(help="Commit of a hub model as 40 hexadecimal digits.")
     ] = None,
     sha256: Annotated[str | None, typer.Option(help="SHA-256 digest of the wheel of a package.")] = None,
-    licence: Annotated[
-        str | None, typer.Option(help="SPDX identifier of the model's licence, which is recorded.")
-    ] = None,
+    licence: Annotated[str | None, typer.Option(help="SPDX identifier of the model's licence.")] = None,
     labels: Annotated[
         str | None,
         typer.Option(

@@ -126,7 +126,7 @@ def test_an_empty_database_has_no_revision(empty_database: Engine) -> None:
     revisions = migrate.revisions(empty_database)
     assert revisions.current == ()
     assert not revisions.is_current
-    assert str(revisions) == "none"
+    assert str(revisions) == "empty"
 
 
 def test_upgraders_at_once_leave_one_schema(empty_database: Engine) -> None:

@@ -83,7 +83,9 @@ def read_query_source(
             rows = _fetch(cursor, connection)
             yield from read_rows(name, rows, now=now, known=known, on_note=on_note)
     except psycopg.OperationalError as error:
-        raise SourceDownError(f"the {name} is unavailable or too slow: {_server_message(error)}") from error
+        raise SourceDownError(
+            f"the database of the {name} is unavailable, or the query is too slow: {_server_message(error)}"
+        ) from error
     except psycopg.Error as error:
         raise SourceRefusedError(
             f"the {name} failed: {_server_message(error)}; try it with psql", code="source_query_failed"
@@ -256,4 +258,4 @@ def _fetch(
 def _server_message(error: psycopg.Error) -> str:
     """Return the server's message; the driver's message can contain parts of the URL, even a password."""
     message = error.diag.message_primary
-    return message.splitlines()[0] if message else f"{type(error).__name__}, check the URL and the server"
+    return message.splitlines()[0] if message else "check the URL and the server"

@@ -169,7 +169,7 @@ class _Probe:
 
 
 def _forward(model: PreTrainedModel, rotaries: LengthRotaries, probe: _Probe, mask: torch.Tensor) -> None:
-    """Compute a text with as many tokens as the mask (1, 1, G * S, S) has columns."""
+    """Run the model on a placeholder text with one token per column of the mask (1, 1, G * S, S)."""
     positions = torch.arange(mask.shape[-1], device=model.device)[None]
     rotaries.begin([mask.shape[-1]], model.device)
     with torch.no_grad():

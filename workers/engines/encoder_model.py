@@ -81,7 +81,7 @@ class TransformersEncoder:
         )
 
     def _read_classifier(self, folder: Path, digests: Mapping[str, str] | None) -> tuple[str, ...]:
-        """Return the labels in the order of the outputs; also stores the temperature."""
+        """Store the temperature, and return the labels in the order of the outputs."""
         classifier = read_classifier_settings(folder, digests)
         self._temperature = classifier.temperature
         labels = classifier.names

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import dataclass
 from functools import cached_property
@@ -122,5 +121,8 @@ def _base_digest(folder: Path) -> str:
     base = recipe.get("base")
     digest = base.get("weights_sha256") if isinstance(base, dict) else None
     if not isinstance(digest, str):
-        raise MalformedFileError(f"{folder / 'recipe.json'} names no base weights: {json.dumps(base)}")
+        raise MalformedFileError(
+            f"{folder / 'recipe.json'} does not name the weights of the base (base.weights_sha256): "
+            "use the file that the training wrote"
+        )
     return digest

@@ -7,6 +7,7 @@ digest is part of what identifies a model's answers.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -193,7 +194,7 @@ def write_calibration(folder: Path, content: ModelCalibration) -> Calibration:
         partial.write_bytes(body)
         partial.replace(folder / CALIBRATION)
     except OSError as error:
-        raise _unwritable(folder) from error
+        raise _unwritable(folder, error) from error
     finally:
         partial.unlink(missing_ok=True)
     return Calibration(content, sha256_hex(body))
@@ -209,7 +210,7 @@ def remove_calibration(folder: Path) -> bool:
     except FileNotFoundError:
         return False
     except OSError as error:
-        raise _unwritable(folder) from error
+        raise _unwritable(folder, error) from error
     return True
 
 
@@ -237,12 +238,16 @@ def _is_for(content: ModelCalibration, manifest: Manifest) -> bool:
 
 
 def _named(weights_sha256: str, classifier_sha256: str | None) -> str:
-    return f"weights {weights_sha256[:12]} with classifier.json {(classifier_sha256 or 'none')[:12]}"
+    settings = f"with classifier.json {classifier_sha256[:12]}" if classifier_sha256 else "no classifier.json"
+    return f"weights {weights_sha256[:12]} {settings}"
 
 
-def _unwritable(folder: Path) -> ConfigurationError:
+def _unwritable(folder: Path, error: OSError | None = None) -> ConfigurationError:
+    reason, remedy = "", "run this as the user who installed the model"
+    if error is not None:
+        reason = f" ({error.strerror or error})"
+        remedy = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else remedy
     return ConfigurationError(
-        f"{folder} cannot be written, but the calibration is stored there: run this as the user who "
-        "installed the model",
+        f"{folder} is not writable{reason}, but the calibration must be saved or removed there: {remedy}",
         code="models_unwritable",
     )

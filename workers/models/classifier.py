@@ -114,8 +114,9 @@ def _labels_of(config: Mapping[str, object]) -> dict[str, int]:
     labels = {_label(name): int(place) for place, name in names.items() if place.isdecimal()}
     has_names = not any(_NAMELESS.fullmatch(label) for label in labels)
     if len(labels) < 2 or len(labels) != len(names) or not has_names:
+        shown = f"names its outputs {', '.join(names.values())}" if names else "does not name its outputs"
         raise LabelsUnknownError(
-            f"the model names its outputs {', '.join(names.values()) or 'nothing'}: name them with "
+            f"the model {shown}: name them with "
             "--labels negative=0,neutral=1,positive=2, as documented on the model's page"
         )
     return labels

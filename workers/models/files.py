@@ -352,7 +352,7 @@ def _is_deeper(value: object, depth: int) -> bool:
 
 def _as_object(value: object, path: Path) -> dict[str, object]:
     if not isinstance(value, dict):
-        raise MalformedFileError(f"{path} contains a JSON {type(value).__name__} instead of an object")
+        raise MalformedFileError(f"{path} does not contain a JSON object; fetch the model again")
     return value
 
 

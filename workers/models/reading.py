@@ -122,9 +122,11 @@ class ModelFiles:
         except FileNotFoundError as error:
             raise MalformedFileError(f"{path} is missing: install the model again") from error
         if self._digests is not None and (expected := self._digests.get(name)) != digest:
+            fault = f"has the sha256 {digest}, but the manifest lists {expected}: it was changed"
+            if expected is None:
+                fault = "is not listed in the manifest: it was added"
             raise WeightsDigestError(
-                f"{path} has the sha256 {digest}, but the manifest lists {expected or 'no such file'}: it "
-                f"was changed after the installation; delete {self.folder} and run `pressroom models add "
+                f"{path} {fault} after the installation; delete {self.folder} and run `pressroom models add "
                 f"{self.folder.name}`"
             )
         self.read_digests[name] = digest

@@ -221,7 +221,7 @@ class HubSource:
     revision: str
     licence: str | None = None
     endpoint: str | None = None
-    """URL of a mirror; None: the value of HF_ENDPOINT, or else the hub itself."""
+    """URL of a mirror; None for the value of HF_ENDPOINT, or else the hub itself."""
 
     def __post_init__(self) -> None:
         if not _REVISION.fullmatch(self.revision):

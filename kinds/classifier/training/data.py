@@ -43,7 +43,7 @@ class Example:
     text: str
     """Text, normalised by jobs.text.plain."""
     target: str
-    """Entity that the label is about; empty: the text as a whole."""
+    """Entity that the label is about; empty if the label is about the text as a whole."""
     label: int
     """Index of the label in LABELS."""
 
@@ -107,11 +107,14 @@ def _rows(body: bytes, file: LabelledFile) -> Iterator[LabelledText | Rejected]:
 
 def _check(file: LabelledFile, examples: list[Example], skipped: list[Skipped]) -> None:
     num_lines = len({example.line for example in examples}) + len(skipped)
+    if not num_lines:
+        raise TrainingDataError(f"{file.name} contains no labelled texts: write one line for each text")
     if len(skipped) > file.max_dropped_share * num_lines or not examples:
+        remedy = ", or allow it with max_dropped_share in the plan" if examples else ""
         first = f"; line {skipped[0].line}, {skipped[0].reason}" if skipped else ""
         raise TrainingDataError(
             f"{file.name}: {len(skipped)} of {num_lines} lines cannot be used{first}: correct the columns or "
-            "the map, or allow it with max_dropped_share in the plan"
+            f"the map{remedy}"
         )
     absent = [label for place, label in enumerate(LABELS) if all(each.label != place for each in examples)]
     if absent:

@@ -57,7 +57,7 @@ class TrainingPlace:
     store: Store
     models_folder: Path
     num_threads: int | None
-    """CPU threads of a training run; None: torch's default."""
+    """CPU threads of a training run; None for torch's default."""
 
 
 def open_training(services: WorkerServices) -> Callable[[RunningJob], ChildTraining]:

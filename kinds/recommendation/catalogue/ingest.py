@@ -12,7 +12,7 @@ from pathlib import Path
 
 from jobs.documents.reading import OnNote
 from jobs.intake.columns import unread_columns
-from jobs.rejection import Dropped, FileRejectedError, Rejected, check_dropped, refuse_file, snippet
+from jobs.rejection import Dropped, FileRejectedError, Rejected, check_dropped, quoted, refuse_file
 from kinds.recommendation.catalogue.columns import EventKinds
 from kinds.recommendation.catalogue.event_batches import event_batches
 from kinds.recommendation.catalogue.events import EventReader
@@ -46,8 +46,8 @@ def ingest(
 
     The order of the rows changes the resources only if items share an id: the last of them counts.
     `on_rejected` gets the first rejected rows of each code; all rejected rows are counted.
-    The items and 1/256 of the users, or one block if that is more, are in memory at a time. The folder for
-    temporary files needs 30 bytes per event.
+    Memory holds all items, and 1/256 of the users at a time, or one block of them if that is more. The
+    folder for temporary files needs 30 bytes per event.
     Raises FileRejectedError or ColumnMappingError for a file that cannot be used at all, and
     InputDroppedError if a larger share of a file was dropped than the options allow.
     """
@@ -132,14 +132,14 @@ def _notes(path: Path, reader: EventReader, tally: Tally, options: IntakeOptions
     if reader.near_misses.num_events:
         yield f"{path}: {reader.near_misses}; --match-ids loose treats them as equal"
     if reader.user_example is not None:
-        example = snippet(reader.user_example)
-        yield f"{path}: user ids such as {example!r} are read as whole numbers, without their decimals"
+        example = quoted(reader.user_example)
+        yield f"{path}: user ids such as {example} are read as whole numbers, without their decimals"
 
 
 def _nothing_kept(path: Path, item_ids: list[str], reader: EventReader, tally: Tally) -> FileRejectedError:
     if reader.unknown_items and tally.counts["unknown_item"] == reader.num_rows:
-        log_ids = ", ".join(repr(snippet(each)) for each in reader.unknown_items)
-        catalogue_ids = ", ".join(repr(snippet(each)) for each in item_ids[:_SHOWN_IDS])
+        log_ids = ", ".join(quoted(each) for each in reader.unknown_items)
+        catalogue_ids = ", ".join(quoted(each) for each in item_ids[:_SHOWN_IDS])
         reason = (
             f"none of its items is in the catalogue: the log has {log_ids}; the catalogue has {catalogue_ids}"
         )

@@ -12,7 +12,7 @@ from jobs.instants import DateOrder
 from jobs.intake.columns import ColumnMappingError, assign, check_mapping
 from jobs.intake.dialect import AS_FOUND, FileOptions, parse_decimal, parse_delimiter
 from jobs.intake.formats import check_encoding
-from jobs.rejection import MAX_DROPPED_SHARE, snippet
+from jobs.rejection import MAX_DROPPED_SHARE, quoted
 
 MAX_BLOCKS = 65_536
 """Maximum number of blocks of users, because two bytes of a hash determine the block."""
@@ -180,7 +180,7 @@ def _columns_of(
     needed: tuple[str, ...],
     looks_like: str,
 ) -> dict[str, str]:
-    names_shown = ", ".join(repr(snippet(name) or "") for name in names[:_MAX_SHOWN])
+    names_shown = ", ".join(quoted(name) for name in names[:_MAX_SHOWN])
     for field, column in columns.items():
         if column not in names:
             raise ColumnMappingError(f"there is no column {column!r} for {field}: the file has {names_shown}")

@@ -1,1 +1,1 @@
-"""Commands of recommendations."""
+"""The commands that make recommendations and manage recommenders."""

@@ -63,7 +63,7 @@ def create(
     time_zone: Annotated[str, typer.Option(help="Time zone of the schedule, such as Europe/Berlin.")] = "UTC",
     json: Json = False,
 ) -> None:
-    """Create a recommender, or change the one of this name."""
+    """Create a recommender, or change the existing one with the same name."""
     from db import migrate
     from db.schedules import get_schedule
     from kinds.recommendation.recommender_file import make_recommender_file, read_recommender_file
@@ -150,9 +150,7 @@ def roll_back(name: Name, to: Number = None) -> None:
 def withdraw(
     name: Name,
     items: Annotated[list[str], typer.Argument(metavar="ITEM...")],
-    reason: Annotated[
-        str, typer.Option(help="Reason, which is stored with the withdrawal.")
-    ] = "withdrawn by hand",
+    reason: Annotated[str, typer.Option(help="Reason to store with the withdrawal.")] = "withdrawn by hand",
 ) -> None:
     """Remove items from the published lists now; the next run decides again from the catalogue."""
     from kinds.recommendation.store import recommenders, releases

@@ -86,7 +86,7 @@ class ReleaseFigures:
         return self.num_texts.get(MODEL, 0) / total if total else None
 
     def as_json(self) -> dict[str, object]:
-        """Return the figures under stable names."""
+        """Return the figures as JSON with stable names."""
         return {
             "release": self.number,
             "num_users": self.num_users,

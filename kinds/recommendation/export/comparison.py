@@ -410,7 +410,7 @@ class DiffSummary:
         return self.num_users_after - self.num_users_new - self.num_users_changed
 
     def as_json(self) -> dict[str, object]:
-        """Return the summary under stable names, as it is written to diff.json."""
+        """Return the summary as JSON with stable names, as it is written to diff.json."""
         return {**asdict(self), "num_users_same": self.num_users_same}
 
     def __str__(self) -> str:

@@ -40,8 +40,8 @@ SAMPLE_TEXTS = 12
 def compare_releases(before: ReleaseReader, after: ReleaseReader, folder: Path) -> DiffSummary:
     """Write diff.jsonl (a line for each user and text that differs), diff.json and diff.html.
 
-    Lists are compared as they were made; later withdrawals of items make no difference. Both catalogues, the
-    blocks of one pair, and the text indexes if texts are not per user are in memory at a time. Raises OSError
+    Lists are compared as they were made; later withdrawals of items make no difference. Memory holds both
+    catalogues, one pair of blocks at a time and, unless texts are per user, both text indexes. Raises OSError
     and the readers' errors.
     """
     tally = _Tally()
@@ -73,7 +73,7 @@ def compare_releases(before: ReleaseReader, after: ReleaseReader, folder: Path) 
 
 
 def user_diff_json(user: UserDiff) -> dict[str, object]:
-    """Return a user's line of diff.jsonl, under stable names."""
+    """Return a user's line of diff.jsonl as JSON with stable names."""
     return {
         "type": "user",
         "user": user.user_id,
@@ -94,7 +94,7 @@ def user_diff_json(user: UserDiff) -> dict[str, object]:
 
 
 def text_diff_json(text: TextDiff) -> dict[str, object]:
-    """Return a text's line of diff.jsonl, under stable names."""
+    """Return a text's line of diff.jsonl as JSON with stable names."""
     return {
         "type": "text",
         "audience": text.audience,

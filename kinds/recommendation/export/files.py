@@ -218,8 +218,8 @@ def _escape(ambiguous: re.Match[str]) -> str:
 def export_release(reader: ReleaseReader, folder: Path, *, title: str = "Recommendations") -> ReleaseFigures:
     """Write recommendations.jsonl, recommendations/, texts.jsonl and index.html, and return the figures.
 
-    An earlier export is replaced only when all files are written. The catalogue, one block, and
-    MAX_BUFFERED_ROWS rows are in memory at a time. Raises OSError and the reader's errors.
+    An earlier export is replaced only when all files are written. Memory holds the catalogue, one
+    block at a time and at most MAX_BUFFERED_ROWS rows. Raises OSError and the reader's errors.
     """
     census = Census(reader.manifest.text_policy.scope)
     with new_folder(folder) as new:

@@ -63,7 +63,7 @@ class Outcome:
     """Figures of the stages before the texts, by stage."""
 
     def as_json(self) -> dict[str, object]:
-        """Return the result under stable names; see docs/recommendations.md."""
+        """Return the result as JSON with stable names; see docs/recommendations.md."""
         return {
             "release": None if self.figures is None else self.figures.as_json(),
             "texts": None if self.texts is None else self.texts.as_json(),
@@ -172,7 +172,7 @@ class TextPlan:
     seconds: float
 
     def as_json(self) -> dict[str, object]:
-        """Return the plan under stable names."""
+        """Return the plan as JSON with stable names."""
         return {
             "num_audiences": self.num_audiences,
             "num_texts": self.num_texts,

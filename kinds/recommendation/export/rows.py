@@ -183,7 +183,7 @@ class Row:
     """Text of the user or segment; None if texts are not per user or segment, or if no items are left."""
 
     def as_json(self) -> dict[str, object]:
-        """Return the row under stable names, as it is written to JSONL, Parquet and Redis."""
+        """Return the row as JSON with stable names, as it is written to JSONL, Parquet and Redis."""
         return {
             "user": self.user_id,
             "segment": self.segment,

@@ -124,12 +124,12 @@ class CoOccurrence:
 
 
 def coefficients(together: CoOccurrence, settings: RankingSettings) -> sp.csr_matrix:
-    """Return what an item of a history (row) adds to the score of another (column); overwrites `together`.
+    """Return what an item of a history (row) adds to the score of another (column).
 
     This is EASE (Steck 2019, "Embarrassingly Shallow Autoencoders for Sparse Data", eq. 8): with P the
     inverse of the co-occurrence plus a ridge, B[h, i] = -P[h, i] / P[i, i]. The ridge proportional to the
     counts is that of dropout (Steck 2020, "Autoencoders that don't overfit towards the Identity", eq. 6).
-    Raises SingularError.
+    Overwrites `together`. Raises SingularError.
     """
     sums = together.sums
     if not len(sums):

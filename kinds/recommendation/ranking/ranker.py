@@ -37,7 +37,8 @@ _MAX_CELLS = 4_000_000
 """Maximum number of cells of a dense array of scores, which takes 16 MB; several are in memory at once."""
 _MAX_USERS = 256
 _WIDER = 10
-"""Factor by which candidates are increased for users whose lists stay short because of the caps."""
+"""Factor by which the number of candidates is increased for users whose lists stay short because of the
+caps."""
 
 _NEARLY_WARM = 0.01
 """Share of the full content weight below which an item gets weight 0, so that most products involve few

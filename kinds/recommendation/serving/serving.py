@@ -20,6 +20,7 @@ from redis.client import Pipeline
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError, WatchError
 
 from jobs.errors import PressroomError
+from jobs.shown import plural
 from kinds.recommendation.export.rows import Row, RowMaker
 from kinds.recommendation.release import ReleaseReader, manifest_bytes
 from workers.connectors.addresses import AddressGuard, AddressRefusedError, UnreachableError
@@ -97,8 +98,8 @@ def serve_release(reader: ReleaseReader, target: ServingTarget) -> ServingResult
     If the same release is served already, only rows affected by new or ended withdrawals are written, in
     place. If the export is interrupted, the served release stays as it is, and the next call resumes at the
     same block.
-    The catalogue, one block and ROWS_AT_A_TIME rows are in memory at a time. Raises ServingError and the
-    reader's errors.
+    Memory holds the catalogue, one block at a time and at most ROWS_AT_A_TIME rows. Raises ServingError and
+    the reader's errors.
     """
     with (
         errors_named(target.url),
@@ -141,7 +142,7 @@ class _Export:
         if not self._staging.set(LOCK, self._token, nx=True, ex=LOCK_SECONDS):
             raise ServingError(
                 "another export is writing to the staging database: wait until it ends; if it died, its lock "
-                f"expires in {self._staging.ttl(LOCK)} seconds",
+                f"expires within {LOCK_SECONDS} seconds",
                 code="serving_busy",
             )
         try:
@@ -384,7 +385,8 @@ def check_dedicated(client: Redis, *, what: str) -> None:
     size = client.dbsize()
     if size and not client.exists(*OWN):
         raise ServingError(
-            f"the {what} database {number} has {size} keys, none of which are Pressroom's: {advice}",
+            f"the {what} database {number} has {plural(size, 'key', 'keys')}, but none of Pressroom's: "
+            f"{advice}",
             code="serving_not_dedicated",
         )
     for key in client.scan_iter(count=_SCAN_AT_A_TIME):

@@ -1,1 +1,1 @@
-"""Commands of sentiment monitoring."""
+"""The commands that analyse documents and manage monitors and alerts."""

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import typer
 
-from jobs.shown import minute_text, utc_text
+from jobs.shown import minute_text, plural, utc_text
 from kinds.sentiment.monitor import AlertStatus, Notification
 from kinds.sentiment.series.policy import AlertRule
 from pressroom.commands.options import Json
@@ -62,7 +62,7 @@ def show(alert: Alert, json: Json = False) -> None:
 @app.command()
 def ack(
     alert: Alert,
-    note: Annotated[str | None, typer.Option(help="Note that is stored with the alert.")] = None,
+    note: Annotated[str | None, typer.Option(help="Note to store with the alert.")] = None,
     json: Json = False,
 ) -> None:
     """Acknowledge an alert, which records that someone has seen it."""
@@ -161,7 +161,7 @@ def _print_alert(record: AlertRecord, deliveries: Sequence[DeliveryState]) -> No
     """Print all details of an alert."""
     _print_alert_line(record)
     print_line(f"  p-value   {record.alert.p_value:.2g}, below {record.alert.threshold:.2g}")
-    print_line(f"  documents {', '.join(record.alert.document_ids)}")
+    print_line(f"  documents {', '.join(record.alert.document_ids) or 'none'}")
     if record.acknowledged_at is not None:
         print_line(f"  seen      {minute_text(record.acknowledged_at)}  {record.note or ''}")
     for delivery in deliveries:
@@ -191,7 +191,9 @@ def _mute_json(mute: Mute) -> dict[str, object]:
 
 def _delivery_text(delivery: DeliveryState) -> str:
     if delivery.ended_at is None:
-        tries = f" after {delivery.num_attempts} attempts" if delivery.num_attempts else ""
+        tries = (
+            f" after {plural(delivery.num_attempts, 'attempt', 'attempts')}" if delivery.num_attempts else ""
+        )
         return f"due {minute_text(delivery.due_at)}{tries}"
     is_withdrawn = delivery.notified is Notification.WITHDRAWN
     success = "withdrawal delivered" if is_withdrawn else "delivered"

@@ -106,7 +106,7 @@ def create(
     allow_private: AllowPrivate = False,
     json: Json = False,
 ) -> None:
-    """Create a monitor, or change the one of this name."""
+    """Create a monitor, or change the existing one with the same name."""
     from db import migrate
     from db.schedules import get_schedule
     from kinds.sentiment.monitor_file import read_monitor_file, source_of, targets_of

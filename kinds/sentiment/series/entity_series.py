@@ -65,8 +65,9 @@ class SeriesUpdate:
     """The part of an entity's series to compute, and the policy for it."""
 
     since: datetime
-    """The earlier of two instants: the first at which a mention was added, changed or removed, and the start
-    of the entity's last stored window. If it is `first_at`, the whole series is computed."""
+    """The earliest of three instants: the publication of the earliest mention that was added, changed or
+    removed, the start of the entity's last stored window, and `as_of`. If it is `first_at`, the whole series
+    is computed."""
     as_of: datetime
     """End of the series: windows reach up to this instant."""
     first_at: datetime

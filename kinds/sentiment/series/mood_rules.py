@@ -33,10 +33,10 @@ PRIOR_DEGREES = 8.0
 PRIOR_EFFECT = 1.25
 """Design effect of a quiet feed with a little autocorrelation."""
 WANDER = 0.1
-"""Standard deviation, in units of the score, of a mood that wanders for weeks; blocks are too short to
-measure it. It is added to each comparison of two means, because a busy entity's mean is otherwise so certain
-that every drift counts as a change. It is the smallest of 0, 0.1 and 0.15 that keeps the false alarms of
-such feeds near the budget."""
+"""Standard deviation, in units of the score, of the slow drift of a mood over weeks; blocks are too short to
+measure it. Its square is added to the variance of each estimated change, because the mean of a busy entity is
+otherwise so certain that every drift counts as a change. The value is the smallest of 0, 0.1 and 0.15 that
+keeps the false alarms of entities with a slow drift near the budget."""
 MIN_DOCUMENTS = 12
 """Minimum number of documents in the past."""
 MIN_WINDOWS = 6
@@ -177,7 +177,7 @@ def _gradual(whole: Scores, ramp: int) -> Bools:
 
 
 def _enough(whole: Scores, ramp: int, scale: Scale) -> Bools:
-    """Return whether there is enough known past before the ramp, and enough documents in it."""
+    """Return whether enough of the past before the ramp is known, and the ramp contains enough documents."""
     known = whole.known[:, :-ramp].sum(1) >= scale.min_baseline
     return np.asarray(known & (whole.documents[:, -ramp:].sum(1) >= MIN_RAMP_DOCUMENTS))
 

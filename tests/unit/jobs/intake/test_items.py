@@ -123,7 +123,7 @@ def test_item_is_as_large_as_its_text_in_utf_8() -> None:
 
 
 def test_no_item_at_all_is_refused_as_an_empty_file() -> None:
-    with pytest.raises(FileRejectedError, match="items:1: contains no line to run") as caught:
+    with pytest.raises(FileRejectedError, match="items:1: contains no records") as caught:
         list(read_lines([], ArticleKind()))
     assert caught.value.code == "file_empty"
 

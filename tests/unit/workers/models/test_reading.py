@@ -179,7 +179,7 @@ def test_file_that_the_manifest_does_not_name_is_not_there_for_a_loader(tmp_path
     files = ModelFiles(tmp_path, {})
 
     assert not files.has("a")
-    with pytest.raises(WeightsDigestError, match="no such file"):
+    with pytest.raises(WeightsDigestError, match="is not listed in the manifest"):
         files.read("a")
 
 

@@ -84,14 +84,14 @@ def test_lines_are_counted_as_an_editor_does_where_a_field_has_line_ends() -> No
 @pytest.mark.parametrize(
     ("body", "columns", "part"),
     [
-        (PLAIN, {"text": "headline"}, "line 1: no column is named 'headline'; the file has text, label"),
+        (PLAIN, {"text": "headline"}, "line 1: no column is named 'headline'; the file has 'text', 'label'"),
         (
             PLAIN,
             {"map": {"0": "negative"}},
             "3 of 3 lines cannot be used; line 2, column 'label': 'positive'",
         ),
         (PLAIN.replace("neutral", "positive"), {}, "no line is labelled neutral"),
-        ("text,label\n", {}, "0 of 0 lines"),
+        ("text,label\n", {}, "contains no labelled texts"),
     ],
 )
 def test_a_file_that_cannot_be_used_says_why(body: str, columns: dict[str, object], part: str) -> None:
