@@ -171,7 +171,7 @@ def _bounded(match: re.Match[bytes]) -> bytes:
 
 def _no_feed(name: str) -> FileRejectedError:
     reason = "is not an RSS or Atom feed"
-    return refuse_file(Path(name), "feed_malformed", reason, "check the address in a browser")
+    return refuse_file(Path(name), "feed_malformed", reason, "give the address or the file of a feed")
 
 
 def _fields(entry: feedparser.FeedParserDict, source: str, language: str) -> dict[str, object]:

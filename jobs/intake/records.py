@@ -77,16 +77,21 @@ class Record:
 
     def reject_unicode(self, text: str, at: int, column: str | None = None) -> Rejected:
         """Refuse this record because of the invalid character at index `at` of the text."""
-        ordinal, place = ord(text[at]), f"at character {at + 1}"
-        advice = "remove this character"
-        if ordinal == 0:
-            reason = f"contains a NUL {place}"
-        elif 0xDC80 <= ordinal <= 0xDCFF:  # a byte that is not UTF-8 is decoded to this (PEP 383)
-            reason = f"contains the byte 0x{ordinal - 0xDC00:02x} {place}, which is not UTF-8"
-            advice = "save the file as UTF-8"
-        else:
-            reason = f"contains the lone surrogate U+{ordinal:04X} {place}"
+        reason, advice = invalid_unicode(text, at)
         return self.reject("text_invalid_unicode", reason, advice, column, text)
+
+
+def invalid_unicode(text: str, at: int) -> tuple[str, str]:
+    """Return the reason and the advice for the invalid character at index `at` of a text."""
+    ordinal, place = ord(text[at]), f"at character {at + 1}"
+    if ordinal == 0:
+        return f"contains a NUL {place}", "remove this character"
+    if 0xDC80 <= ordinal <= 0xDCFF:  # a byte that is not UTF-8 is decoded to this (PEP 383)
+        return (
+            f"contains the byte 0x{ordinal - 0xDC00:02x} {place}, which is not UTF-8",
+            "save the file as UTF-8",
+        )
+    return f"contains the lone surrogate U+{ordinal:04X} {place}", "remove this character"
 
 
 def json_object(record: Record, text: str, *, example: str) -> dict[str, object] | Rejected:

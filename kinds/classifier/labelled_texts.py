@@ -16,7 +16,7 @@ from jobs.guards import invalid_unicode_at
 from jobs.intake.columns import require_named, with_names
 from jobs.intake.dialect import AS_FOUND, FileOptions
 from jobs.intake.files import Opener, open_file, open_input
-from jobs.intake.records import Record, opened_records, parsed
+from jobs.intake.records import Record, invalid_unicode, opened_records, parsed
 from jobs.intake.values import as_text
 from jobs.rejection import FileRejectedError, Rejected, quoted, refuse_file
 
@@ -205,8 +205,8 @@ def _string(record: Record, column: str) -> str:
             "missing_column", "has no text in this column", "add it, or remove the line", column
         )
     if (at := invalid_unicode_at(value)) is not None:
-        reason = f"is not valid UTF-8 at character {at + 1}"
-        raise _RefusedError("text_invalid_unicode", reason, "save the file as UTF-8", column)
+        reason, advice = invalid_unicode(value, at)
+        raise _RefusedError("text_invalid_unicode", reason, advice, column)
     return value
 
 

@@ -151,7 +151,8 @@ def _unread_lines(
     for each in unread:
         yield "not read", f"{each.error_code}: {each.error_message} (batch {each.batch_id})"
     if unread:
-        yield "", "silence alerts are suppressed until it is read or removed from the monitor"
+        sources = "it is" if len(unread) == 1 else "they are"
+        yield "", f"silence alerts are suppressed until {sources} read or removed from the monitor"
     elif unobserved_since is not None:
         yield "not read", "silence alerts are suppressed until a run has analysed everything"
 

@@ -112,7 +112,8 @@ class AdapterSource:
             raise ModelIncompleteError(f"{self.folder}: {ended.last_line}")
         if ended.code != 0:
             raise MergeError(
-                f"the merge of {self.name} {ended.reason}; check that the extra `engine` is installed"
+                f"the merge of {self.name} {ended.reason}; check that the extra `engine` is installed and "
+                "that there is enough memory for the model"
             )
 
 

@@ -132,7 +132,7 @@ def _parse(path: Path, body: bytes) -> Mapping[str, object]:
         raise WatchlistError(f"{path} is not UTF-8 ({advice})", code="text_invalid_unicode") from error
     if (at := invalid_unicode_at(text)) is not None:
         raise WatchlistError(
-            f"{path} contains a NUL as character {at + 1} ({advice})", code="text_invalid_unicode"
+            f"{path} contains a NUL at character {at + 1} ({advice})", code="text_invalid_unicode"
         )
     if (secret := find_secret(text)) is not None:
         raise WatchlistError(f"{path} seems to contain {secret} (remove it)", code="secret_in_input")
