@@ -67,15 +67,15 @@ class Settings(BaseSettings):
     home: Path = Field(default_factory=default_home)
     """Folder for data of the embedded services, logs and locks."""
     models_dir: Path | None = None
-    """Folder of installed models; default: `models` in the home folder."""
+    """Folder of installed models; if unset, `models` in the home folder."""
     db_url: SecretStr | None = None
-    """URL of the database, postgresql://user:password@host:port/database; unset: an embedded Postgres in the
-    home folder."""
+    """URL of the database, postgresql://user:password@host:port/database; if unset, an embedded Postgres in
+    the home folder."""
     redis_url: SecretStr | None = None
-    """URL of the broker, redis://[:password@]host:port/number; unset: an embedded Valkey."""
+    """URL of the broker, redis://[:password@]host:port/number; if unset, an embedded Valkey."""
     s3_url: SecretStr | None = None
-    """URL of the store, http(s)://access_key:secret_key@host:port/bucket[?region=...]; unset: an embedded S3
-    server."""
+    """URL of the store, http(s)://access_key:secret_key@host:port/bucket[?region=...]; if unset, an embedded
+    S3 server."""
 
     profiles: dict[str, Profile] = {
         "default": Profile(models=(DEFAULT_MODEL,)),
@@ -86,11 +86,11 @@ class Settings(BaseSettings):
     engine: str = "transformers"
     """The module of workers.engines that runs the models."""
     num_slots: int | None = Field(default=None, ge=1, le=4096)
-    """Number of requests that the engine decodes together; unset: chosen for the device."""
+    """Number of requests that the engine decodes together; if unset, chosen for the device."""
     max_context_tokens: int = Field(default=2048, ge=64, le=MAX_TOKENS)
     """Maximum prompt and new tokens of one request together; at most what the model was trained for."""
     num_threads: int | None = Field(default=None, ge=1, le=4096)
-    """CPU threads of the engine; unset: all cores of the machine, divided by the CPU workers."""
+    """CPU threads of the engine; if unset, all cores of the machine, divided by the CPU workers."""
 
     thinking: bool = False
     """Whether models that can think may do so; otherwise thinking is turned off where the chat template
@@ -99,8 +99,8 @@ class Settings(BaseSettings):
     """Maximum tokens of a thought, in addition to those of the answer, if the context has room for them."""
 
     max_jobs_in_flight: int | None = Field(default=None, ge=1, le=100_000)
-    """Maximum number of jobs that one worker has claimed at a time; unset: one and a half times the engine's
-    slots, and more while jobs are short."""
+    """Maximum number of jobs that one worker has claimed at a time; if unset, one and a half times the
+    engine's slots, and more while jobs are short."""
     lease_seconds: float = Field(default=30.0, gt=0, le=_DAY_SECONDS)
     """Duration of a lease. A lease that is not renewed for this long is lost, and the job is queued again."""
     max_attempts: int = Field(default=3, ge=1, le=1000)
@@ -132,7 +132,7 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """Log level of workers. Commands log warnings and worse, or use this level if it is set."""
     commit: str | None = None
-    """Revision of the code, for provenance; unset: taken from git if the code is a checkout."""
+    """Revision of the code, for provenance; if unset, taken from git if the code is a checkout."""
 
     worker_id: str | None = None
     """Id of the worker. The supervisor sets this and the following five settings for each worker process."""
