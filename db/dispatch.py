@@ -126,6 +126,17 @@ def capacity(database: Engine, profile: str) -> Capacity:
     return Capacity(row[0], row[1])
 
 
+def num_ended(database: Engine, profile: str) -> int:
+    """Return how many jobs of the profile's running batches have succeeded or failed so far."""
+    with database.connect() as connection:
+        number = connection.scalar(
+            select(func.sum(BatchRow.num_succeeded + BatchRow.num_failed)).where(
+                BatchRow.profile == profile, BatchRow.status == BatchStatus.RUNNING
+            )
+        )
+    return int(number or 0)
+
+
 def demands(database: Engine, profile: str, *, limit: int) -> list[Demand]:
     """Return the demand of each running batch of the profile, highest priority first.
 

@@ -102,7 +102,7 @@ def _copy_blocks(batch_id: UUID, number: int, jobs: Iterable[NewJob]) -> Iterato
         custom_id, prefix_group = _escaped(job.custom_id), _escaped(job.prefix_group)
         payload = _json_text(job.payload).replace("\\", r"\\")
         rows.append(f"{digits}\t{position}\t{custom_id}\t{prefix_group}\t{payload}\t{constants}")
-        num_characters += len(payload)
+        num_characters += len(rows[-1])
         if num_characters >= _BLOCK_CHARACTERS:
             yield len(rows), "".join(rows)
             rows, num_characters = [], 0

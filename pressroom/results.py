@@ -28,7 +28,7 @@ from jobs.job import JobStatus
 from jobs.provenance import StatementAlteredError, check_statement, payload_digest, sha256_hex
 from pressroom.summary import Altered
 from storage.packs import Place, Read, begin_reads
-from storage.store import ObjectNotFoundError, Store, StoreRefusedError
+from storage.store import ObjectKeyError, ObjectNotFoundError, Store, StoreRefusedError
 from workers.publisher import statement_key
 
 logger = logging.getLogger(__name__)
@@ -362,5 +362,9 @@ def _check_artifact(body: bytes, artifact: StoredArtifact, store: Store) -> byte
 def _finish(read: Read, key: str) -> bytes:
     try:
         return read()
-    except (ObjectNotFoundError, StoreRefusedError) as error:  # some stores forbid reading a missing key
+    except (
+        ObjectKeyError,
+        ObjectNotFoundError,
+        StoreRefusedError,
+    ) as error:  # some stores forbid reading a missing key
         raise ArtifactAlteredError(f"object {key} cannot be read: {error}") from error

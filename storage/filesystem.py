@@ -60,8 +60,10 @@ class FilesystemStore:
         """Read `num_bytes` from the offset on; a negative number means all bytes up to the end."""
         try:
             with self._path(key).open("rb") as file:
-                file.seek(offset)
-                return file.read(num_bytes)
+                size = os.fstat(file.fileno()).st_size
+                start = min(offset, size)
+                file.seek(start)
+                return file.read(size - start if num_bytes < 0 else min(num_bytes, size - start))
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
             raise ObjectNotFoundError(f"there is no object {key!r} in {self.location}") from error
         except OSError as error:

@@ -26,8 +26,12 @@ MAX_PART_BYTES = 256 * 1024
 """Maximum size of a part. A larger body is stored as a separate object, which can be read without Postgres;
 the request for it costs little compared with the transfer of so many bytes."""
 
+MAX_JOB_BYTES = 4 * 1024 * 1024
+"""Maximum total size of the parts of one job; its further artifacts become objects of their own."""
+
 MAX_PACK_BYTES = 16 * 1024 * 1024
-"""Maximum total size of the parts of a pack. It bounds what has to be sent again if an upload fails."""
+"""Size of the parts from which a pack is complete; the parts of its last job may exceed it. It bounds what a
+failed upload sends again."""
 
 MAX_GAP_BYTES = 64 * 1024
 """Maximum number of unneeded bytes between two parts that one request reads. Reading them takes less time

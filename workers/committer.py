@@ -114,9 +114,11 @@ class Committer:
         refused = len(group) - len(written)
         if refused:
             logger.warning("Late results were rejected by their fences.", extra={"num_refused": refused})
-        self._on_committed(group)
-        with self._lock:
+        with (
+            self._lock
+        ):  # before the callback, which may take long: the packer would store tiny packs meanwhile
             self._num_pending -= len(group)
+        self._on_committed(group)
 
     def _commit_when_possible(self, group: list[Outcome]) -> list[UUID]:
         while True:

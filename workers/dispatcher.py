@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from uuid import UUID
@@ -61,8 +61,8 @@ class Dispatcher:
         self._listener = JobListener(database)
         self._postgres = Outage(logger, "Postgres", meanwhile="the dispatcher waits")
         self._broker = Outage(logger, "Valkey", meanwhile="queued jobs wait in Postgres")
-        self._num_sent: defaultdict[str, int] = defaultdict(int)
-        """Number of jobs that were sent and not claimed, by queue, at the end of the last round."""
+        self._ended: defaultdict[str, deque[tuple[float, int]]] = defaultdict(deque)
+        """Instants on time.monotonic() and the number of jobs that had ended in running batches, by queue."""
         self._has_worked = False
         self._reconciled_at = 0.0
 
@@ -142,24 +142,27 @@ class Dispatcher:
 
     def _send_due(self, profile: str) -> bool:
         capacity = dispatch.capacity(self._database, profile)
-        places = window(capacity, self._num_claimed(profile))
+        places = window(capacity, self._rate(profile))
         demands = dispatch.demands(self._database, profile, limit=places)
         num_queued = sum(demand.num_sent + demand.num_unsent for demand in demands)
         size = shard_size(num_queued, capacity.num_workers, at_most=self._settings.shard_jobs)
         shares = {batch_id: number for batch_id, number in allocate(demands, places).items() if number}
-        self._num_sent[profile] = sum(demand.num_sent for demand in demands)
         for batch_id, number in shares.items():
             job_ids = dispatch.take(self._database, batch_id, number)
-            self._num_sent[profile] += len(job_ids)
             self._send(RUN_SHARD, profile, job_ids, size)
         suspects = dispatch.take_suspects(self._database, profile)
         if suspects:
             self._send(RUN_ALONE, profile, suspects, len(suspects))
         return bool(shares or suspects)
 
-    def _num_claimed(self, profile: str) -> int:
-        """Return how many jobs of a queue were claimed since the last round."""
-        return max(0, self._num_sent[profile] - dispatch.num_sent(self._database, profile))
+    def _rate(self, profile: str) -> float:
+        """Return how many jobs of a queue have ended a second, over about the last RATE_SECONDS."""
+        now, ended = time.monotonic(), self._ended[profile]
+        ended.append((now, dispatch.num_ended(self._database, profile)))
+        while len(ended) > 1 and ended[1][0] <= now - RATE_SECONDS:
+            ended.popleft()
+        # A batch that ends takes its jobs with it, which makes the difference negative.
+        return max(0, ended[-1][1] - ended[0][1]) / max(RATE_SECONDS, now - ended[0][0])
 
     def _send(self, task: str, queue: str, job_ids: Sequence[UUID], size: int) -> None:
         try:
@@ -193,19 +196,26 @@ MAX_WINDOW_JOBS = 10_000
 """Maximum window in jobs. Only short jobs lead to so large a window; its ids take about 400 KB in the
 broker."""
 
+AHEAD_SECONDS = 0.5
+"""Seconds of work that are sent in advance. It is longer than a round, so that the rate can grow, and short,
+because what was sent is ahead of any batch that follows."""
+
+RATE_SECONDS = 1.0
+"""Time over which the rate is measured."""
+
 SHARDS_PER_WORKER = 8
 """Minimum messages per worker into which a backlog is divided, so that workers finish at about the same time.
 """
 
 
-def window(capacity: Capacity, num_claimed: int = 0) -> int:
-    """Return the maximum number of a queue's jobs that are sent and not yet claimed at any time.
+def window(capacity: Capacity, rate: float = 0.0) -> int:
+    """Return how many jobs of a queue may be sent and not yet claimed, if `rate` jobs ended in a second.
 
-    It is twice the number of jobs claimed since the last round, within limits. It therefore grows while short
-    jobs empty the queue in less than a round, and shrinks at once when long jobs follow.
+    It grows while short jobs empty the queue faster than rounds fill it, and shrinks as soon as long jobs
+    follow.
     """
     least = max(MIN_WINDOW_JOBS, WINDOW_FACTOR * capacity.max_jobs_in_flight)
-    return max(least, min(MAX_WINDOW_JOBS, 2 * num_claimed))
+    return max(least, min(MAX_WINDOW_JOBS, int(AHEAD_SECONDS * rate)))
 
 
 def shard_size(num_queued: int, num_workers: int, *, at_most: int) -> int:

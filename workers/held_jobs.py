@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from uuid import UUID
 
@@ -47,18 +48,49 @@ class HeldJob:
 
     job: ClaimedJob
     inference: JobInference
-    give_up_at: float
+    timeout_seconds: float
+    """Maximum duration of the attempt."""
+    batch_deadline_at: float = math.inf
+    """Deadline of the batch on time.monotonic()."""
+    give_up_at: float = field(init=False)
     """Instant, on time.monotonic(), from which the lease is no longer renewed."""
     phase: Phase = Phase.WAITING
+
+    def __post_init__(self) -> None:
+        self._set_deadline()
+
+    def begin(self) -> None:
+        """Note that the kind starts to run. The time that the job waited for its turn does not count."""
+        self._set_deadline()
+        self.phase = Phase.RUNNING
+
+    def _set_deadline(self) -> None:
+        self.inference.deadline_at = min(time.monotonic() + self.timeout_seconds, self.batch_deadline_at)
+        self.give_up_at = self.inference.deadline_at + HANDOVER_SECONDS
 
 
 class HeldJobs:
     """The jobs that this worker holds, with a thread that renews their leases. Any thread may call it."""
 
-    def __init__(self, database: Database, *, lease_seconds: float, on_broken: Callable[[], None]) -> None:
-        """Start the thread. It calls `on_broken` if a kind has not returned long after its job's deadline."""
+    def __init__(
+        self,
+        database: Database,
+        *,
+        lease_seconds: float,
+        num_surplus: Callable[[], int],
+        on_given_back: Callable[[int], None],
+        on_broken: Callable[[], None],
+    ) -> None:
+        """Start the thread.
+
+        It gives back as many of the jobs that wait for their turn as `num_surplus` returns, and calls
+        `on_given_back` with their number. It calls `on_broken` if a kind has not returned long after its
+        job's deadline.
+        """
         self._database = database
         self._lease_seconds = lease_seconds
+        self._num_surplus = num_surplus
+        self._on_given_back = on_given_back
         self._on_broken = on_broken
         self._held: dict[tuple[UUID, int], HeldJob] = {}
         """Held jobs by id and attempt: a job whose lease was lost may be claimed again while the lost attempt
@@ -69,11 +101,9 @@ class HeldJobs:
 
     def add(self, job: ClaimedJob, models: ModelPool, *, timeout_seconds: float) -> HeldJob:
         """Hold a job that was just claimed, until HANDOVER_SECONDS after its deadline."""
-        if job.seconds_to_deadline is not None:
-            timeout_seconds = min(timeout_seconds, job.seconds_to_deadline)
-        deadline_at = time.monotonic() + timeout_seconds
-        inference = JobInference(job, models, deadline_at=deadline_at)
-        held = HeldJob(job, inference, deadline_at + HANDOVER_SECONDS)
+        seconds = math.inf if job.seconds_to_deadline is None else job.seconds_to_deadline
+        inference = JobInference(job, models, deadline_at=math.inf)
+        held = HeldJob(job, inference, timeout_seconds, time.monotonic() + seconds)
         with self._lock:
             self._held[job.id, job.attempt] = held
         return held
@@ -96,6 +126,13 @@ class HeldJobs:
         else:
             logger.info("Unfinished jobs were given back.", extra={"num_jobs": num_jobs})
 
+    def give_back_waiting(self, at_most: int) -> None:
+        """Give back jobs that wait for their turn, those claimed last first, because others may be free."""
+        waiting = [held for held in self._newest().values() if held.phase is Phase.WAITING]
+        surplus = waiting[-at_most:] if at_most > 0 else []
+        self.give_back(surplus)
+        self._on_given_back(self.forget(held.job for held in surplus))
+
     def give_back_all(self) -> None:
         """Give back every job that is still held."""
         self.give_back(list(self._newest().values()))
@@ -114,6 +151,7 @@ class HeldJobs:
                 self._on_broken()
             # An unavailable store is not the job's fault: the job is given back even while an upload hangs.
             self.give_back([held for held in overdue if held.phase in (Phase.WAITING, Phase.STORING)])
+            self.give_back_waiting(self._num_surplus())
             renewable = {job_id: h.job.attempt for job_id, h in newest.items() if h.give_up_at > now}
             try:
                 lost = leases.renew(self._database, renewable, lease_seconds=self._lease_seconds)

@@ -117,7 +117,8 @@ class JobInference:
         self._request_prefix = f"{job.id}/{job.attempt}"
         self._model = job.model
         self._models = models
-        self._deadline_at = deadline_at
+        self.deadline_at = deadline_at
+        """Deadline on time.monotonic()."""
         self._lock = threading.Lock()
         self._num_calls = 0
         self._cancel_current: Callable[[], None] | None = None
@@ -127,11 +128,6 @@ class JobInference:
         self._calibrations: dict[str, Calibration | None] = {}
         self.abandoned = threading.Event()
         """Event that is set when this attempt must stop."""
-
-    @property
-    def deadline_at(self) -> float:
-        """Return the deadline on time.monotonic()."""
-        return self._deadline_at
 
     def generate(self, prompt: Prompt, sampling: Sampling, *, model: str | None = None) -> Completion:
         """Generate a text; block until it is complete.
@@ -150,7 +146,7 @@ class JobInference:
             request_id=request_id,
             prompt_ids=prompt_ids,
             sampling=sampling,
-            deadline_at=self._deadline_at,
+            deadline_at=self.deadline_at,
             thoughts=thoughts,
         )
         completion = self._wait(
@@ -216,7 +212,7 @@ class JobInference:
         calibration = self._calibration(encoder) if calibrated else None
         rows = encoder.tokenizer.encode(pairs)  # in the job's thread, while the engine computes other rows
         request_id = self._next_id()
-        request = EncoderRequest(request_id=request_id, rows=rows, deadline_at=self._deadline_at)
+        request = EncoderRequest(request_id=request_id, rows=rows, deadline_at=self.deadline_at)
         answers = self._wait(
             lambda: encoder.engine.submit(request), lambda: encoder.engine.cancel(request_id)
         )
@@ -241,7 +237,7 @@ class JobInference:
             self._cancel_current = cancel
             future = submit()  # never blocks; a later abandon() finds the request to cancel
         try:
-            return future.result(timeout=self._deadline_at - time.monotonic() + ENGINE_GRACE_SECONDS)
+            return future.result(timeout=self.deadline_at - time.monotonic() + ENGINE_GRACE_SECONDS)
         except CancelledError as error:
             raise JobAbandonedError("the job was taken from this worker") from error
         except FutureTimeoutError as error:

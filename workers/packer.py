@@ -12,7 +12,7 @@ from storage.packs import MAX_PACK_BYTES
 from workers.held_jobs import HeldJob
 from workers.publisher import Prepared, Publisher
 
-MAX_GROUP = 500
+MAX_GROUP = 1_000
 """Maximum jobs per pack; larger groups would not save any more time."""
 
 

@@ -32,7 +32,7 @@ from jobs.provenance import (
     payload_digest,
     sha256_hex,
 )
-from storage.packs import MAX_PART_BYTES, MEDIA_TYPE, Part, build_pack
+from storage.packs import MAX_JOB_BYTES, MAX_PART_BYTES, MEDIA_TYPE, Part, build_pack
 from storage.resources import artifact_key
 from storage.store import Store, StoreError, StoreRefusedError
 from workers.inference import JobAbandonedError, ModelUse
@@ -69,6 +69,8 @@ class Prepared:
     result: Result
     digests: tuple[str, ...]
     """SHA-256 of each artifact."""
+    packed: tuple[bool, ...]
+    """Whether each artifact becomes a part of a pack."""
     statement: bytes
     statement_sha256: str
     output: str | None
@@ -78,8 +80,8 @@ class Prepared:
         """Yield the parts to be packed: the small artifacts, in their order, and then the statement if it is
         small."""
         folder = f"{self.job.id}.{self.job.attempt}"
-        for number, artifact in enumerate(self.result.artifacts):
-            if is_packed(artifact):
+        for number, (artifact, is_packed) in enumerate(zip(self.result.artifacts, self.packed, strict=True)):
+            if is_packed:
                 yield Part(f"{folder}/{entry_name(artifact.name, number)}", bytes(artifact.body))
         if self._is_statement_packed:
             yield Part(f"{folder}.statement.json", self.statement)
@@ -89,23 +91,25 @@ class Prepared:
         artifacts = tuple(
             StoredArtifact(
                 name=artifact.name,
-                object_key=pack_key if is_packed(artifact) else artifact_key(sha256),
-                byte_offset=next(offsets) if is_packed(artifact) else None,
+                object_key=pack_key if is_packed else artifact_key(sha256),
+                byte_offset=next(offsets) if is_packed else None,
                 sha256=sha256,
                 num_bytes=len(artifact.body),
                 media_type=artifact.media_type,
             )
-            for artifact, sha256 in zip(self.result.artifacts, self.digests, strict=True)
+            for artifact, sha256, is_packed in zip(
+                self.result.artifacts, self.digests, self.packed, strict=True
+            )
         )
-        is_packed_too = self._is_statement_packed
+        is_part = self._is_statement_packed
         return Success(
             job=self.job,
             artifacts=artifacts,
             statement=StoredStatement(
                 body=self.statement,
                 sha256=self.statement_sha256,
-                object_key=pack_key if is_packed_too else self.statement_key,
-                byte_offset=next(offsets) if is_packed_too else None,
+                object_key=pack_key if is_part else self.statement_key,
+                byte_offset=next(offsets) if is_part else None,
             ),
             metrics=self.result.metrics,
             output=self.output,
@@ -116,8 +120,9 @@ class Prepared:
     @property
     def num_packed_bytes(self) -> int:
         """Return the size of `parts`."""
-        bodies = [len(each.body) for each in self.result.artifacts if is_packed(each)]
-        return sum(bodies) + (len(self.statement) if self._is_statement_packed else 0)
+        sizes = zip(map(len, (each.body for each in self.result.artifacts)), self.packed, strict=True)
+        statement_bytes = len(self.statement) if self._is_statement_packed else 0
+        return sum(size for size, is_packed in sizes if is_packed) + statement_bytes
 
     @property
     def statement_key(self) -> str:
@@ -138,9 +143,16 @@ def entry_name(name: str, number: int) -> str:
     return name if _ENTRY_NAME.fullmatch(name) else f"artifact-{number}"
 
 
-def is_packed(artifact: Artifact) -> bool:
-    """Return whether the artifact becomes a part of a pack rather than a separate object."""
-    return len(artifact.body) <= MAX_PART_BYTES and not artifact.is_resource
+def _choose_packed(artifacts: Sequence[Artifact]) -> tuple[bool, ...]:
+    """Return for each artifact whether it becomes a part of a pack rather than an object of its own."""
+    num_bytes = 0
+    packed = []
+    for artifact in artifacts:
+        size = len(artifact.body)
+        fits = size <= MAX_PART_BYTES and num_bytes + size <= MAX_JOB_BYTES
+        packed.append(fits and not artifact.is_resource)
+        num_bytes += size if packed[-1] else 0
+    return tuple(packed)
 
 
 class Publisher:
@@ -188,13 +200,14 @@ class Publisher:
             job=job,
             result=result,
             digests=digests,
+            packed=_choose_packed(result.artifacts),
             statement=statement,
             statement_sha256=sha256_hex(statement),
             output=output,
             usage=sum((generation.usage for generation in use.generations), Usage()),
         )
-        for artifact, sha256 in zip(result.artifacts, digests, strict=True):
-            if not is_packed(artifact):
+        for artifact, sha256, is_packed in zip(result.artifacts, digests, prepared.packed, strict=True):
+            if not is_packed:
                 self._put(artifact_key(sha256), artifact.body, artifact.media_type, abandoned.is_set)
         if len(statement) > MAX_PART_BYTES:
             self._put(prepared.statement_key, statement, STATEMENT_MEDIA_TYPE, abandoned.is_set)

@@ -59,7 +59,8 @@ class Capacity:
         self._closed = False
         self._changed = threading.Condition()
         self._ended: deque[tuple[float, int]] = deque()
-        """Instants on time.monotonic(), and the number of jobs that ended then, in the last RATE_SECONDS."""
+        """Instants on time.monotonic(), and the number of jobs that succeeded then, in the last RATE_SECONDS.
+        """
 
     @property
     def num_in_use(self) -> int:
@@ -83,9 +84,15 @@ class Capacity:
             self._changed.notify_all()
 
     def note_ended(self, number: int) -> None:
-        """Record that this number of jobs has ended, because the number of places depends on it."""
+        """Record that this number of jobs has succeeded, because the number of places depends on it."""
         with self._changed:
             self._ended.append((time.monotonic(), number))
+
+    @property
+    def num_surplus(self) -> int:
+        """Number of jobs in flight beyond those that would be claimed now, or run if the gate is closed."""
+        with self._changed:
+            return max(0, self._num_in_use - self._num_places if self._closed else -self._num_free())
 
     def _num_free(self) -> int:
         since = time.monotonic() - RATE_SECONDS
@@ -198,7 +205,13 @@ class Runner:
         self.num_places = num_places
         self._capacity = Capacity(num_places, max_ahead=0 if settings.max_jobs_in_flight else MAX_AHEAD)
         self._threads = StageThreads(num_places)
-        self._held = HeldJobs(database, lease_seconds=settings.lease_seconds, on_broken=on_broken)
+        self._held = HeldJobs(
+            database,
+            lease_seconds=settings.lease_seconds,
+            num_surplus=lambda: self._capacity.num_surplus,
+            on_given_back=self._capacity.give_back,
+            on_broken=on_broken,
+        )
         self._committer = Committer(
             database,
             failure_of=lambda job, error: failure_of(job, error, settings),
@@ -274,7 +287,7 @@ class Runner:
 
     def _prepare(self, held: HeldJob, celery_task_id: str) -> Prepared:
         held.inference.require_held()  # its lease may have been lost while it waited
-        held.phase = Phase.RUNNING
+        held.begin()
         attempt = run_attempt(held.job, held.inference, self._services, celery_task_id=celery_task_id)
         held.phase = Phase.STORING
         return self._services.publisher.prepare(
@@ -299,7 +312,7 @@ class Runner:
         self._committer.add(failure_of(held.job, error, self._services.settings))
 
     def _committed(self, outcomes: Sequence[Outcome]) -> None:
-        self._capacity.note_ended(len(outcomes))
+        self._capacity.note_ended(sum(isinstance(outcome, Success) for outcome in outcomes))
         self._forget(outcome.job for outcome in outcomes)
         for batch_id in {outcome.job.batch_id for outcome in outcomes}:
             try:
@@ -317,6 +330,7 @@ class Runner:
     def close(self, timeout_seconds: float) -> None:
         """Finish the jobs in flight within the timeout, give the rest back to the queue, and stop."""
         self._capacity.close()
+        self._held.give_back_waiting(self._capacity.num_surplus)
         if not self._capacity.wait_until_free(timeout_seconds):
             self._held.give_back_all()
         self._held.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import queue
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -15,6 +14,7 @@ from jobs.job import ClaimedJob
 from jobs.kind import Artifact
 from jobs.provenance import CodeFacts, sha256_hex
 from storage.memory import MemoryStore
+from storage.packs import MAX_JOB_BYTES, MAX_PART_BYTES
 from storage.store import Store, StoreRefusedError
 from tests.factories import accept, claim_batch, prepared
 from tests.fakes import FailingStore, FakeEngine, fake_models
@@ -74,10 +74,14 @@ def new_packer(ends: Ends) -> Iterator[NewPacker]:
         packer.close(SECONDS)
 
 
+def held_job(job: ClaimedJob) -> HeldJob:
+    """The job, as a worker holds it."""
+    return HeldJob(job, JobInference(job, fake_models(FakeEngine()), deadline_at=0.0), 1000.0)
+
+
 def add(packer: Packer, store: Store, job: ClaimedJob, body: bytes = b"text") -> HeldJob:
     """Give the packer what a job produced."""
-    inference = JobInference(job, fake_models(FakeEngine()), deadline_at=time.monotonic() + 1000)
-    held = HeldJob(job, inference, time.monotonic() + 1000)
+    held = held_job(job)
     artifact = Artifact(name="text.txt", media_type="text/plain", body=body)
     packer.add(held, prepared(store, job, [artifact]))
     return held
@@ -120,6 +124,27 @@ def test_pack_stays_below_its_maximum_size(
     sizes = [entry.num_bytes for entry in store.entries()]
     assert len(sizes) > 2
     assert max(sizes) < 100_000
+
+
+def test_many_artifacts_of_one_job_do_not_swell_a_pack(
+    database: Engine, new_packer: NewPacker, ends: Ends
+) -> None:
+    store = MemoryStore()
+    packer = new_packer(store)
+    (job,) = claim_batch(database, accept(database, 1))
+    bodies = [bytes([number]) * MAX_PART_BYTES for number in range(20)]
+    artifacts = [
+        Artifact(name=f"{number}.bin", media_type="text/plain", body=body)
+        for number, body in enumerate(bodies)
+    ]
+    packer.add(held_job(job), prepared(store, job, artifacts))
+    (success,) = ends.next_stored(1)
+    (pack,) = store.entries("packs/")
+    assert pack.num_bytes < MAX_JOB_BYTES + MAX_PART_BYTES
+    for artifact, body in zip(success.artifacts, bodies, strict=True):
+        offset = artifact.byte_offset
+        whole = store.get(artifact.object_key)
+        assert body == (whole if offset is None else whole[offset : offset + len(body)])
 
 
 def test_closing_stores_what_is_left(database: Engine, new_packer: NewPacker, ends: Ends) -> None:

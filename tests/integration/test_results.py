@@ -21,6 +21,7 @@ from jobs.provenance import CodeFacts, StatementAlteredError, sha256_hex
 from kinds.article.export import export_articles
 from pressroom.results import ArtifactAlteredError, ResultReader, check_job
 from pressroom.summary import Altered, Summary
+from storage import open_store
 from storage.memory import MemoryStore
 from storage.packs import Place
 from tests.factories import (
@@ -322,12 +323,28 @@ def test_one_changed_byte_of_a_shared_pack_leaves_out_the_altered_part_alone(dat
 
 
 @pytest.mark.parametrize(
-    "values", [{"num_bytes": 10**9}, {"byte_offset": 10**12}, {"byte_offset": -5}, {"byte_offset": None}]
+    "values",
+    [
+        *({"num_bytes": 10**9}, {"num_bytes": 10**13}, {"num_bytes": 2**63 - 1}, {"num_bytes": -1}),
+        *({"byte_offset": 10**12}, {"byte_offset": 2**63 - 1}, {"byte_offset": -5}, {"byte_offset": None}),
+        *({"object_key": "PACKS/X"}, {"object_key": "packs/no/such"}, {"object_key": ""}),
+    ],
+    ids=str,
 )
+@pytest.mark.parametrize("store_name", ["memory", "filesystem", "s3"])
 def test_row_that_points_beside_its_pack_leaves_out_its_own_job_alone(
-    database: Engine, values: dict[str, int | None]
+    database: Engine,
+    values: dict[str, object],
+    store_name: str,
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
 ) -> None:
-    store = MemoryStore()
+    urls: dict[str, Callable[[], str]] = {
+        "memory": lambda: "memory:",
+        "filesystem": tmp_path.as_uri,
+        "s3": lambda: str(request.getfixturevalue("s3_url")),
+    }
+    store = open_store(urls[store_name]())
     batch_id = accept(database, 3)
     publisher = Publisher(store, CodeFacts("1.0", "test"))
     artifact = Artifact(name="a.txt", media_type="text/plain", body=b"0123456789")

@@ -305,6 +305,52 @@ def test_a_store_that_stays_away_costs_a_job_no_attempt(
     assert not hung.is_set()
 
 
+def test_jobs_claimed_in_advance_are_given_back_when_long_ones_follow(database: Engine) -> None:
+    engine = FakeEngine(held=True)
+    ids = job_ids(database, accept(database, new_jobs(20, act="ask")))
+    config = settings(lease_seconds=0.6, job_timeout_seconds=2.0)
+    with running(database, engine=engine, config=config) as runner:
+        runner._capacity.note_ended(1000)  # as if a thousand short jobs had just succeeded
+        runner.run_shard(ids, celery_task_id="task-1")
+        assert runner.num_in_flight == len(ids)
+        wait_until(lambda: runner.num_in_flight == NUM_PLACES, "the jobs that wait are given back")
+        waiting = [
+            job_id for job_id, status in zip(ids, statuses(database, ids), strict=True) if status == "queued"
+        ]
+        assert waiting == ids[NUM_PLACES:]
+        assert {job_row(database, job_id).num_failures for job_id in ids} == {0}
+        engine.let_go()
+        wait_until(lambda: runner.num_in_flight == 0, "the others end")
+    assert statuses(database, ids[:NUM_PLACES]) == ["succeeded"] * NUM_PLACES
+
+
+def test_the_time_that_a_job_waits_for_its_turn_does_not_count(database: Engine) -> None:
+    ids = job_ids(database, accept(database, new_jobs(12, act="nap")))
+    config = settings(job_timeout_seconds=0.5, lease_seconds=30.0)
+    with running(database, config=config) as runner:
+        runner._capacity.note_ended(1000)
+        runner.run_shard(ids, celery_task_id="task-1")
+        wait_until(lambda: runner.num_in_flight == 0, "each has had its turn")
+    assert set(statuses(database, ids)) == {"succeeded"}
+    assert {job_row(database, job_id).num_failures for job_id in ids} == {0}
+
+
+def test_stopping_worker_gives_back_at_once_what_waits_for_its_turn(database: Engine) -> None:
+    engine = FakeEngine(held=True)
+    ids = job_ids(database, accept(database, new_jobs(20, act="ask")))
+    with running(database, engine=engine) as runner:
+        runner._capacity.note_ended(1000)
+        runner.run_shard(ids, celery_task_id="task-1")
+        closing = threading.Thread(target=runner.close, args=(30.0,))
+        closing.start()
+        wait_until(
+            lambda: statuses(database, ids).count(JobStatus.QUEUED) == 16, "those that wait are given back"
+        )
+        engine.let_go()
+        closing.join(30.0)
+    assert statuses(database, ids).count(JobStatus.SUCCEEDED) == NUM_PLACES
+
+
 def test_an_engine_that_ends_costs_its_jobs_no_attempt(database: Engine) -> None:
     engine = FakeEngine(held=True)
     ids = job_ids(database, accept(database, new_jobs(2, act="ask")))

@@ -6,6 +6,7 @@ import ctypes
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterable
 from typing import ClassVar, Literal
 
@@ -30,6 +31,7 @@ Act = Literal[
     "odd_output",
     "records",
     "large",
+    "nap",
     "resource",
     "kill",
     "stall",
@@ -95,6 +97,8 @@ class TrialKind(Kind[TrialPayload]):
             os.kill(os.getpid(), signal.SIGKILL)
         if payload.act == "stall":
             ctypes.PyDLL(None).sleep(600)  # a PyDLL call keeps the interpreter's lock
+        if payload.act == "nap":
+            time.sleep(0.2)
         text = payload.text
         if payload.act == "ask":
             text = context.inference.generate(*self.first_request(payload, TrialSettings())).text

@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from db.dispatch import Capacity, Demand
-from workers.dispatcher import MAX_WINDOW_JOBS, MIN_WINDOW_JOBS, WINDOW_FACTOR, allocate, shard_size, window
+from workers.dispatcher import (
+    AHEAD_SECONDS,
+    MAX_WINDOW_JOBS,
+    MIN_WINDOW_JOBS,
+    WINDOW_FACTOR,
+    allocate,
+    shard_size,
+    window,
+)
 
 
 def demand(number: int, *, unsent: int, sent: int = 0, tenant: str = "a", priority: int = 0) -> Demand:
@@ -89,8 +97,9 @@ def test_the_window_follows_the_workers_and_has_a_floor() -> None:
     assert window(Capacity(2, 1000)) == WINDOW_FACTOR * 1000
 
 
-def test_the_window_grows_while_jobs_are_claimed_quickly_and_is_bounded() -> None:
-    assert window(Capacity(1, 4), MIN_WINDOW_JOBS) == 2 * MIN_WINDOW_JOBS
+def test_the_window_grows_while_jobs_end_quickly_and_is_bounded() -> None:
+    assert window(Capacity(1, 4), 10 * MIN_WINDOW_JOBS) == 10 * MIN_WINDOW_JOBS * AHEAD_SECONDS
+    assert window(Capacity(1, 4), 1.0) == MIN_WINDOW_JOBS
     assert window(Capacity(1, 4), 10**7) == MAX_WINDOW_JOBS
     assert window(Capacity(1, 10**5), 10**7) == WINDOW_FACTOR * 10**5
 
