@@ -8,6 +8,7 @@ Every transaction counts what it ends, so whoever continues after an interruptio
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -41,8 +42,8 @@ LOCKED_JOBS = 2_000
 only for a short time."""
 
 ROUND_SECONDS = 0.5
-"""Time in seconds that the reconciler spends on ending the jobs of a batch in each round: half of the
-reconciler's interval, so that jobs are sent in the other half."""
+"""Time in seconds after which the reconciler ends only one more range of each batch in a round: half of its
+interval, so that jobs are sent in the other half."""
 
 _NOT_QUEUED = tuple(status for status in JobStatus if status is not JobStatus.QUEUED)
 
@@ -68,16 +69,15 @@ EXPIRED = Ending(
 )
 
 
-def end_jobs(database: Engine, batch_id: UUID, ending: Ending, *, max_seconds: float | None = None) -> int:
+def end_jobs(database: Engine, batch_id: UUID, ending: Ending, *, until: float = math.inf) -> int:
     """End open jobs of the batch, by default all of them; return how many.
 
-    With `max_seconds`, it stops after the transaction in which that time has passed.
+    It stops after the first transaction that ends after `until`, which is on time.monotonic().
     """
-    until = None if max_seconds is None else time.monotonic() + max_seconds
     num_ended = 0
     for number in _endings(database, batch_id, ending):
         num_ended += number
-        if until is not None and time.monotonic() >= until:
+        if time.monotonic() >= until:
             break
     return num_ended
 

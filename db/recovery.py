@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -217,9 +218,8 @@ def expire_overdue(database: Engine) -> int:
     )
     with database.connect() as connection:
         batch_ids = connection.scalars(overdue).all()
-    return sum(
-        end_jobs(database, batch_id, EXPIRED, max_seconds=ending.ROUND_SECONDS) for batch_id in batch_ids
-    )
+    until = time.monotonic() + ending.ROUND_SECONDS
+    return sum(end_jobs(database, batch_id, EXPIRED, until=until) for batch_id in batch_ids)
 
 
 def finish_cancelling(database: Engine) -> int:
@@ -230,8 +230,9 @@ def finish_cancelling(database: Engine) -> int:
     with database.connect() as connection:
         batch_ids = connection.scalars(interrupted).all()
     num_cancelled = 0
+    until = time.monotonic() + ending.ROUND_SECONDS
     for batch_id in batch_ids:
-        num_cancelled += end_jobs(database, batch_id, CANCELLED, max_seconds=ending.ROUND_SECONDS)
+        num_cancelled += end_jobs(database, batch_id, CANCELLED, until=until)
         finish_cancelled(database, batch_id)
     return num_cancelled
 

@@ -167,7 +167,7 @@ def test_a_round_ends_after_its_time_and_the_next_one_continues(database: Engine
     batch_id = accept(database, 25)
     with database.begin() as connection:
         connection.execute(update(BatchRow).values(status=BatchStatus.CANCELLED))
-    rounds = [end_jobs(database, batch_id, CANCELLED, max_seconds=0) for _ in range(4)]
+    rounds = [end_jobs(database, batch_id, CANCELLED, until=0.0) for _ in range(4)]
     assert rounds == [10, 10, 5, 0]
 
 
@@ -175,7 +175,7 @@ def test_no_job_expires_once_a_retry_has_lifted_the_deadline(database: Engine) -
     batch_id = accept(database, 25)
     with database.begin() as connection:
         connection.execute(update(BatchRow).values(deadline_at=datetime(2000, 1, 1, tzinfo=UTC)))
-    assert end_jobs(database, batch_id, EXPIRED, max_seconds=0) == 10
+    assert end_jobs(database, batch_id, EXPIRED, until=0.0) == 10
     retry_unfinished(database, batch_id)
     assert end_jobs(database, batch_id, EXPIRED) == 0
     assert counted(database, batch_id) == {JobStatus.QUEUED: 25}
