@@ -117,12 +117,15 @@ class Context(Protocol):
 
     @property
     def seed(self) -> int:
-        """The job's own seed, derived from the batch's seed and the line's id. Retries have the same seed."""
+        """The job's own seed, derived from the batch's seed and the input line's id.
+
+        Retries have the same seed.
+        """
         ...
 
     @property
     def custom_id(self) -> str:
-        """The id of the line, chosen by the producer."""
+        """The id of the job's input line, chosen by the producer."""
         ...
 
     @property

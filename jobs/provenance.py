@@ -93,7 +93,7 @@ class EngineFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncoderFacts:
-    """The engine of a model for classes or embeddings, and the arithmetic that it uses."""
+    """The engine of a classification or embedding model, and the arithmetic that it uses."""
 
     name: str
     versions: tuple[tuple[str, str], ...]
@@ -131,7 +131,7 @@ class CalibrationFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Encoding:
-    """All calls of a job to one model for classes or embeddings."""
+    """All calls of a job to one classification or embedding model."""
 
     task: str
     model: ModelFacts
@@ -203,7 +203,7 @@ class Provenance:
     models: tuple[ModelFacts, ...] = ()
     """All models that were called, including `model`."""
     encodings: tuple[Encoding, ...] = ()
-    """Calls for classes or embeddings, with one entry per model."""
+    """Calls to classification and embedding models, with one entry per model."""
     parents: tuple[Parent, ...] = ()
     """Inputs that the artifacts were made from, besides the payload."""
 

@@ -87,7 +87,8 @@ class _Budget:
         """Raise TemplateTooLargeError if the budget is exceeded even with the allowance for the variables."""
         if not self.affords(0):
             raise TemplateTooLargeError(
-                f"it writes too much or takes too many steps: more than {self.limit:,} characters and steps"
+                f"its characters and steps exceed the limit of {self.limit:,} in total: make its text or "
+                "loops shorter"
             )
 
     def affords(self, units: int) -> bool:

@@ -47,7 +47,7 @@ class ObjectsReport:
     location: str
     """Location of the store, without secrets."""
     folder: str
-    """Start of all keys, with a slash at the end."""
+    """Prefix that all keys of the export share, with a trailing slash."""
     num_results: int
     num_objects: int
 
@@ -113,8 +113,8 @@ def export_objects(
     """Store each artifact of the results as a separate object.
 
     The results are those of the stage that was started last. An object's key consists of the prefix, the
-    batch, the id of the job's line and the artifact's name. Objects of an earlier export are overwritten. A
-    result whose evidence does not match is left out and listed in `summary.altered`. This is a
+    batch, the id of the job's input line and the artifact's name. Objects of an earlier export are
+    overwritten. A result whose evidence does not match is left out and listed in `summary.altered`. This is a
     `pressroom.export.Exporter` that writes no files. Raises StoreError.
     """
     folder = f"{prefix}/{batch_folder(summary.report.name, summary.batch_id)}/"

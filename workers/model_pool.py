@@ -88,7 +88,7 @@ class LanguageModel:
 
 @dataclass(frozen=True, slots=True)
 class EncoderModel:
-    """A model for classes or embeddings that is loaded and warmed up."""
+    """A classification or embedding model that is loaded and warmed up."""
 
     manifest: Manifest
     folder: Path

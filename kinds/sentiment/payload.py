@@ -118,11 +118,12 @@ class SentimentSettings(BaseModel):
     summarizer: str | None = None
     """Language model of the summaries; None if sentences are built from fixed rules."""
     reports: ReportsOf = "latest"
-    """Windows that get a report. `alerts`: each window with a new alert. `latest`: also the latest window
-    with documents of each entity. `all`: also each window of the judged size with documents that this batch
-    has computed and whose figures, including those of its past, differ from the stored ones. A window is
-    therefore not reported again if only a text was corrected, or if an earlier batch has computed it but was
-    cancelled before its reports or left the report out by `max_reports`."""
+    """Windows that get a report. `none`: no window. `alerts`: each window with a new alert. `latest`: also
+    each entity's latest window that contains documents. `all`: also every window that contains documents and
+    has the size used for alerts, if this batch has computed it and its figures, including those of its past,
+    differ from the stored ones. A window is therefore not reported again if only a text was corrected. Nor is
+    it reported if an earlier batch computed it but was cancelled before writing the report, or omitted the
+    report because of `max_reports`."""
     max_reports: int = Field(default=500, ge=0, le=1_000_000)
     """Maximum number of reports of a batch. Without it, a first run over years of documents would write
     thousands of reports about the past. Windows with new alerts come first, then the newest windows;

@@ -118,7 +118,7 @@ def retry(
     job: Annotated[
         str | None,
         typer.Argument(
-            metavar="[JOB]", help="Id of a job or of its line; defaults to all jobs of the batch."
+            metavar="[JOB]", help="Id of a job or of its input line; defaults to all jobs of the batch."
         ),
     ] = None,
     json: Json = False,
@@ -134,7 +134,11 @@ def retry(
 
 def show(
     job: Annotated[
-        str, typer.Argument(metavar="JOB", help="Id of a job, or BATCH/ID with the id of the job's line.")
+        str,
+        typer.Argument(
+            metavar="JOB",
+            help="Id of a job, or BATCH/ID: the id of the batch and the id of the job's input line.",
+        ),
     ],
     json: Json = False,
 ) -> None:

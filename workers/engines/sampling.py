@@ -91,7 +91,10 @@ class Sampler:
         logits[index[:, None], seen] = torch.where(scores < 0, scores * penalty, scores / penalty)
 
     def _draw(self, logits: torch.Tensor, rows: list[int], generations: Sequence[Generation]) -> list[int]:
-        """Draw a token for each of these rows, by inverse transform sampling from one uniform number."""
+        """Draw one token for each of these rows by inverse transform sampling.
+
+        One uniform number is used per row.
+        """
         if not rows:
             return []
         settings = [generations[i].request.sampling for i in rows]

@@ -1,4 +1,4 @@
-"""The default encoder: any model of the BERT family that transformers can load, for classes or embeddings."""
+"""The default encoder: any classification or embedding model of the BERT family that transformers loads."""
 
 from __future__ import annotations
 

@@ -111,9 +111,9 @@ def _check(file: LabelledFile, examples: list[Example], skipped: list[Skipped]) 
         raise TrainingDataError(f"{file.name} contains no labelled texts: write one line for each text")
     if len(skipped) > file.max_dropped_share * num_lines or not examples:
         remedy = ", or allow it with max_dropped_share in the plan" if examples else ""
-        first = f"; line {skipped[0].line}, {skipped[0].reason}" if skipped else ""
+        first = f" (the first is line {skipped[0].line}, {skipped[0].reason})" if skipped else ""
         raise TrainingDataError(
-            f"{file.name}: {len(skipped)} of {num_lines} lines cannot be used{first}: correct the columns or "
+            f"{file.name}: {len(skipped)} of {num_lines} lines cannot be used{first}; correct the columns or "
             f"the map{remedy}"
         )
     absent = [label for place, label in enumerate(LABELS) if all(each.label != place for each in examples)]

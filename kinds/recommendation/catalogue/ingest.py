@@ -153,5 +153,5 @@ def _nothing_kept(path: Path, item_ids: list[str], reader: EventReader, tally: T
         return refuse_file(
             path, "interactions_empty", "contains no interactions", "write one line per interaction"
         )
-    reason = f"none of its lines can be used; line {first.line} {first.reason}"
+    reason = f"none of its lines can be used (for example, line {first.line} {first.reason})"
     return refuse_file(path, "interactions_empty", reason, first.advice)

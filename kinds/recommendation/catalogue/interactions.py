@@ -32,7 +32,7 @@ class UserBlock:
     items: npt.NDArray[np.int32]
     """(num_entries,): position of each entry's item in `item_ids`."""
     weights: npt.NDArray[np.float32]
-    """(num_entries,), positive: the sum over the events of this user and item."""
+    """(num_entries,): sum of the weights of the user's events for the item; always positive."""
     times: npt.NDArray[np.int64]
     """(num_entries,): time of the last event in seconds since 1970 UTC; 0 if no event has a time."""
     is_purchase: npt.NDArray[np.bool_]

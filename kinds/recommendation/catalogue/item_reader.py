@@ -131,7 +131,7 @@ def _empty(path: Path, first: Rejected | None) -> FileRejectedError:
     if first is None:
         return refuse_file(path, "file_empty", "contains no items", "write one row per item")
     column = f"column {first.column!r}: " if first.column is not None else ""
-    reason = f"none of its rows is an item; line {first.line}: {column}{first.reason}"
+    reason = f"none of its rows is an item (the first is line {first.line}: {column}{first.reason})"
     return refuse_file(path, "catalogue_empty", reason, first.advice)
 
 
@@ -421,7 +421,7 @@ def parse_attribute(value: object) -> AttributeValue | None:
     """Return an attribute from a value of JSON, Parquet or CSV, or None if it is empty.
 
     A text with vertical bars is a list, and "true" or "false" is a Boolean. Digits remain text, since they
-    may be codes or sizes with leading zeros. Raises ValueError for a nested table.
+    may be codes or sizes with leading zeros. Raises ValueError for any other type, such as an object.
 
     >>> parse_attribute("red|blue"), parse_attribute("TRUE"), parse_attribute("07"), parse_attribute(3)
     (('red', 'blue'), True, '07', 3.0)
@@ -443,4 +443,4 @@ def parse_attribute(value: object) -> AttributeValue | None:
     single = as_text(value)
     if single is not None:
         return single or None
-    raise ValueError(f"{type(value).__name__} is not a type of attribute")
+    raise ValueError("an attribute must be a text, a number, a Boolean, a date or a list of these")

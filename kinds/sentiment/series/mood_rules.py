@@ -45,7 +45,11 @@ MIN_WINDOWS = 6
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """Sums of each of the D consecutive windows that end with, or before, each of T windows, shape (T, D)."""
+    """Sums per window, for the D consecutive windows that lead up to each of T windows.
+
+    Every array has shape (T, D). The last of the D windows is the window itself, or lies a fixed number of
+    windows before it; see `scores`. `known` marks the windows that are known.
+    """
 
     weight: Int64s
     weight_squared: Int64s

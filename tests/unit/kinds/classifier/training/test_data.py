@@ -88,7 +88,7 @@ def test_lines_are_counted_as_an_editor_does_where_a_field_has_line_ends() -> No
         (
             PLAIN,
             {"map": {"0": "negative"}},
-            "3 of 3 lines cannot be used; line 2, column 'label': 'positive'",
+            "3 of 3 lines cannot be used (the first is line 2, column 'label': 'positive'",
         ),
         (PLAIN.replace("neutral", "positive"), {}, "no line is labelled neutral"),
         ("text,label\n", {}, "contains no labelled texts"),
