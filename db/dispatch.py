@@ -31,8 +31,8 @@ MAX_GROUP_JOBS = 1000
 ended."""
 
 ALIVE_SECONDS = 60
-"""Time in seconds after a worker's last heartbeat from which the worker no longer counts as alive. Workers
-send a heartbeat every few seconds."""
+"""Maximum time in seconds since a worker's last heartbeat for the worker to count as alive. Workers send a
+heartbeat every few seconds."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,8 @@ BEAT = "beat"
 SWEEP = "sweep"
 
 FORGOTTEN_AFTER = timedelta(days=1)
-"""Time since a candidate was last seen from which its row is deleted, by the next process that resigns. Such
-a candidate was killed, because a candidate that resigns deletes its own row."""
+"""Minimum time since a candidate was last seen before the next process that resigns deletes its row. Such a
+candidate was killed, because a candidate that resigns deletes its own row."""
 
 
 def contend(database: Engine, role: str, holder: str, *, host: str, lease_seconds: float) -> int | None:

@@ -79,7 +79,8 @@ def oldest_claim_age(database: Engine) -> timedelta:
 
 
 def pack_references(database: Engine, keys: Collection[str]) -> dict[str, References]:
-    """Return what rows reference in each of these packs; a pack without references is left out."""
+    """Return the number and the total size of the referenced parts of each pack; packs without references are
+    left out."""
     every = union_all(
         select(ArtifactRow.object_key, ArtifactRow.num_bytes).where(ArtifactRow.object_key.in_(keys)),
         select(StatementRow.object_key, func.octet_length(StatementRow.body)).where(

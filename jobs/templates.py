@@ -32,9 +32,10 @@ MAX_SOURCE_CHARACTERS = 256 * 1024
 BASE_WORK = 1_000_000
 """Budget of a rendering, in characters and elements. Using it up takes at most about two seconds."""
 CALL_WORK = 20
-"""Cost of a call to a macro, a method, a filter or a test, in characters whose processing takes as long."""
+"""Cost of a call to a macro, a method, a filter or a test, as the number of characters that can be processed
+in the same time."""
 TURN_WORK = 10
-"""Cost of one iteration of a loop, in characters whose processing takes as long."""
+"""Cost of one iteration of a loop, as the number of characters that can be processed in the same time."""
 WORK_PER_CHARACTER = 32
 """Additional budget for each character of the variables, because long texts may pass through many filters."""
 MAX_INTEGER = 2**63

@@ -155,7 +155,8 @@ class ResultReader:
         return [(job, found.get(job.job_id)) for job in page]
 
     def check_digest(self, job_id: UUID, sha256: str, what: str) -> None:
-        """Raise StatementAlteredError unless a job's checked statement names the digest in a row of a kind.
+        """Check the job's statement, and raise StatementAlteredError unless it names `sha256`, the digest
+        stored in a row of a kind's table.
 
         `what` describes the row in the message. If the batch was deleted, the statement was, too: then a
         warning is logged, and the content in the store can only be checked against the digest.

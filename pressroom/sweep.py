@@ -180,7 +180,8 @@ class Sweep:
             self._lead.give_up()
 
     def _require_lead(self) -> None:
-        """Raise SweepUnderWayError unless this sweep has led without a break since it began."""
+        """Raise SweepUnderWayError unless this sweep has held the lead without interruption since it
+        began."""
         if not self._lead.is_held() or self._fence not in (None, self._lead.fence):
             raise SweepUnderWayError
         self._fence = self._lead.fence

@@ -30,8 +30,8 @@ MAX_JOB_BYTES = 4 * 1024 * 1024
 """Maximum total size of the parts of one job; its further artifacts become objects of their own."""
 
 MAX_PACK_BYTES = 16 * 1024 * 1024
-"""Size of the parts from which a pack is complete; the parts of its last job may exceed it. It bounds what a
-failed upload sends again."""
+"""Total size of the parts at which a pack is complete; the parts of the last job may push a pack above it. It
+limits how much is sent again after a failed upload."""
 
 MAX_GAP_BYTES = 64 * 1024
 """Maximum number of unneeded bytes between two parts that one request reads. Reading them takes less time

@@ -72,7 +72,7 @@ ResultT = TypeVar("ResultT")
 CONNECT_TIMEOUT_SECONDS = 5
 """Maximum time to connect. A running server accepts a connection in milliseconds, even far away."""
 READ_TIMEOUT_SECONDS = 60
-"""Maximum time between two bytes of an answer. A busy server may pause, but a hung one must not block a
+"""Maximum time between two bytes of a response. A busy server may pause, but a hung one must not block a
 worker."""
 MAX_TRIES = 5
 """Attempts per call. The waits between them, of up to 0.2, 0.4, 0.8 and 1.6 s, are long enough for a short
@@ -139,11 +139,11 @@ class S3Store:
 
     def _read(self, key: str) -> bytes:
         """Read an object and check that it is complete, by its length, its last chunk or its entity tag."""
-        answer = self._client.get_object(Bucket=self._settings.bucket, Key=key)
-        body = _body_of(answer)
-        headers = answer["ResponseMetadata"]["HTTPHeaders"]
+        response = self._client.get_object(Bucket=self._settings.bucket, Key=key)
+        body = _body_of(response)
+        headers = response["ResponseMetadata"]["HTTPHeaders"]
         if "content-length" not in headers and headers.get("transfer-encoding", "").lower() != "chunked":
-            tag = _MD5.fullmatch(answer.get("ETag", ""))
+            tag = _MD5.fullmatch(response.get("ETag", ""))
             if tag is None or hashlib.md5(body, usedforsecurity=False).hexdigest() != tag[1]:
                 raise TruncatedBodyError("the response has no content length, so it may be incomplete")
         return body
@@ -159,20 +159,20 @@ class S3Store:
     def _read_range(self, key: str, offset: int, num_bytes: int) -> bytes:
         """Read a range. Raises RangesUnsupportedError if the server sends the whole object instead."""
         try:
-            answer = self._client.get_object(
+            response = self._client.get_object(
                 Bucket=self._settings.bucket, Key=key, Range=f"bytes={offset}-{offset + num_bytes - 1}"
             )
         except ClientError as error:
             if code_of(error) in ("InvalidRange", "416"):
                 return b""  # the object ends before the offset
             raise
-        if not answer.get("ContentRange", "").startswith(f"bytes {offset}-"):
-            answer["Body"].close()
+        if not response.get("ContentRange", "").startswith(f"bytes {offset}-"):
+            response["Body"].close()
             raise RangesUnsupportedError(
                 f"{self.location} ignores the Range header, which is needed to read small results: use an S3 "
                 "server that supports it"
             )
-        return _body_of(answer)
+        return _body_of(response)
 
     def exists(self, key: str) -> bool:
         check_key(key)
@@ -213,7 +213,7 @@ class S3Store:
 
     def _page(self, prefix: str, last: str) -> list[ObjectEntry]:
         """Return up to 1,000 entries whose keys follow `last`, with a request that is retried separately."""
-        answer = self._try(
+        response = self._try(
             f"list {prefix!r}",
             Permission.LIST,
             lambda: self._client.list_objects_v2(
@@ -222,7 +222,7 @@ class S3Store:
         )
         return [
             ObjectEntry(entry["Key"], entry["Size"], entry["LastModified"])
-            for entry in answer.get("Contents", [])
+            for entry in response.get("Contents", [])
         ]
 
     def _look_for_bucket(self, makes_bucket: bool) -> None:
@@ -332,9 +332,9 @@ class S3Store:
         )
 
 
-def _body_of(answer: GetObjectOutputTypeDef) -> bytes:
-    """Read the body of an answer to its end, and check its length if the answer states it."""
-    with closing(answer["Body"]) as stream:  # entering the stream itself would skip its length check
+def _body_of(response: GetObjectOutputTypeDef) -> bytes:
+    """Read the body of a response to its end, and check its length if the response states it."""
+    with closing(response["Body"]) as stream:  # entering the stream itself would skip its length check
         body: bytes = stream.read()
     return body
 

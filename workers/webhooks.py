@@ -16,7 +16,7 @@ from workers.connectors.http import exchange
 from workers.delivery import WebhookTarget
 
 TOTAL_SECONDS = 20.0
-"""Time limit for a receiver to answer; the specification recommends 15 to 30 seconds."""
+"""Time limit for a receiver to respond; the specification recommends 15 to 30 seconds."""
 
 
 class WebhookRefusedError(PermanentError):
@@ -66,7 +66,7 @@ def send_webhook(target: WebhookTarget, *, message_id: str, body: str, resolver:
             code="webhook_redirect",
         )
     raise WebhookFailedError(
-        f"{where} answers with status {status}: check the log of the receiver", code="webhook_status"
+        f"{where} responds with status {status}: check the log of the receiver", code="webhook_status"
     )
 
 

@@ -30,7 +30,8 @@ _DOCUMENTS_AT_ONCE = 16
 documents are compared with those before them."""
 
 _MAX_BYTES = 4 * 2**20
-"""Total size of the collected records, in bytes, from which KnownRecords is called even for fewer records."""
+"""Total size of the collected records, in bytes, at which KnownRecords is called before there are
+MAX_RECORDS_PER_QUERY of them."""
 
 
 OnNote = Callable[[str], None]

@@ -111,7 +111,7 @@ class _Candidate(Generic[PayloadT]):
 
 
 class _LineReader(Generic[PayloadT]):
-    """Judges records one by one, and checks the payloads of a few lines together."""
+    """Validates records one by one, and checks the payloads of a few lines together."""
 
     def __init__(
         self, kind: Kind[PayloadT], control_tokens: tuple[str, ...], check: Check[PayloadT] | None
@@ -134,7 +134,7 @@ class _LineReader(Generic[PayloadT]):
         )
 
     def add(self, record: Record | Rejected) -> None:
-        """Judge a record."""
+        """Validate a record, and keep the result for `take`."""
         if isinstance(record, Rejected):
             self._judged.append(record)
             return

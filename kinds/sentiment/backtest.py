@@ -1,4 +1,7 @@
-"""Replays a dated file as if it were live: documents are analysed once, and alerts are raised day by day."""
+"""Replays a file of dated documents as if they arrived live.
+
+The documents are analysed once, and alerts are raised day by day.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs a file of documents through a monitor, to write reports or to replay the file as if it were live."""
+"""Runs a file of documents through a monitor, to write reports or to replay them as if they arrived live."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ def sweep(
         typer.Option(
             metavar="AGE",
             parser=_age,
-            help="Age from which packs are deleted or rewritten, such as 12h, 1d or 2w; at least 1h.",
+            help="Minimum age of the packs to delete or rewrite, such as 12h, 1d or 2w; at least 1h.",
         ),
     ] = "1d",  # type: ignore[assignment]  # typer parses the default, too
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Change nothing; count what would be.")] = False,

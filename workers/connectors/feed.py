@@ -106,7 +106,7 @@ def _next_hop(name: str, url: str, response: httpx.Response) -> str:
 def _check(name: str, response: httpx.Response) -> None:
     status = response.status_code
     if status != httpx.codes.OK:
-        message = f"{name} answers with status {status}: open it in a browser to see why"
+        message = f"{name} responds with status {status}: open it in a browser to see why"
         if status in _MAY_PASS:
             raise SourceDownError(message, code="feed_status")
         raise SourceRefusedError(message, code="feed_status")

@@ -16,25 +16,25 @@ from workers.connectors.addresses import Address, AddressGuard, Destination, Unr
 
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 15.0
-"""Maximum number of seconds between two parts of an answer."""
+"""Maximum number of seconds between two parts of a response."""
 
 USER_AGENT = "pressroom (+scheduled reader)"
 
 
 class BodyTooLargeError(PermanentError):
-    """An answer is larger than allowed, either as it was sent or after unpacking."""
+    """A response is larger than allowed, either as it was sent or after unpacking."""
 
     code = "body_too_large"
 
 
 class BodyEncodingError(PermanentError):
-    """An answer has an encoding that was not requested, or its gzip data are damaged."""
+    """A response has an encoding that was not requested, or its gzip data are damaged."""
 
     code = "body_encoding"
 
 
 class BodyTruncatedError(TransientError):
-    """An answer is incomplete, or it cannot be determined whether it is complete."""
+    """A response is incomplete, or it cannot be determined whether it is complete."""
 
     code = "body_truncated"
 
@@ -49,7 +49,7 @@ def exchange(
     total_seconds: float,
     content: bytes | None = None,
 ) -> Iterator[httpx.Response]:
-    """Send a request and yield the answer before its body is read; the caller reads the body.
+    """Send a request and yield the response before its body is read; the caller reads the body.
 
     `total_seconds` limits the time from the request to the end of the body.
 
@@ -90,7 +90,7 @@ def _send(
     content: bytes | None,
     deadline: _Deadline,
 ) -> httpx.Response:
-    """Send the request to the first address that answers; Host and TLS use the name of the host."""
+    """Send the request to the first address that accepts a connection. Host and TLS use the host name."""
     last = len(destination.addresses) - 1
     for number, address in enumerate(destination.addresses):
         request = _request(client, destination, address, method, headers, content, deadline)

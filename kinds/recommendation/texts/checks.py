@@ -1,8 +1,9 @@
 """Checks that a text states only what the catalogue rows of its items state.
 
 Values from the rows are found first, as whole phrases. Every word between them must be in a closed vocabulary
-of words that state nothing about an item, and a value must belong to the item that its sentence names. In
-doubt, a text is refused: a refusal costs one more attempt, while a false statement costs the reader's trust.
+of words that state nothing about an item, and a value must belong to the item that its sentence names. If in
+doubt, the check refuses the text: a refusal costs one more attempt, while a false statement costs the
+reader's trust.
 """
 
 from __future__ import annotations

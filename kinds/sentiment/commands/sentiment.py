@@ -119,7 +119,8 @@ def backtest_file(
     analysis: AnalysisOptions,
     table_format: TableFormat,
 ) -> None:
-    """Replay a dated file day by day, as if it were live, and report the alerts, their accuracy and delay."""
+    """Replay a file of dated documents day by day, as if they arrived live, and report the alerts with their
+    accuracy and delay."""
     from kinds.sentiment.backtest import read_events
     from kinds.sentiment.documents.watchlist_file import read_watchlist
     from kinds.sentiment.runs import FileRun, backtest_name, replay_file

@@ -1,4 +1,4 @@
-"""Replays dated documents day by day, as if they were live, and scores the alerts against known events.
+"""Replays dated documents day by day, as if they arrived live, and scores the alerts against known events.
 
 At the end of each day in the policy's time zone, the series covers the documents received by then. Because a
 series is causal (entity_series.py), it need not be computed every day: only documents that arrive after their
