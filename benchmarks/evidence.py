@@ -3,8 +3,8 @@
     python -m benchmarks.evidence [--jobs 1000] [--rounds 5]
 
 An embedded S3 server has articles of 4 KB with their statements. They are downloaded and exported in turn
-with and without the check. "Unchecked" compares each object with the digest in its row, and reads no
-statement. The command prints one JSON object on stdout and writes benchmarks/results/evidence.json.
+with and without the check. "Unchecked" compares each article with the digest in its row, and does not look
+at its statement. The command prints one JSON object on stdout and writes benchmarks/results/evidence.json.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ import argparse
 import json
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from statistics import median
 from unittest import mock
@@ -31,19 +30,25 @@ from db.session import opened_database
 from db.stages import NewJob
 from jobs.job import JobStatus
 from jobs.kind import Artifact
+from jobs.provenance import CodeFacts
 from kinds.article.export import export_articles
 from pressroom import results
 from pressroom.console import say
 from pressroom.embedded.services import Services
-from pressroom.results import FETCH_THREADS, ResultReader
+from pressroom.results import ResultReader
 from pressroom.summary import Summary
 from storage import open_store
+from storage.packs import Read
 from storage.store import Store
-from tests.factories import accept, claim_batch, published
+from tests.factories import accept, claim_batch, prepared
+from workers.publisher import Publisher
 from workers.settings import Settings
 
 WORDS = 700
 """Number of words of an article, about 4 KB."""
+
+PACK_JOBS = 200
+"""Number of articles that share a pack."""
 
 METRICS: dict[str, object] = {
     "title": "Title",
@@ -85,17 +90,18 @@ def _finished_batch(database: Engine, store: Store, num_jobs: int) -> UUID:
     def body(number: int) -> bytes:
         return f"# Article {number}\n\n{' '.join(f'word{number % 97}' for _ in range(WORDS))}\n".encode()
 
-    with ThreadPoolExecutor(FETCH_THREADS) as pool:
-        outcomes = pool.map(
-            lambda pair: published(
+    publisher = Publisher(store, CodeFacts("1.0", "benchmark"))
+    for start in range(0, num_jobs, PACK_JOBS):
+        some = [
+            prepared(
                 store,
-                pair[1],
-                [Artifact(name="article.md", media_type="text/markdown", body=body(pair[0]))],
+                job,
+                [Artifact(name="article.md", media_type="text/markdown", body=body(start + number))],
                 metrics=METRICS,
-            ),
-            enumerate(claimed),
-        )
-        commit(database, list(outcomes))
+            )
+            for number, job in enumerate(claimed[start : start + PACK_JOBS])
+        ]
+        commit(database, publisher.store_pack(some))
     return batch_id
 
 
@@ -109,7 +115,7 @@ def _measure(
     seconds: dict[str, list[float]] = {}
     for _ in range(rounds):
         for name, way in ways.items():
-            with mock.patch.object(results, "check_evidence", _unchecked):
+            with mock.patch.object(results, "_check", _unchecked):
                 seconds.setdefault(f"{name}, unchecked", []).append(_seconds(way))
             seconds.setdefault(f"{name}, checked", []).append(_seconds(way))
     medians = {name: round(median(each), 3) for name, each in seconds.items()}
@@ -117,11 +123,14 @@ def _measure(
     return {"seconds": medians, "checked_to_unchecked": shares}
 
 
-def _unchecked(_store: Store, found: JobEvidence | None) -> JobEvidence:
-    """Check each object against its row only, as was done before statements were checked."""
+def _unchecked(found: JobEvidence | None, reads: Sequence[Read], store: Store) -> list[bytes]:
+    """Check each article against its row only."""
     if found is None:
         raise ValueError("the benchmark's own job is not there")
-    return found
+    return [
+        results._check_artifact(read(), artifact, store)
+        for read, artifact in zip(reads[1:], found.artifacts, strict=True)
+    ]
 
 
 def _seconds(way: Callable[[], object]) -> float:

@@ -236,7 +236,8 @@ def check_job(database: Engine, store: Store, job_id: UUID, payload: Mapping[str
     with _fetch_pool() as pool:
         (reads,) = _begin_reads(store, pool, [evidence])
         checked, _ = _check_moved(database, store, evidence, reads)
-    statement = _statement(checked).body
+    _, stored = _complete(checked)
+    statement = stored.body
     if json.loads(statement)["predicate"]["inputs"][0]["sha256"] != payload_digest(payload):
         raise StatementAlteredError("its statement and its row in Postgres name different inputs")
     return statement
@@ -280,16 +281,13 @@ def _begin_reads(
     return [list(itertools.islice(reads, len(of_job))) for of_job in places]
 
 
-def _complete(evidence: JobEvidence | None) -> JobEvidence:
+def _complete(evidence: JobEvidence | None) -> tuple[JobEvidence, StoredStatement]:
+    """Return the evidence and its statement. Raises ArtifactAlteredError if there is none or a part of it."""
     if evidence is None or evidence.statement is None or not evidence.artifacts:
         raise ArtifactAlteredError(
             "it succeeded, but its statement or its artifacts are missing from Postgres"
         )
-    return evidence
-
-
-def _statement(evidence: JobEvidence) -> StoredStatement:
-    return _complete(evidence).statement  # type: ignore[return-value]
+    return evidence, evidence.statement
 
 
 def _check_moved(
@@ -304,7 +302,7 @@ def _check_moved(
 
     If a sweep has moved parts of it to another pack since its rows were read, the parts are read from there.
     """
-    evidence = _complete(evidence)
+    evidence, _ = _complete(evidence)
     try:
         return evidence, _check(evidence, reads, store)
     except (ArtifactAlteredError, StatementAlteredError):
@@ -321,8 +319,7 @@ def _check(evidence: JobEvidence | None, reads: Sequence[Read], store: Store) ->
 
     Raises ArtifactAlteredError, StatementAlteredError or StoreError.
     """
-    evidence = _complete(evidence)
-    statement = _statement(evidence)
+    evidence, statement = _complete(evidence)
     check_statement(
         statement.body,
         statement.sha256,
@@ -363,9 +360,6 @@ def _check_artifact(body: bytes, artifact: StoredArtifact, store: Store) -> byte
 def _finish(read: Read, key: str) -> bytes:
     try:
         return read()
-    except (
-        ObjectKeyError,
-        ObjectNotFoundError,
-        StoreRefusedError,
-    ) as error:  # some stores forbid reading a missing key
+    except (ObjectKeyError, ObjectNotFoundError, StoreRefusedError) as error:
+        # The key was altered, or the object is missing, which some stores report as forbidden.
         raise ArtifactAlteredError(f"object {key} cannot be read: {error}") from error

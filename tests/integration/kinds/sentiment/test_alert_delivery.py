@@ -39,7 +39,7 @@ def lines(tmp_path: Path) -> FileTarget:
 
 @pytest.fixture
 def other_lead(database: Engine) -> Iterator[Lead]:
-    """Of a beat, or of another command."""
+    """The lead that a beat, or another command, holds."""
     lead = Lead(database, NOTIFIER)
     assert lead.is_held()
     yield lead

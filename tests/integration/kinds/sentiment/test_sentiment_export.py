@@ -240,7 +240,7 @@ def weeks(monitor_id: UUID, at: datetime, **windows: Mapping[datetime, int]) -> 
 
 
 def cells(page: str, name: str) -> list[str]:
-    """Of the table's row of an entity: alerts, documents, usual, score, ..."""
+    """The cells of an entity's row: alerts, documents, usual, score, ..."""
     row = page.partition(f'<th scope="row">{name}')[2].partition("</tr>")[0]
     return re.findall("<td[^>]*>(.*?)</td>", row)
 
