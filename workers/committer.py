@@ -114,9 +114,8 @@ class Committer:
         refused = len(group) - len(written)
         if refused:
             logger.warning("Late results were rejected by their fences.", extra={"num_refused": refused})
-        with (
-            self._lock
-        ):  # before the callback, which may take long: the packer would store tiny packs meanwhile
+        # Before the callback, which may take long: meanwhile, the packer would store packs of a few jobs.
+        with self._lock:
             self._num_pending -= len(group)
         self._on_committed(group)
 

@@ -156,7 +156,7 @@ class Dispatcher:
         return bool(shares or suspects)
 
     def _rate(self, profile: str) -> float:
-        """Return how many jobs of a queue have ended a second, over about the last RATE_SECONDS."""
+        """Return how many jobs of a queue ended per second, over about the last RATE_SECONDS."""
         now, ended = time.monotonic(), self._ended[profile]
         ended.append((now, dispatch.num_ended(self._database, profile)))
         while len(ended) > 1 and ended[1][0] <= now - RATE_SECONDS:

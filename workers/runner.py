@@ -58,7 +58,7 @@ class Capacity:
         self._exclusive = False
         self._closed = False
         self._changed = threading.Condition()
-        self._ended: deque[tuple[float, int]] = deque()
+        self._succeeded: deque[tuple[float, int]] = deque()
         """Instants on time.monotonic(), and the number of jobs that succeeded then, in the last RATE_SECONDS.
         """
 
@@ -83,10 +83,10 @@ class Capacity:
             self._num_in_use -= number
             self._changed.notify_all()
 
-    def note_ended(self, number: int) -> None:
+    def note_succeeded(self, number: int) -> None:
         """Record that this number of jobs has succeeded, because the number of places depends on it."""
         with self._changed:
-            self._ended.append((time.monotonic(), number))
+            self._succeeded.append((time.monotonic(), number))
 
     @property
     def num_surplus(self) -> int:
@@ -96,9 +96,9 @@ class Capacity:
 
     def _num_free(self) -> int:
         since = time.monotonic() - RATE_SECONDS
-        while self._ended and self._ended[0][0] < since:
-            self._ended.popleft()
-        rate = sum(number for _, number in self._ended) / RATE_SECONDS
+        while self._succeeded and self._succeeded[0][0] < since:
+            self._succeeded.popleft()
+        rate = sum(number for _, number in self._succeeded) / RATE_SECONDS
         return self._num_places + min(self._max_ahead, int(rate * AHEAD_SECONDS)) - self._num_in_use
 
     @contextmanager
@@ -312,7 +312,7 @@ class Runner:
         self._committer.add(failure_of(held.job, error, self._services.settings))
 
     def _committed(self, outcomes: Sequence[Outcome]) -> None:
-        self._capacity.note_ended(sum(isinstance(outcome, Success) for outcome in outcomes))
+        self._capacity.note_succeeded(sum(isinstance(outcome, Success) for outcome in outcomes))
         self._forget(outcome.job for outcome in outcomes)
         for batch_id in {outcome.job.batch_id for outcome in outcomes}:
             try:

@@ -310,7 +310,7 @@ def test_jobs_claimed_in_advance_are_given_back_when_long_ones_follow(database: 
     ids = job_ids(database, accept(database, new_jobs(20, act="ask")))
     config = settings(lease_seconds=0.6, job_timeout_seconds=2.0)
     with running(database, engine=engine, config=config) as runner:
-        runner._capacity.note_ended(1000)  # as if a thousand short jobs had just succeeded
+        runner._capacity.note_succeeded(1000)  # as if a thousand short jobs had just succeeded
         runner.run_shard(ids, celery_task_id="task-1")
         assert runner.num_in_flight == len(ids)
         wait_until(lambda: runner.num_in_flight == NUM_PLACES, "the jobs that wait are given back")
@@ -328,7 +328,7 @@ def test_the_time_that_a_job_waits_for_its_turn_does_not_count(database: Engine)
     ids = job_ids(database, accept(database, new_jobs(12, act="nap")))
     config = settings(job_timeout_seconds=0.5, lease_seconds=30.0)
     with running(database, config=config) as runner:
-        runner._capacity.note_ended(1000)
+        runner._capacity.note_succeeded(1000)
         runner.run_shard(ids, celery_task_id="task-1")
         wait_until(lambda: runner.num_in_flight == 0, "each has had its turn")
     assert set(statuses(database, ids)) == {"succeeded"}
@@ -339,7 +339,7 @@ def test_stopping_worker_gives_back_at_once_what_waits_for_its_turn(database: En
     engine = FakeEngine(held=True)
     ids = job_ids(database, accept(database, new_jobs(20, act="ask")))
     with running(database, engine=engine) as runner:
-        runner._capacity.note_ended(1000)
+        runner._capacity.note_succeeded(1000)
         runner.run_shard(ids, celery_task_id="task-1")
         closing = threading.Thread(target=runner.close, args=(30.0,))
         closing.start()

@@ -94,7 +94,7 @@ def test_short_jobs_are_claimed_in_advance_and_long_ones_are_not(monkeypatch: py
     now = 1000.0
     monkeypatch.setattr("workers.runner.time.monotonic", lambda: now)
     capacity = Capacity(4)
-    capacity.note_ended(40)  # in the last second
+    capacity.note_succeeded(40)  # in the last second
     assert capacity.take(1000) == 4 + 40 * AHEAD_SECONDS
     capacity.give_back(24)
     now += RATE_SECONDS + 0.1  # nothing has ended since
@@ -103,19 +103,19 @@ def test_short_jobs_are_claimed_in_advance_and_long_ones_are_not(monkeypatch: py
 
 def test_configured_maximum_is_never_exceeded() -> None:
     capacity = Capacity(4, max_ahead=0)
-    capacity.note_ended(10**6)
+    capacity.note_succeeded(10**6)
     assert capacity.take(1000) == 4
 
 
 def test_jobs_in_advance_are_bounded() -> None:
     capacity = Capacity(4)
-    capacity.note_ended(10**6)
+    capacity.note_succeeded(10**6)
     assert capacity.take(10**6) == 4 + MAX_AHEAD
 
 
 def test_alone_no_job_is_claimed_in_advance() -> None:
     capacity = Capacity(4)
-    capacity.note_ended(10**6)
+    capacity.note_succeeded(10**6)
     with capacity.alone(100) as num_places:
         assert num_places == 4
         capacity.give_back(4)
