@@ -97,7 +97,8 @@ class HeldJobs:
         still runs."""
         self._lock = threading.Lock()
         self._stopped = threading.Event()
-        threading.Thread(target=self._renew_leases, name="heartbeat", daemon=True).start()
+        self._thread = threading.Thread(target=self._renew_leases, name="heartbeat", daemon=True)
+        self._thread.start()
 
     def add(self, job: ClaimedJob, models: ModelPool, *, timeout_seconds: float) -> HeldJob:
         """Hold a job that was just claimed, until HANDOVER_SECONDS after its deadline."""
@@ -137,9 +138,10 @@ class HeldJobs:
         """Give back every job that is still held."""
         self.give_back(list(self._newest().values()))
 
-    def close(self) -> None:
-        """Stop renewing leases."""
+    def close(self, timeout_seconds: float) -> None:
+        """Stop renewing leases, and wait at most `timeout_seconds` for a renewal that has begun."""
         self._stopped.set()
+        self._thread.join(timeout_seconds)
 
     def _renew_leases(self) -> None:
         while not self._stopped.wait(self._lease_seconds / RENEWALS_PER_LEASE):

@@ -305,8 +305,9 @@ class Runner:
 
     def _failed(self, held: HeldJob, error: BaseException) -> None:
         if isinstance(error, JobAbandonedError | EngineLostError):
-            self._held.give_back([held])
-            self._forget([held.job])
+            if isinstance(error, EngineLostError):
+                self._held.give_back([held])
+            self._forget([held.job])  # whoever abandoned a job has given it back, or its lease was lost
             return
         held.phase = Phase.COMMITTING
         self._committer.add(failure_of(held.job, error, self._services.settings))
@@ -333,7 +334,8 @@ class Runner:
         self._held.give_back_waiting(self._capacity.num_surplus)
         if not self._capacity.wait_until_free(timeout_seconds):
             self._held.give_back_all()
-        self._held.close()
-        self._packer.close(timeout_seconds=self._services.settings.lease_seconds)
-        self._committer.close(timeout_seconds=self._services.settings.lease_seconds)
+        lease_seconds = self._services.settings.lease_seconds
+        self._held.close(lease_seconds)
+        self._packer.close(timeout_seconds=lease_seconds)
+        self._committer.close(timeout_seconds=lease_seconds)
         self._threads.close()
