@@ -74,7 +74,7 @@ bench-recommendations: recommendation-models ## ranking on public data and at sc
 	$(BIN)/python -m benchmarks.text_facts
 	$(BIN)/python -m benchmarks.refresh
 
-bench-orchestration: model ## jobs a second without a model, intake and cancelling of a million lines, plain Celery
+bench-orchestration: model ## jobs a second without a model, a million lines in and out, a long run, plain Celery
 	$(BIN)/python -m benchmarks.orchestration
 
 clean: ## remove the virtual environment and build leftovers; models and data stay

@@ -1,6 +1,6 @@
 """Measures what a job costs beside the models: trivial jobs, results, intake, status, cancelling.
 
-    python -m benchmarks.orchestration [--jobs 10000] [--lines 1000000] [--soak] [--only ROW,ROW]
+    python -m benchmarks.orchestration [--jobs 10000] [--lines 1000000] [--no-soak] [--only ROW,ROW]
 
 All rows are measured in one run with the same embedded services:
 
@@ -10,14 +10,17 @@ All rows are measured in one run with the same embedded services:
     task       a plain Celery task that puts one object and commits one row, with as many threads as the
                worker of `trivial` has jobs in flight
     nothing    a Celery task that does nothing, with as many threads
+    soak       memory of a worker after a tenth of its jobs and after all of them; left out by --no-soak
     lines      `pressroom submit` of lines without a prompt
     status     status of that batch, median of 20 calls
     cancel     cancelling that batch, which no worker has begun
+    retry      retrying the cancelled jobs, which queues them again
+    expire     expiring them after the deadline of their batch, without the pauses of the reconciler
     articles   `pressroom submit` of articles, whose prompts are tokenized
-    soak       memory of a worker after a tenth of its jobs and after all of them; only with --soak
 
 The command prints a table and stores benchmarks/results/orchestration.json. With --only it stores nothing,
-because rows of different runs cannot be compared. `--jobs 2000 --lines 20000` takes one to two minutes.
+because rows of different runs cannot be compared. The soak takes some minutes; `--jobs 2000 --lines 20000
+--no-soak` takes one to two minutes in all.
 """
 
 from __future__ import annotations
@@ -38,13 +41,14 @@ from statistics import median
 from uuid import UUID
 
 import psutil
-from sqlalchemy import select, text
+from sqlalchemy import func, select, text, update
 
 from benchmarks import plain_celery
 from benchmarks.machine import machine_facts, write_result
 from benchmarks.pipeline import write_briefs
+from db.ending import EXPIRED, end_jobs
 from db.session import opened_database
-from db.tables import WorkerRow
+from db.tables import BatchRow, WorkerRow
 from pressroom import Client, ServiceUrls
 from pressroom.embedded.services import Services
 from pressroom.one_machine import OneMachine
@@ -229,14 +233,30 @@ class Bench:
         )
 
     def cancel(self) -> Figure:
+        return self._change("cancel", "queued", Client.cancel)
+
+    def retry(self) -> Figure:
+        return self._change("retry", "cancelled", Client.retry)
+
+    def expire(self) -> Figure:
+        """Let the deadline of the batch pass, and expire its jobs at once; the reconciler does it in rounds."""
+        _, batch_id = self._lines_submission
+        with opened_database(self._urls.db_url) as database:
+            passed = update(BatchRow).where(BatchRow.id == batch_id).values(deadline_at=func.now())
+            with database.begin() as connection:
+                connection.execute(passed)
+            return self._change("expiry", "queued", lambda _, batch: end_jobs(database, batch, EXPIRED))
+
+    def _change(self, what: str, status: str, change: Callable[[Client, UUID], int]) -> Figure:
+        """Measure a change of all submitted lines, which must be in this status; it returns their number."""
         _, batch_id = self._lines_submission
         with Client(self._urls) as client:
             begun_at = time.perf_counter()
-            number = client.cancel(batch_id)
+            number = change(client, batch_id)
             seconds = time.perf_counter() - begun_at
-        _require_number(number, self._sizes.lines, "jobs were cancelled")
+        _require_number(number, self._sizes.lines, f"{status} jobs were changed by {what}")
         return Figure(
-            what=f"cancel of {number} queued jobs",
+            what=f"{what} of {number} {status} jobs",
             value=seconds,
             unit="s",
             details={"jobs_per_second": round(number / seconds)},
@@ -312,6 +332,8 @@ ROWS: Mapping[str, Callable[[Bench], Figure]] = {
     "lines": Bench.lines,
     "status": Bench.status,
     "cancel": Bench.cancel,
+    "retry": Bench.retry,
+    "expire": Bench.expire,
     "articles": Bench.articles,
 }
 """Rows in the order of their measurement: no worker may start after a million jobs have been queued."""
@@ -443,12 +465,12 @@ def main() -> None:
     parser.add_argument(
         "--slots", type=int, default=64, help="requests that the scripted engine decodes together"
     )
-    parser.add_argument("--soak", action="store_true", help="also measure the soak, which takes minutes")
+    parser.add_argument("--no-soak", action="store_true", help="leave out the soak, which takes minutes")
     parser.add_argument("--soak-jobs", type=int, default=200_000)
     parser.add_argument("--only", type=rows_of, metavar="ROW,ROW", help="measure these rows alone")
     options = parser.parse_args()
     sizes = Sizes(jobs=options.jobs, lines=options.lines, soak_jobs=options.soak_jobs)
-    rows = options.only or [row for row in ROWS if row != "soak" or options.soak]
+    rows = options.only or [row for row in ROWS if row != "soak" or not options.no_soak]
     with tempfile.TemporaryDirectory(prefix="pressroom-bench-") as name:
         folder = Path(name)
         embedded = Settings(home=folder / "home", db_url=None, redis_url=None, s3_url=None)

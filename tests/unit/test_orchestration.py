@@ -21,6 +21,11 @@ def test_no_worker_is_started_after_lines_have_been_queued() -> None:
     assert max(map(rows.index, ("trivial", "request", "soak"))) < min(map(rows.index, ("lines", "articles")))
 
 
+def test_lines_are_cancelled_before_they_are_retried_and_retried_before_they_expire() -> None:
+    """Each of these rows needs the jobs in the status in which the row before leaves them."""
+    assert [row for row in ROWS if row in ("expire", "retry", "cancel")] == ["cancel", "retry", "expire"]
+
+
 def test_unknown_row_is_refused_by_name() -> None:
     with pytest.raises(ArgumentTypeError, match="there is no row cancle: choose one of trivial, request"):
         rows_of("trivial,cancle")
