@@ -239,7 +239,7 @@ class Bench:
         return self._change("retry", "cancelled", Client.retry)
 
     def expire(self) -> Figure:
-        """Let the deadline of the batch pass, and expire its jobs at once; the reconciler does it in rounds."""
+        """Let the deadline of the batch pass, and expire its jobs without the pauses of the reconciler."""
         _, batch_id = self._lines_submission
         with opened_database(self._urls.db_url) as database:
             passed = update(BatchRow).where(BatchRow.id == batch_id).values(deadline_at=func.now())
