@@ -267,9 +267,8 @@ def _batch(request: RunRequest, machine: OneMachine, out: Path) -> Submission:
             if num_failed := batch_status(machine.database, request.batch_id).counts.failed:
                 say(
                     f"{plural(num_failed, 'failed job', 'failed jobs')} of earlier stages cannot run again, "
-                    "because later stages were planned without them. Submit the input again to run them; "
-                    "finished work is not "
-                    "repeated."
+                    "because later stages have already been planned. To retry the failed work, submit the "
+                    "input again; finished work is not repeated."
                 )
         return Submission(request.batch_id, created=False)
     if request.submit is None:

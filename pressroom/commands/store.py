@@ -41,7 +41,12 @@ def sweep(
             help="Minimum age of the packs to delete or rewrite, such as 12h, 1d or 2w; at least 1h.",
         ),
     ] = "1d",  # type: ignore[assignment]  # typer parses the default, too
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Change nothing; count what would be.")] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Only count the packs that would be deleted or rewritten; change nothing."
+        ),
+    ] = False,
     may_empty: Annotated[
         bool, typer.Option("--all", help="Sweep even if the database references none of the packs.")
     ] = False,

@@ -102,7 +102,10 @@ def load_config(files: ModelFiles) -> PretrainedConfig:
                 private, local_files_only=True, trust_remote_code=False
             )
         except Exception as error:  # of any type: the architecture's own code checks the configuration
-            raise ModelUnloadableError(f"{files.folder / _SETTINGS[0]}: {_first_line(error)}") from error
+            raise ModelUnloadableError(
+                f"transformers cannot read the configuration {files.folder / _SETTINGS[0]} "
+                f"({_first_line(error)}): fetch the model again"
+            ) from error
     return config
 
 
@@ -158,7 +161,8 @@ def load_model(
             raise
         except Exception as error:  # any type: the architecture's own code raises it
             raise ModelUnloadableError(
-                f"the {config.model_type} model in {files.folder} cannot be loaded: {_first_line(error)}"
+                f"the {config.model_type} model in {files.folder} cannot be loaded "
+                f"({_first_line(error)}): fetch the model again, or use another model"
             ) from error
     part = [
         name for name in model.state_dict() if unused_part is not None and name.startswith(f"{unused_part}.")

@@ -109,7 +109,10 @@ class AdapterSource:
         labels = read_classifier_settings(self.folder).names
         ended = run_child("workers.engines.adapter", *paths, *labels, model_bytes=2 * num_bytes)
         if ended.code == EXIT_INCOMPLETE:
-            raise ModelIncompleteError(f"{self.folder}: {ended.last_line}")
+            raise ModelIncompleteError(
+                f"the adapter in {self.folder} cannot be merged ({ended.last_line}): use the files that the "
+                "training wrote"
+            )
         if ended.code != 0:
             raise MergeError(
                 f"the merge of {self.name} {ended.reason}; check that the extra `engine` is installed and "

@@ -160,8 +160,8 @@ def read_calibration(folder: Path, manifest: Manifest) -> Calibration | None:
         return None
     except (NotAFileError, OSError, ValidationError) as error:
         raise MalformedFileError(
-            f"{path}: {_first(error)}; run `pressroom models calibrate {folder.name} --remove`, and "
-            "calibrate again"
+            f"{path} cannot be used ({_first(error)}): run `pressroom models calibrate {folder.name} "
+            "--remove`, and calibrate again"
         ) from error
     if not _is_for(content, manifest):
         raise CalibrationOfOtherWeightsError(

@@ -80,7 +80,9 @@ def read_classifier_settings(folder: Path, digests: Mapping[str, str] | None = N
         return ClassifierSettings.model_validate_json(ModelFiles(folder, digests).read(CLASSIFIER))
     except (OSError, ValidationError) as error:
         reason = describe_first(error) if isinstance(error, ValidationError) else str(error)
-        raise MalformedFileError(f"{path}: {reason}; delete {folder} and install the model again") from error
+        raise MalformedFileError(
+            f"{path} cannot be used ({reason}): delete {folder} and install the model again"
+        ) from error
 
 
 def settle_classifier(folder: Path, labels: Mapping[str, int] | None = None) -> None:

@@ -261,22 +261,28 @@ def parse_safetensors_header(
     for tensor in tensors:
         if tensor.begin != position:
             raise MalformedFileError(
-                f"{path}: tensor {tensor.name!r} begins at {tensor.begin}, not {position}"
+                f"{path}: tensor {tensor.name!r} begins at byte {tensor.begin} of the data, but byte "
+                f"{position} is expected; fetch the model again"
             )
         position = tensor.end
     if position != size - 8 - length:
         raise MalformedFileError(
-            f"{path}: its tensors have {position} bytes, but the file contains {size - 8 - length}; fetch it "
-            "again"
+            f"{path}: its tensors have {position} bytes, but the file contains {size - 8 - length}; fetch "
+            "the model again"
         )
     return tuple(tensors)
 
 
 def _header_bytes(path: Path, body: bytes | bytearray, size: int) -> int:
-    length: int = struct.unpack_from("<Q", body)[0] if len(body) >= 8 else -1
+    if len(body) < 8:
+        raise MalformedFileError(
+            f"{path} is not a safetensors file, because it has only {len(body)} bytes: fetch the model again"
+        )
+    length: int = struct.unpack_from("<Q", body)[0]
     if not 2 <= length <= min(size - 8, MAX_SAFETENSORS_HEADER_BYTES):
         raise MalformedFileError(
-            f"{path} is not a safetensors file, because its header would have {length} of {size} bytes"
+            f"{path} is not a safetensors file, because its first 8 bytes are not a valid header length: "
+            "fetch the model again"
         )
     return length
 
@@ -394,11 +400,15 @@ def _objects(value: object) -> Iterator[dict[str, object]]:
 
 def _tensor(path: Path, name: str, entry: object) -> Tensor:
     if not isinstance(entry, dict):
-        raise MalformedFileError(f"{path}: the entry {name!r} of the header is not an object")
+        raise MalformedFileError(
+            f"{path}: the entry {name!r} of the header is not an object; fetch the model again"
+        )
     item_bytes = _DTYPE_BYTES.get(str(entry.get("dtype")))
     shape, offsets = _counts(entry.get("shape")), _counts(entry.get("data_offsets"))
     if item_bytes is None or shape is None or offsets is None or len(offsets) != 2:
-        raise MalformedFileError(f"{path}: tensor {name!r} has no usable dtype, shape or data_offsets")
+        raise MalformedFileError(
+            f"{path}: tensor {name!r} has no usable dtype, shape or data_offsets; fetch the model again"
+        )
     begin, end = offsets
     if end - begin != math.prod(shape) * item_bytes:
         raise MalformedFileError(

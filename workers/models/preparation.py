@@ -260,5 +260,7 @@ def settle_tokenizer(folder: Path) -> None:
             strip_accents=strips if isinstance(strips, bool) else None,
         )
     except Exception as error:  # the library raises plain Exception
-        raise MalformedFileError(f"{vocabulary}: {error}; fetch the model again") from error
+        raise MalformedFileError(
+            f"tokenizers cannot read the vocabulary {vocabulary} ({error}): fetch the model again"
+        ) from error
     tokenizer.save(str(folder / TOKENIZER))

@@ -65,7 +65,9 @@ class AnalysisOptions:
             help="Budget of false alarms per week for the whole monitor.",
         ),
     ] = None
-    model: Annotated[str, typer.Option(help="Classifier of the documents.")] = DEFAULT_CLASSIFIER
+    model: Annotated[
+        str, typer.Option(help="Installed classifier that determines the mood of the documents.")
+    ] = DEFAULT_CLASSIFIER
     embedder: Annotated[
         str,
         typer.Option(

@@ -85,6 +85,30 @@ def test_malformed_safetensors_is_refused_at_intake(source: FolderSource, models
     assert hidden(models) == []
 
 
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"\x02\x00\x00", "because it has only 3 bytes: fetch the model again"),
+        (
+            struct.pack("<Q", 500) + b"{}",
+            "first 8 bytes are not a valid header length: fetch the model again",
+        ),
+        (
+            header(a=entry(data_offsets=[4, 12])),
+            "begins at byte 4 of the data, but byte 0 is expected; fetch the model again",
+        ),
+    ],
+)
+def test_refusal_of_a_safetensors_file_states_the_fault_and_what_to_do(
+    tmp_path: Path, body: bytes, message: str
+) -> None:
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(body)
+
+    with pytest.raises(MalformedFileError, match=message):
+        read_safetensors_header(path)
+
+
 @given(body=st.binary(max_size=200))
 def test_safetensors_header_of_any_bytes_is_read_or_refused(
     tmp_path_factory: pytest.TempPathFactory, body: bytes
