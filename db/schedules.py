@@ -190,7 +190,7 @@ def pause(database: Engine, schedule_id: UUID) -> None:
 
 
 def resume(database: Engine, schedule_id: UUID) -> None:
-    """Resume the schedule with its next due time. Those that passed during the pause are not caught up."""
+    """Resume the schedule at its next due time. Due times that passed during the pause are skipped."""
     with database.begin() as connection:
         connection.execute(
             update(ScheduleRow)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 NUM_BINS = 15
-"""Number of confidence bins for the calibration error, as in Guo et al. 2017, section 4."""
+"""Number of confidence bins for the calibration error, as in Guo et al. 2017, section 5, table 1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

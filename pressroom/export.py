@@ -112,8 +112,10 @@ def listed_files(lines: Path, pattern: re.Pattern[str]) -> Iterator[str]:
 
 
 def keeps_results(summary: Summary, out: Path, noun: str) -> bool:
-    """Return whether the folder keeps another batch's results because this batch has none; if so, print
-    that."""
+    """Return whether another batch's results stay in the folder because this batch has none.
+
+    If so, print a message that says so.
+    """
     if summary.report.counts.succeeded or not _holds_another_batch(out, summary.batch_id):
         return False
     say(

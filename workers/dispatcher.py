@@ -190,7 +190,8 @@ WINDOW_FACTOR = 3
 factor, the queue never runs dry, and a later batch waits only a little."""
 
 MIN_WINDOW_JOBS = 64
-"""Minimum window in jobs; it applies while the workers of a queue are still loading."""
+"""Minimum window in jobs. It applies while the workers of a queue are still loading, and when they can hold
+only a few jobs."""
 
 MAX_WINDOW_JOBS = 10_000
 """Maximum window in jobs. Only short jobs lead to so large a window; its ids take about 400 KB in the

@@ -86,7 +86,7 @@ class IntakeSource:
     """Called with each refused record by readers that read their inputs before they plan; other readers yield
     refused records among the jobs."""
     on_note: Callable[[str], None]
-    """Prints a remark about the inputs for the user."""
+    """Prints a note about the inputs for the user."""
     s3_url: str | None = None
     """URL of the store if it is not the configured one."""
 

@@ -1,4 +1,4 @@
-"""An index of prompt beginnings, as token ids, whose keys and values an engine keeps."""
+"""An index of prompt prefixes, as token ids, whose keys and values an engine keeps."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 MIN_PREFIX_TOKENS = 32
-"""Minimum length of a kept beginning. Shorter ones are computed again, because waiting a step for them costs
-more than they save."""
+"""Minimum length of a prefix that is kept. A shorter one is computed again, because waiting one step for it
+costs more than it saves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class PrefixIndex:
     """A least-recently-used index of kept prefixes. Used by one thread.
 
     A prefix serves every prompt that shares at least MIN_PREFIX_TOKENS leading ids with it: attention is
-    causal, so the keys and values of a prefix's beginning do not depend on its rest.
+    causal, so the keys and values of a prefix's leading ids do not depend on its rest.
     """
 
     def __init__(self, max_tokens: int) -> None:
@@ -51,7 +51,7 @@ class PrefixIndex:
         self._entries: OrderedDict[int, tuple[int, ...]] = OrderedDict()
 
     def find(self, prompt_ids: tuple[int, ...]) -> PrefixMatch:
-        """Return the longest kept beginning of the prompt that leaves at least one id to compute."""
+        """Return the longest kept prefix of the prompt that leaves at least one id to compute."""
         best_key, best = None, MIN_PREFIX_TOKENS - 1
         for key, tokens in self._entries.items():
             if tokens[: best + 1] == prompt_ids[: best + 1]:

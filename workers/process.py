@@ -51,7 +51,8 @@ JOBS_PER_SLOT = 1.5
 uploaded."""
 
 PLACES_WITHOUT_SLOTS = 4
-"""Minimum jobs in flight for a profile without encoders; it applies if no model generates text."""
+"""Minimum jobs in flight for a profile without encoders. It applies if no model generates text, or if the
+models have at most two slots."""
 
 PLACES_OF_ENCODERS = 16
 """Minimum jobs in flight for a profile with an encoder. Each job is a block of hundreds of texts: while eight

@@ -255,7 +255,7 @@ class Runner:
                 self._start(chunk, celery_task_id, alone=True)
 
     def _start(self, job_ids: Sequence[UUID], celery_task_id: str, *, alone: bool) -> None:
-        """Claim the jobs, whose places are already taken, and run those that could be claimed."""
+        """Claim the jobs, for which places have been reserved, and run those that could be claimed."""
         services, settings = self._services, self._services.settings
         claimed: list[ClaimedJob] = []
         try:

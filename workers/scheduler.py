@@ -125,9 +125,8 @@ class Scheduler:
     def plan_prefill(self) -> PrefillBatch | None:
         """Take from the queue the rows that this step computes; return None if there are none.
 
-        The rows count as running from now on. A request that shares its beginning with a prompt of the same
-        batch is held for the next step, in which it can copy that beginning; requests behind it may overtake
-        it.
+        The rows count as running from now on. A request that shares a prefix with a prompt of the same
+        batch is held for the next step, in which it can copy that prefix; requests behind it may overtake it.
         """
         if self.staged is not None:
             return self._next_chunk(self.staged)
@@ -213,9 +212,9 @@ class Scheduler:
         return PrefillBatch([PrefillRow(generation, self.num_slots, start, stop)])
 
     def _match(self, generation: Generation, batch: PrefillBatch) -> PrefixMatch:
-        """Return the longest beginning that can be copied.
+        """Return the longest prefix that can be copied.
 
-        It comes from a kept prefix, or from a running prompt, whose beginning is then kept as a prefix.
+        It comes from a kept prefix, or from a running prompt, part of which is then kept as a prefix.
         """
         prompt_ids = generation.prompt_ids
         match = self._prefixes.find(prompt_ids)

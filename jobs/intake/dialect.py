@@ -153,8 +153,8 @@ def sniff_dialect(sample: str, options: FileOptions = AS_FOUND) -> Dialect:
     """Detect the dialect of a file that begins with these lines.
 
     A delimiter that does not split the header is ruled out, no matter how often it occurs in later lines. Of
-    the other delimiters, the one is chosen with which the most records are as wide as the header. If several
-    are equally good, CleverCSV decides (van den Burg et al. 2019).
+    the others, the delimiter is chosen that makes the most records as wide as the header. If several do
+    equally well, CleverCSV decides (van den Burg et al. 2019).
     """
     delimiter = options.delimiter or _delimiter(sample)
     dialect = Dialect(delimiter)

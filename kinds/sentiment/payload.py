@@ -21,7 +21,7 @@ kind's version alone."""
 
 
 MOODS = ("negative", "neutral", "positive")
-"""Labels that the classifier of the mood towards an entity must have."""
+"""Labels that a classifier must have to determine the mood towards an entity."""
 
 ReportsOf = Literal["latest", "all", "alerts", "none"]
 """Windows that a batch writes reports about; see `SentimentSettings.reports`."""
@@ -116,7 +116,7 @@ class SentimentSettings(BaseModel):
     embedder: str | None = None
     """Embedding model that finds topics by meaning; None if they are found by their aliases alone."""
     summarizer: str | None = None
-    """Language model of the summaries; None if sentences are built from fixed rules."""
+    """Language model that writes the summaries; None if sentences are built from fixed rules."""
     reports: ReportsOf = "latest"
     """Windows that get a report. `none`: no window. `alerts`: each window with a new alert. `latest`: also
     each entity's latest window that contains documents. `all`: also every window that contains documents and

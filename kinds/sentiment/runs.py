@@ -45,7 +45,7 @@ class FileRun:
     watch: Path | None
     """File of the watch list; None to use that of the monitor."""
     model: str
-    """Classifier of the documents."""
+    """Installed classifier that determines the mood of the documents."""
     options: SentimentOptions
     file_options: FileOptions = AS_FOUND
     strict: bool = False

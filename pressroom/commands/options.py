@@ -192,7 +192,7 @@ def file_argument(help_text: str) -> Any:
 
 
 def _file_options(delimiter: str | None, encoding: str | None, decimal: str | None) -> FileOptions:
-    """Return the file options; each remark on how the file was read is printed only once on stderr."""
+    """Return the file options; each note on how the file was read is printed only once on stderr."""
     printed: set[str] = set()
 
     def tell(line: str) -> None:

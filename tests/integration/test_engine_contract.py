@@ -84,7 +84,7 @@ def bench(open_bench: Callable[..., Bench]) -> Bench:
 
 
 def some_requests(count: int, seed: int, **sampling: object) -> list[Request]:
-    """Prompts of 1 to 200 tokens, half of them with a beginning in common, of different lengths of output."""
+    """Prompts of 1 to 200 tokens, half of which share a prefix, with outputs of different lengths."""
     draw = random.Random(seed)
     shared = tuple(draw.randrange(256) for _ in range(80))
     requests = []

@@ -163,7 +163,7 @@ def test_paused_schedule_starts_nothing_and_does_not_catch_up_when_resumed(datab
 
     resume(database, schedule_id)
     due = [schedule.id for schedule in schedules.due_schedules(database)]
-    assert due == []  # the next month is to come; what passed is not caught up
+    assert due == []  # the next due time is in the next month; earlier ones are skipped
     assert list_runs(database, schedule_id) == []
 
 
@@ -268,7 +268,7 @@ def test_schedule_without_times_runs_by_hand_only_until_it_gets_some(database: E
     timing = get_schedule(database, schedule_id).timing
     assert timing is not None
     assert timing.next_due_at is not None
-    assert not settle_due(database, schedule_id, start)  # what passed before is not caught up
+    assert not settle_due(database, schedule_id, start)  # due times that passed before are skipped
 
 
 def test_schedule_is_changed_by_its_name_and_keeps_its_times_and_its_id(database: Engine) -> None:

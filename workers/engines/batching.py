@@ -77,7 +77,7 @@ class Executor(Protocol):
         ...
 
     def save_prefix(self, save: PrefixSave) -> None:
-        """Keep a copy of the beginning of a slot."""
+        """Keep a copy of the first `save.num_tokens` of a slot as a prefix."""
         ...
 
     def drop_prefix(self, key: int) -> None:

@@ -99,7 +99,7 @@ class SlotCache:
         return 0
 
     def move(self, move: SlotMove) -> None:
-        """Copy the beginning of a slot to another slot."""
+        """Copy the first `move.num_tokens` of a slot to another slot."""
         for layer in self._layers:
             layer[:, move.target, :, : move.num_tokens] = layer[:, move.source, :, : move.num_tokens]
 
@@ -109,7 +109,7 @@ class SlotCache:
             layer[:, slot].zero_()
 
     def save_prefix(self, save: PrefixSave) -> None:
-        """Keep a copy of the beginning of a slot."""
+        """Keep a copy of the first `save.num_tokens` of a slot as a prefix."""
         self._prefixes[save.key] = [
             layer[:, save.slot, :, : save.num_tokens].clone() for layer in self._layers
         ]

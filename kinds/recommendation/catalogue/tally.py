@@ -30,7 +30,7 @@ class Tally:
         self.firsts: dict[tuple[str, str], Rejected] = {}
         """First rejected row by file and code."""
         self.notes: list[str] = []
-        """Remarks about whole files."""
+        """Notes about whole files."""
         self.columns: tuple[str, ...] = ()
         """Names of the log's columns."""
         self.num_rejected = 0
@@ -56,7 +56,7 @@ class Tally:
             self._on_rejected(rejected)
 
     def note(self, note: str) -> None:
-        """Report a remark about a whole file."""
+        """Report a note about a whole file."""
         self.notes.append(note)
         self._on_note(note)
 

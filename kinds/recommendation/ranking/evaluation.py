@@ -430,7 +430,8 @@ class LogFiles:
     items: tuple[Item, ...] | None
     """Items of the catalogue; None if there is no catalogue, so that items have only ids."""
     counts: Mapping[str, int]
-    """Counts of the faults and remarks of the ingest, by code."""
+    """Counts of rows, events, items or users by code, such as unknown_item or user_cut; `Inputs.counts` of
+    the ingest."""
 
 
 def read_log_files(

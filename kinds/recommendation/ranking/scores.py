@@ -178,7 +178,8 @@ def behaviour_terms(
     places: Places,
     slot_of: npt.NDArray[np.int64],
 ) -> Scores:
-    """Return what each item of a history adds to the behaviour part of some items, shape (history, places).
+    """Return what each item of a history adds to the behaviour part of the scores of the items at `places`,
+    shape (history, places).
 
     `slot_of` (items + 1,) is scratch space that is -1 everywhere before and after the call.
     """
@@ -192,7 +193,8 @@ def behaviour_terms(
 
 
 def content_terms(terms: Terms, history: npt.NDArray[np.int32], weights: Scores, places: Places) -> Scores:
-    """Return what each item of a history adds to the content part of some items, shape (history, places)."""
+    """Return what each item of a history adds to the content part of the scores of the items at `places`,
+    shape (history, places)."""
     predicted = terms.history_content[history]
     added = (terms.history_factors[history] + predicted) @ terms.item_content[places].T
     added += predicted @ terms.item_factors[places].T

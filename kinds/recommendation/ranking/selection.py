@@ -182,7 +182,8 @@ def _is_full(
     picked: npt.NDArray[np.int64],
     is_found: npt.NDArray[np.bool_],
 ) -> npt.NDArray[np.bool_]:
-    """Return the candidates with a value that has reached its cap; `picked` items are added to `count`."""
+    """Add the `picked` items to `count` in place, then return which candidates have a value that has reached
+    its cap."""
     codes = cap.codes[places]
     added = np.where(is_found[:, None], cap.codes[picked], -2)
     for column in range(added.shape[1]):

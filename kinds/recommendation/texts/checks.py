@@ -57,7 +57,8 @@ COUNTED = re.compile(
     r"\s+(?:of|for|to|our|picks|items|things|pieces|finds|ideas|choices|suggestions|recommendations|□)",
     re.IGNORECASE,
 )
-"""Matches what must follow a number that is not in the facts; the number must be that of the text's items."""
+"""Matches what must follow a number that is not in the facts. Such a number is allowed only if it counts the
+text's items, as in "three picks"."""
 
 NOTHING: frozenset[str] = frozenset()
 

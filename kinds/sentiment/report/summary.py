@@ -36,7 +36,8 @@ USUAL_BAND = 0.15
 """Maximum relative difference at which a volume is described as "about as many" as usual."""
 
 MIN_SHARED_DOCUMENTS = 4
-"""Minimum documents for stating a share; with fewer, its interval spans more than half of the scale."""
+"""Minimum number of documents for which the share of negative ones is stated. With fewer, its 95% Wilson
+interval is always wider than 50 percentage points."""
 
 
 def make_points(facts: ReportFacts) -> tuple[Point, ...]:

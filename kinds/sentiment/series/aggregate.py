@@ -64,7 +64,7 @@ def entity_windows(
 ) -> list[EntityWindow]:
     """Return the windows from index `begin` on; at least `Comparison.past` windows must lie before it.
 
-    Hour windows without a mention are left out, because there are many of them, all empty. Those that begin
+    Hour windows without a mention are left out, because there are many of them, all empty. Windows that begin
     at an instant in `named` are kept, because an alert refers to them.
     """
     comparison = COMPARISONS[counts.size]

@@ -176,7 +176,7 @@ class EventOutcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuleScore:
-    """One rule's alerts and the events of its kind."""
+    """Numbers of one rule's alerts and of the events of its kind."""
 
     num_alerts: int
     num_false: int

@@ -20,8 +20,8 @@ class Scale:
     min_baseline: int
     """Minimum length of the known past; with less, no rule fires."""
     blocks: tuple[int, ...]
-    """Lengths for measuring the dispersion of volumes; the shortest that is at least as long as the run is
-    used."""
+    """Block lengths for measuring the dispersion of volumes, in ascending order. For a run, the rules use the
+    shortest block that is not shorter than the run, or the last block if all are shorter."""
     surge_runs: tuple[int, ...]
     silence_runs: tuple[int, ...]
     mood_baseline: int
