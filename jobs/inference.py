@@ -22,19 +22,70 @@ class Message:
     content: str
 
 
+TemplateArguments = tuple[tuple[str, str | int | float | bool], ...]
+"""Names and values of variables for a model's chat template."""
+
+
 @dataclass(frozen=True, slots=True)
 class Prompt:
     """A chat prompt. The worker turns it into token ids with the model's own chat template."""
 
     messages: tuple[Message, ...]
+    template_arguments: TemplateArguments = ()
+    """Variables for the chat template, such as ("enable_thinking", True). They take precedence over the
+    worker's own setting for thinking. A template ignores a variable that it does not read, so a misspelt name
+    has no effect and is not reported."""
+
+
+@dataclass(frozen=True, slots=True)
+class RawPrompt:
+    """A prompt without a chat template: the model continues the text.
+
+    The tokenizer adds the tokens with which it begins every text, if it has any. Control tokens in the text
+    are read as such, so a kind that fills in texts of others must check these itself.
+    """
+
+    text: str
+
+
+class ConstraintForm(StrEnum):
+    """The language in which a constraint is written."""
+
+    JSON_SCHEMA = "json_schema"
+    """The source is a JSON schema, as canonical JSON (RFC 8785)."""
+    JSON_OBJECT = "json_object"
+    """Any JSON object. The source is empty."""
+    REGEX = "regex"
+    """The source is a regular expression that the whole text matches."""
+    CHOICE = "choice"
+    """The source is a JSON list of strings, of which the text is one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Constraint:
+    """What a text must look like. Equal constraints are equal objects, so that engines can cache their
+    grammars.
+
+    A text whose finish reason is STOP satisfies its constraint. A text that reached max_new_tokens may not.
+    """
+
+    form: ConstraintForm
+    source: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
-    """Sampling parameters. The defaults are greedy decoding without penalties."""
+    """Sampling parameters. The defaults are greedy decoding without penalties.
+
+    Logits are changed in this order: logit bias, repetition penalty, frequency and presence penalty, minimum
+    number of tokens, constraint, temperature, top-k, top-p, min-p.
+    """
 
     max_new_tokens: int
     """Maximum number of tokens to generate; at least 1."""
+    min_new_tokens: int = 0
+    """Number of tokens that a text has at least. Until then, neither the end-of-text token nor a stop string
+    ends it. Thoughts do not count."""
     temperature: float = 0.0
     """Sampling temperature. 0 always takes the most likely token; otherwise, logits are divided by the
     temperature before a token is drawn."""
@@ -43,9 +94,21 @@ class Sampling:
     keeps all tokens."""
     top_k: int = 0
     """Number of most likely tokens from which one is drawn; 0 keeps all tokens."""
+    min_p: float = 0.0
+    """Minimum probability of a token relative to the most likely one (Nguyen et al. 2024, arXiv:2407.01082);
+    0 keeps all tokens."""
     repetition_penalty: float = 1.0
     """Repetition penalty of Keskar et al. 2019, section 4.1: logits of tokens in the prompt or the output are
     divided by it if positive, and multiplied by it if negative; 1 changes nothing."""
+    presence_penalty: float = 0.0
+    """Number from -2 to 2 that is subtracted from the logit of each token that the output contains. The
+    prompt does not count (OpenAI's definition, as for `frequency_penalty`)."""
+    frequency_penalty: float = 0.0
+    """Number from -2 to 2 that is subtracted from the logit of a token once for each time that the output
+    contains it."""
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    """Token ids and the numbers from -100 to 100 that are added to their logits; -100 practically excludes a
+    token, and 100 practically enforces it."""
     seed: int = 0
     """Seed of the request's own random generator, so that the same request draws the same tokens in any
     batch."""
@@ -53,25 +116,35 @@ class Sampling:
     """Strings that end generation. The text does not include the string that ended it."""
     ignore_end_of_text: bool = False
     """Whether to continue after the end-of-text token, up to max_new_tokens; for benchmarks."""
+    num_logprobs: int | None = None
+    """Number of most likely tokens, at most 20, whose log-probabilities are returned at each place together
+    with that of the generated token. None returns no log-probabilities at all."""
+    constraint: Constraint | None = None
+    """What the text must look like; None leaves the model free."""
 
 
 @dataclass(frozen=True, slots=True)
 class RequestSize:
     """An upper bound on the size of a request."""
 
-    roles: tuple[Role, ...]
-    """Roles of the turns of the request's prompt."""
+    roles: tuple[Role, ...] | None
+    """Roles of the turns of the request's prompt; None for a raw prompt."""
     num_bytes: int
-    """Maximum total size of the contents of these turns, in bytes of UTF-8. A token has at least one byte."""
+    """Maximum total size of the contents of these turns, or of the raw prompt, in bytes of UTF-8. A token has
+    at least one byte."""
     max_new_tokens: int
+    template_arguments: TemplateArguments = ()
 
     @classmethod
-    def of(cls, prompt: Prompt, sampling: Sampling) -> RequestSize:
-        """Return the exact size of a given request."""
+    def of(cls, prompt: Prompt | RawPrompt, sampling: Sampling) -> RequestSize:
+        """Return the exact size of a request."""
+        if isinstance(prompt, RawPrompt):
+            return cls(None, len(prompt.text.encode()), sampling.max_new_tokens)
         return cls(
             tuple(message.role for message in prompt.messages),
             sum(len(message.content.encode()) for message in prompt.messages),
             sampling.max_new_tokens,
+            prompt.template_arguments,
         )
 
 
@@ -101,6 +174,43 @@ class Usage:
         )
 
 
+LEAST_LOGPROB = -9999.0
+"""Log-probability that stands for all smaller ones, because JSON has no infinity; OpenAI's API uses the same
+value."""
+
+
+@dataclass(frozen=True, slots=True)
+class TopLogprob:
+    """The log-probability of a token that the model could have generated at a place."""
+
+    token_id: int
+    token: str
+    """The token's text. A part of a character is U+FFFD."""
+    utf8: bytes
+    """The token's bytes, which may be a part of a character. Those of a special token, such as end-of-text,
+    are its name."""
+    logprob: float
+    """Natural logarithm of the probability; at least LEAST_LOGPROB."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """The log-probability of a generated token, and those of the most likely tokens at its place.
+
+    They are the model's own, as OpenAI defines them: before any penalty, bias, constraint or temperature.
+    """
+
+    token_id: int
+    token: str
+    """The token's text. A part of a character is U+FFFD."""
+    utf8: bytes
+    """The token's bytes, as in TopLogprob."""
+    logprob: float
+    """Natural logarithm of the probability; at least LEAST_LOGPROB."""
+    top: tuple[TopLogprob, ...] = ()
+    """The `Sampling.num_logprobs` most likely tokens, the most likely first."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completion:
     """The text that the model generated for one request."""
@@ -115,6 +225,12 @@ class Completion:
     engine's arithmetic. In such a step, a different batch shape may select the other token."""
     stop_string: str | None = field(default=None)
     """Stop string that ended the text; None if no stop string did."""
+    logprobs: tuple[TokenLogprob, ...] | None = None
+    """One entry for each of `token_ids`, and so also for tokens of thoughts, stop strings and end-of-text;
+    None if the sampling requests none."""
+    reasoning: str | None = None
+    """Thoughts of a model that thinks before it answers, which `text` does not contain; None without
+    thoughts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,8 +304,10 @@ class Inference(Protocol):
     or ModelTaskError for a model that is made for a different task.
     """
 
-    def generate(self, prompt: Prompt, sampling: Sampling, *, model: str | None = None) -> Completion:
-        """Generate a text, and block until it is complete. Also raises PromptTooLongError."""
+    def generate(
+        self, prompt: Prompt | RawPrompt, sampling: Sampling, *, model: str | None = None
+    ) -> Completion:
+        """Generate a text, and block until it is complete. Also raises PromptTooLongError and InputError."""
         ...
 
     def classify(

@@ -9,7 +9,7 @@ from typing import ClassVar, Generic, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-from jobs.inference import Inference, Prompt, RequestSize, Sampling
+from jobs.inference import Inference, Prompt, RawPrompt, RequestSize, Sampling
 
 PayloadT = TypeVar("PayloadT", bound=BaseModel)
 ResourceT = TypeVar("ResourceT")
@@ -303,7 +303,7 @@ class Kind(ABC, Generic[PayloadT]):
         self,
         payload: PayloadT,  # noqa: ARG002
         settings: BaseModel,  # noqa: ARG002
-    ) -> tuple[Prompt, Sampling] | None:
+    ) -> tuple[Prompt | RawPrompt, Sampling] | None:
         """Return the first request of a job to a language model, or None if it is not known in advance.
 
         At intake, the length of the request is compared with the model's context length.

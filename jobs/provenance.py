@@ -18,7 +18,7 @@ from uuid import UUID
 import rfc8785
 
 from jobs.errors import PermanentError
-from jobs.inference import FinishReason, Sampling, Usage
+from jobs.inference import FinishReason, Sampling, TemplateArguments, Usage
 from jobs.kind import Parent, Template
 
 if TYPE_CHECKING:
@@ -173,6 +173,10 @@ class Generation:
     """Name of the model that was called; empty for the statement's `model`."""
     thinking: ThinkingFacts | None = None
     """Settings for thinking; None for a model that is not known to think."""
+    template_arguments: TemplateArguments = ()
+    """The prompt's own variables for the chat template."""
+    is_raw: bool = False
+    """Whether the prompt was sent without a chat template."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -370,6 +374,8 @@ def _generation(generation: Generation, model: ModelFacts | None) -> Mapping[str
         **({"model": generation.model_name} if is_other else {}),
         "promptSha256": generation.prompt_sha256,
         "outputSha256": generation.output_sha256,
+        **({"isRaw": True} if generation.is_raw else {}),
+        **_template_arguments(generation.template_arguments),
         "sampling": {
             "maxNewTokens": sampling.max_new_tokens,
             "temperature": str(sampling.temperature),
@@ -378,12 +384,41 @@ def _generation(generation: Generation, model: ModelFacts | None) -> Mapping[str
             "repetitionPenalty": str(sampling.repetition_penalty),
             "seed": sampling.seed,
             "stop": list(sampling.stop),
+            **_rarer_sampling(sampling),
         },
         "usage": _fields(generation.usage),
         "finishReason": generation.finish_reason.value,
         "numNearTies": generation.num_near_ties,
         **({} if generation.thinking is None else {"thinking": _thinking(generation.thinking)}),
     }
+
+
+def _rarer_sampling(sampling: Sampling) -> Mapping[str, Json]:
+    """Return the sampling parameters that a statement contains only where they are not the default."""
+    facts: dict[str, Json] = {}
+    if sampling.min_new_tokens:
+        facts["minNewTokens"] = sampling.min_new_tokens
+    if sampling.min_p:
+        facts["minP"] = str(sampling.min_p)
+    if sampling.presence_penalty:
+        facts["presencePenalty"] = str(sampling.presence_penalty)
+    if sampling.frequency_penalty:
+        facts["frequencyPenalty"] = str(sampling.frequency_penalty)
+    if sampling.logit_bias:
+        facts["logitBias"] = [[token_id, str(bias)] for token_id, bias in sampling.logit_bias]
+    if sampling.num_logprobs is not None:
+        facts["numLogprobs"] = sampling.num_logprobs
+    if sampling.constraint is not None:
+        digest = sha256_hex(sampling.constraint.source.encode())
+        facts["constraint"] = {"form": sampling.constraint.form.value, "sha256": digest}
+    return facts
+
+
+def _template_arguments(arguments: TemplateArguments) -> Mapping[str, Json]:
+    if not arguments:
+        return {}
+    values = {name: str(value) if isinstance(value, float) else value for name, value in arguments}
+    return {"templateArguments": values}
 
 
 def _thinking(thinking: ThinkingFacts) -> Mapping[str, Json]:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from jobs.errors import EngineLostError
-from jobs.inference import Completion, FinishReason, Usage
+from jobs.inference import Completion, FinishReason, TemplateArguments, Usage
 from jobs.provenance import token_digest
 from storage.memory import MemoryStore
 from storage.store import StoreError
@@ -107,8 +107,13 @@ class FakeTokenizer:
     end_of_text_ids = frozenset({0})
     control_tokens = ("<|im_start|>",)
 
-    def encode_chat(self, messages: tuple[tuple[str, str], ...]) -> tuple[int, ...]:
+    def encode_chat(
+        self, messages: tuple[tuple[str, str], ...], arguments: TemplateArguments = ()
+    ) -> tuple[int, ...]:
         return tuple("".join(f"{role}:{content}\n" for role, content in messages).encode())
+
+    def encode_text(self, text: str) -> tuple[int, ...]:
+        return tuple(text.encode())
 
     def decode(self, token_ids: tuple[int, ...]) -> str:
         return bytes(token_ids).decode(errors="replace")

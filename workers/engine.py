@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from jobs.errors import ConfigurationError
-from jobs.inference import Completion, Sampling
+from jobs.inference import Completion, Sampling, TemplateArguments
 from workers.thinking import Thinking, ThoughtPlan
 
 
@@ -159,8 +159,17 @@ class Tokenizer(Protocol):
         """Strings that would end or begin a chat turn if they occurred in a payload."""
         ...
 
-    def encode_chat(self, messages: tuple[tuple[str, str], ...]) -> tuple[int, ...]:
-        """Convert the role and content of each turn into prompt ids, ready for the assistant's turn."""
+    def encode_chat(
+        self, messages: tuple[tuple[str, str], ...], arguments: TemplateArguments = ()
+    ) -> tuple[int, ...]:
+        """Convert the role and content of each turn into prompt ids, ready for the assistant's turn.
+
+        `arguments` are further variables for the chat template.
+        """
+        ...
+
+    def encode_text(self, text: str) -> tuple[int, ...]:
+        """Convert a text that the model continues, without a chat template, into prompt ids."""
         ...
 
     def decode(self, token_ids: tuple[int, ...]) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from jobs.errors import DeadlineError, TransientError
-from jobs.inference import Completion, FinishReason, LabelProbabilities, Prompt, Sampling, TextPair
+from jobs.inference import Completion, FinishReason, LabelProbabilities, Prompt, RawPrompt, Sampling, TextPair
 from jobs.job import ClaimedJob
 from jobs.provenance import (
     Encoding,
@@ -25,7 +25,7 @@ from jobs.provenance import (
     vector_bytes,
 )
 from jobs.text.thoughts import DEFAULT_MARKS
-from workers.engine import EncoderRequest, EncoderTask, Request, Vector
+from workers.engine import EncoderRequest, EncoderTask, Request, Tokenizer, Vector
 from workers.model_pool import EncoderModel, LanguageModel, ModelPool
 from workers.models.calibration import Calibration
 from workers.thinking import ThoughtPlan, ThoughtUnfinishedError
@@ -83,6 +83,13 @@ def _thought_tokens(model: LanguageModel, prompt_ids: tuple[int, ...], sampling:
     return max(0, min(model.thinking.max_tokens, room))
 
 
+def _prompt_ids(prompt: Prompt | RawPrompt, tokenizer: Tokenizer) -> tuple[int, ...]:
+    if isinstance(prompt, RawPrompt):
+        return tokenizer.encode_text(prompt.text)
+    messages = tuple((message.role, message.content) for message in prompt.messages)
+    return tokenizer.encode_chat(messages, prompt.template_arguments)
+
+
 def _thinking_facts(model: LanguageModel, thoughts: ThoughtPlan) -> ThinkingFacts:
     return ThinkingFacts(
         is_requested=model.thinking.is_requested,
@@ -129,15 +136,16 @@ class JobInference:
         self.abandoned = threading.Event()
         """Event that is set when this attempt must stop."""
 
-    def generate(self, prompt: Prompt, sampling: Sampling, *, model: str | None = None) -> Completion:
+    def generate(
+        self, prompt: Prompt | RawPrompt, sampling: Sampling, *, model: str | None = None
+    ) -> Completion:
         """Generate a text; block until it is complete.
 
         Raises as described in jobs.inference.Inference, and JobAbandonedError.
         """
-        messages = tuple((message.role, message.content) for message in prompt.messages)
         name = self._model if model is None else model
         self._language_models[name] = language_model = self._models.generator(name)
-        prompt_ids = language_model.tokenizer.encode_chat(messages)
+        prompt_ids = _prompt_ids(prompt, language_model.tokenizer)
         request_id = self._next_id()
         thoughts = language_model.plan_thoughts(
             prompt_ids, _thought_tokens(language_model, prompt_ids, sampling)
@@ -162,6 +170,8 @@ class JobInference:
                 num_near_ties=completion.num_near_ties,
                 model_name=name,
                 thinking=None if thoughts is None else _thinking_facts(language_model, thoughts),
+                template_arguments=prompt.template_arguments if isinstance(prompt, Prompt) else (),
+                is_raw=isinstance(prompt, RawPrompt),
             )
         )
         return _without_thoughts(completion, thoughts, name)

@@ -4,25 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 from pydantic import BaseModel
 
 from jobs.errors import InputError, PromptTooLongError
-from jobs.inference import RequestSize, Role
+from jobs.inference import RawPrompt, RequestSize, Role, TemplateArguments
 from jobs.kind import Kind
 from jobs.rejection import Refusal, apart, attempt
 from workers.models.manifest import ModelNotInstalledError, check_engine, model_folder, read_manifest
 from workers.settings import Settings
 from workers.tokenizer import load_tokenizer
 
+_MAX_FRAMES = 1000
+"""Maximum number of frames whose sizes are remembered; rows may have template arguments of their own."""
+
 
 @dataclass(frozen=True, slots=True)
-class _Prompt:
+class _LongPrompt:
     """A rendered prompt that may be too long."""
 
     text: str
+    num_added_tokens: int
+    """Number of tokens that the tokenizer adds to the text."""
     max_new_tokens: int
 
 
@@ -44,25 +49,27 @@ class PromptCheck:
         self._kind_settings = kind_settings
         self._max_context_tokens = min(settings.max_context_tokens, manifest.max_context_tokens)
         self._tokenizer = load_tokenizer(folder, is_thinking_requested=settings.thinking)
-        self._frame_tokens = cache(self._count_frame_tokens)
+        self._frame_tokens = lru_cache(_MAX_FRAMES)(self._count_frame_tokens)
         self.control_tokens = self._tokenizer.control_tokens
         """Tokens with which a text could end its chat turn and begin another."""
 
-    def _count_frame_tokens(self, roles: tuple[Role, ...]) -> int:
-        """Return the number of tokens that the chat template puts around the contents."""
-        return len(self._tokenizer.encode_chat(tuple((role, "") for role in roles)))
+    def _count_frame_tokens(self, roles: tuple[Role, ...] | None, arguments: TemplateArguments) -> int:
+        """Return the number of tokens that the chat template, or the tokenizer, puts around the contents."""
+        if roles is None:
+            return len(self._tokenizer.encode_text(""))
+        return len(self._tokenizer.encode_chat(tuple((role, "") for role in roles), arguments))
 
     def __call__(self, payloads: Sequence[Any]) -> list[InputError | Refusal | None]:
         """Return for each payload the error in its prompt, such as PromptTooLongError, or None."""
         results = [attempt(self._unmeasured, payload) for payload in payloads]
-        prompts = [result for result in results if isinstance(result, _Prompt)]
+        prompts = [result for result in results if isinstance(result, _LongPrompt)]
         lengths = iter(apart([prompt.text for prompt in prompts], self._tokenizer.count_tokens))
         return [
-            self._verdict(result, next(lengths)) if isinstance(result, _Prompt) else result
+            self._verdict(result, next(lengths)) if isinstance(result, _LongPrompt) else result
             for result in results
         ]
 
-    def _unmeasured(self, payload: Any) -> _Prompt | InputError | None:
+    def _unmeasured(self, payload: Any) -> _LongPrompt | InputError | None:
         """Return a payload's prompt if its tokens must be counted, the error if it has none, or else None."""
         try:
             # Nearly every prompt is accepted without being rendered, or at least without being tokenised.
@@ -73,22 +80,26 @@ class PromptCheck:
             if request is None or self._fits(RequestSize.of(*request)):
                 return None
             prompt, sampling = request
+            if isinstance(prompt, RawPrompt):
+                return _LongPrompt(prompt.text, self._frame_tokens(None, ()), sampling.max_new_tokens)
             messages = tuple((message.role, message.content) for message in prompt.messages)
-            return _Prompt(self._tokenizer.render_chat(messages), sampling.max_new_tokens)
+            text = self._tokenizer.render_chat(messages, prompt.template_arguments)
+            return _LongPrompt(text, 0, sampling.max_new_tokens)
         except InputError as error:
             return error
 
-    def _verdict(self, prompt: _Prompt, length: int | Refusal) -> InputError | Refusal | None:
+    def _verdict(self, prompt: _LongPrompt, length: int | Refusal) -> InputError | Refusal | None:
         if isinstance(length, Refusal):
             return length
-        if length + prompt.max_new_tokens <= self._max_context_tokens:
+        num_tokens = length + prompt.num_added_tokens
+        if num_tokens + prompt.max_new_tokens <= self._max_context_tokens:
             return None
-        return PromptTooLongError(length, prompt.max_new_tokens, self._max_context_tokens)
+        return PromptTooLongError(num_tokens, prompt.max_new_tokens, self._max_context_tokens)
 
     def _fits(self, size: RequestSize) -> bool:
         """Return whether a request of this size fits even if each of its bytes is a token."""
-        at_most = self._frame_tokens(size.roles) + size.num_bytes + size.max_new_tokens
-        return at_most <= self._max_context_tokens
+        num_frame_tokens = self._frame_tokens(size.roles, size.template_arguments)
+        return num_frame_tokens + size.num_bytes + size.max_new_tokens <= self._max_context_tokens
 
 
 def prompt_check(

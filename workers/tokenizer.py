@@ -22,7 +22,7 @@ from tokenizers import Encoding, Tokenizer
 
 from jobs.errors import ConfigurationError, InputError, PermanentError
 from jobs.guards import CONTROL_TOKENS
-from jobs.inference import TextPair
+from jobs.inference import TemplateArguments, TextPair
 from jobs.templates import BoundedEnvironment, bounded, bounded_filter, charge_json, fault_of
 from jobs.text.thoughts import CHANNEL_MARKS, ThoughtMarks, find_marks
 from workers.engine import EncoderRow
@@ -34,6 +34,9 @@ from workers.thinking import ThoughtPlan, template_settings
 CHAT_TEMPLATE = "chat_template.jinja"
 
 ROLES = frozenset({"system", "user", "assistant"})
+
+_OWN_VARIABLES = frozenset({"messages", "tools", "documents", "add_generation_prompt"})
+"""Variables of a chat template that `ChatTokenizer` sets itself."""
 
 _TAIL_TOKENS = 16
 """Number of tokens at the end of a prompt that are searched for a mark that opens a thought."""
@@ -98,25 +101,48 @@ class ChatTokenizer:
         digest = hashlib.sha256(chat_template.encode()).hexdigest()
         self.chat_template_sha256 = digest if chat_template else ""
 
-    def encode_chat(self, messages: tuple[tuple[str, str], ...]) -> tuple[int, ...]:
+    def encode_chat(
+        self, messages: tuple[tuple[str, str], ...], arguments: TemplateArguments = ()
+    ) -> tuple[int, ...]:
         """Convert role and content of each turn into prompt ids, ready for the assistant's turn.
 
         Raises what `render_chat` raises.
         """
-        return tuple(self._tokenizer.encode(self.render_chat(messages), add_special_tokens=False).ids)
+        text = self.render_chat(messages, arguments)
+        return tuple(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
-    def render_chat(self, messages: tuple[tuple[str, str], ...]) -> str:
+    def encode_text(self, text: str) -> tuple[int, ...]:
+        """Convert a text without a chat template into prompt ids.
+
+        The tokenizer adds its special tokens, such as a beginning of text, and reads those in the text as
+        such. Raises InputError for text that is not valid Unicode.
+        """
+        _check_unicode(text)
+        return tuple(self._tokenizer.encode(text, add_special_tokens=True).ids)
+
+    def render_chat(self, messages: tuple[tuple[str, str], ...], arguments: TemplateArguments = ()) -> str:
         """Return the text of a prompt, ready for the assistant's turn.
+
+        `arguments` are variables for the chat template, which precede those of `template_settings`. A name
+        that the template does not read cannot be recognised as a mistake, because Jinja ignores it.
 
         Raises ControlTokenError if the content of a turn could be read as another turn, ChatTemplateError if
         the template rejects these turns (some accept no system role), and InputError for text that is not
-        valid Unicode.
+        valid Unicode or an argument that the tokenizer sets itself.
         """
         for role, content in messages:
             if role not in ROLES:
                 raise InputError(f"chat role {role!r} is unknown: use one of {', '.join(sorted(ROLES))}")
             self.check_text(content)
-        return self._render(messages)
+        for name, value in arguments:
+            if name in _OWN_VARIABLES or name in self._special_tokens:
+                raise InputError(
+                    f"the template argument {name!r} is set by Pressroom itself: leave it out",
+                    code="template_argument_reserved",
+                )
+            if isinstance(value, str):
+                self.check_text(value)
+        return self._render(messages, arguments)
 
     def count_tokens(self, texts: Sequence[str]) -> list[int]:
         """Return the number of ids of each rendered prompt. The library's own threads share the work."""
@@ -125,14 +151,7 @@ class ChatTokenizer:
 
     def check_text(self, text: str) -> None:
         """Raise ControlTokenError or InputError if the text must not occur in a chat turn."""
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise InputError(
-                f"character {error.start + 1} of the text is half of a surrogate pair: save the text as "
-                "UTF-8",
-                code="text_invalid_unicode",
-            ) from error
+        _check_unicode(text)
         for token in self.control_tokens:
             if (position := text.find(token)) >= 0:
                 raise ControlTokenError(
@@ -162,7 +181,7 @@ class ChatTokenizer:
         is_inside = self.thought_marks.opens(self.decode_thoughts(prompt_ids[-_TAIL_TOKENS:]))
         return ThoughtPlan(self.thought_marks, is_inside, max_tokens, self.decode_thoughts)
 
-    def _render(self, messages: tuple[tuple[str, str], ...]) -> str:
+    def _render(self, messages: tuple[tuple[str, str], ...], arguments: TemplateArguments = ()) -> str:
         variables = {
             "messages": [{"role": role, "content": content} for role, content in messages],
             "tools": None,
@@ -170,6 +189,7 @@ class ChatTokenizer:
             "add_generation_prompt": True,
             **self._special_tokens,
             **dict(self.template_settings),
+            **dict(arguments),
         }
         try:
             with bounded(variables):
@@ -179,6 +199,16 @@ class ChatTokenizer:
             raise ChatTemplateError(
                 f"the chat template rejects the turns ({roles}): {fault_of(error)}"
             ) from error
+
+
+def _check_unicode(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"character {error.start + 1} of the text is half of a surrogate pair: save the text as UTF-8",
+            code="text_invalid_unicode",
+        ) from error
 
 
 def load_tokenizer(

@@ -26,6 +26,9 @@ logger = logging.getLogger(__name__)
 _MIN_SEED, _MAX_SEED = -(2**63), 2**64 - 1
 """The range that torch.Generator.manual_seed accepts."""
 
+MAX_LOGPROBS = 20
+"""Maximum number of most likely tokens per place, as in OpenAI's API."""
+
 
 @dataclass(frozen=True, slots=True)
 class NextToken:
@@ -286,9 +289,15 @@ def find_error(request: Request, *, num_tokens: int, max_context_tokens: int) ->
             f"request {request.request_id}: token id {bad} is not below {num_tokens}; "
             "was the prompt encoded with another model's tokenizer?"
         )
-    problem = sampling_problem(sampling)
+    problem = sampling_problem(sampling) or _unserved(sampling)
     if problem is not None:
         return InputError(f"request {request.request_id}: {problem}")
+    strange = next((token for token, _ in sampling.logit_bias if not 0 <= token < num_tokens), None)
+    if strange is not None:
+        return InputError(
+            f"request {request.request_id}: logit_bias names token id {strange}, but the model's ids are "
+            f"0 to {num_tokens - 1}"
+        )
     if len(prompt_ids) + request.max_new_tokens > max_context_tokens:
         return PromptTooLongError(len(prompt_ids), request.max_new_tokens, max_context_tokens)
     if request.deadline_at is not None and request.deadline_at <= time.monotonic():
@@ -306,13 +315,69 @@ def sampling_problem(sampling: Sampling) -> str | None:
         (sampling.max_new_tokens >= 1, "max_new_tokens", sampling.max_new_tokens, "at least 1"),
         (sampling.temperature >= 0, "temperature", sampling.temperature, "0 or above"),
         (math.isfinite(sampling.temperature), "temperature", sampling.temperature, "finite"),
+        (sampling.min_new_tokens >= 0, "min_new_tokens", sampling.min_new_tokens, "0 or above"),
+        (
+            sampling.min_new_tokens <= sampling.max_new_tokens,
+            "min_new_tokens",
+            sampling.min_new_tokens,
+            f"at most max_new_tokens, which is {sampling.max_new_tokens}",
+        ),
         (0 < sampling.top_p <= 1, "top_p", sampling.top_p, "above 0 and at most 1"),
         (sampling.top_k >= 0, "top_k", sampling.top_k, "0 or above"),
+        (0 <= sampling.min_p <= 1, "min_p", sampling.min_p, "from 0 to 1"),
         (sampling.repetition_penalty > 0, "repetition_penalty", sampling.repetition_penalty, "above 0"),
         (math.isfinite(sampling.repetition_penalty), "repetition_penalty", "infinite", "finite"),
+        (-2 <= sampling.presence_penalty <= 2, "presence_penalty", sampling.presence_penalty, "from -2 to 2"),
+        (
+            -2 <= sampling.frequency_penalty <= 2,
+            "frequency_penalty",
+            sampling.frequency_penalty,
+            "from -2 to 2",
+        ),
         (_MIN_SEED <= sampling.seed <= _MAX_SEED, "seed", sampling.seed, "a 64-bit integer"),
         (all(sampling.stop), "stop", sampling.stop, "without empty strings"),
+        (
+            all(-100 <= bias <= 100 for _, bias in sampling.logit_bias),
+            "logit_bias",
+            dict(sampling.logit_bias),
+            "from -100 to 100 for each token",
+        ),
+        (
+            len(dict(sampling.logit_bias)) == len(sampling.logit_bias),
+            "logit_bias",
+            list(sampling.logit_bias),
+            "a list without repeated token ids",
+        ),
+        (
+            sampling.num_logprobs is None or 0 <= sampling.num_logprobs <= MAX_LOGPROBS,
+            "num_logprobs",
+            sampling.num_logprobs,
+            f"from 0 to {MAX_LOGPROBS}",
+        ),
     )
     return next(
         (f"{name} is {value}; it must be {wanted}" for ok, name, value, wanted in checks if not ok), None
     )
+
+
+_UNSERVED = (
+    "min_new_tokens",
+    "min_p",
+    "presence_penalty",
+    "frequency_penalty",
+    "logit_bias",
+    "num_logprobs",
+    "constraint",
+)
+"""Sampling parameters that the engines do not serve yet."""
+
+
+def _unserved(sampling: Sampling) -> str | None:
+    """Return which sampling parameter the engines do not serve, or None.
+
+    >>> _unserved(Sampling(max_new_tokens=1)) is None
+    True
+    """
+    defaults = Sampling(max_new_tokens=1)
+    names = (name for name in _UNSERVED if getattr(sampling, name) != getattr(defaults, name))
+    return next((f"this engine does not serve {name}" for name in names), None)

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jobs.inference import TemplateArguments
 from workers.engines.text import TextStream
 
 
@@ -16,8 +17,13 @@ class ByteTokenizer:
     end_of_text_ids: frozenset[int] = frozenset()
     control_tokens: tuple[str, ...] = ()
 
-    def encode_chat(self, messages: tuple[tuple[str, str], ...]) -> tuple[int, ...]:
+    def encode_chat(
+        self, messages: tuple[tuple[str, str], ...], arguments: TemplateArguments = ()
+    ) -> tuple[int, ...]:
         return tuple("".join(content for _, content in messages).encode())
+
+    def encode_text(self, text: str) -> tuple[int, ...]:
+        return tuple(text.encode())
 
     def decode(self, token_ids: tuple[int, ...]) -> str:
         return bytes(token_ids).decode(errors="replace")

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from jobs.inference import Completion, FinishReason, LabelProbabilities, Prompt, Sampling, TextPair, Usage
+from jobs.inference import (
+    Completion,
+    FinishReason,
+    LabelProbabilities,
+    Prompt,
+    RawPrompt,
+    Sampling,
+    TextPair,
+    Usage,
+)
 from kinds.recommendation.texts.checks import TextCheck
 from kinds.recommendation.texts.facts import read_facts
 from kinds.recommendation.texts.text import FeaturedItem, TextPolicy, TextRequest
@@ -47,7 +56,10 @@ class PreparedModel:
         self._finish_reason = finish_reason
         self.calls: list[tuple[Prompt, Sampling]] = []
 
-    def generate(self, prompt: Prompt, sampling: Sampling, *, model: str | None = None) -> Completion:
+    def generate(
+        self, prompt: Prompt | RawPrompt, sampling: Sampling, *, model: str | None = None
+    ) -> Completion:
+        assert isinstance(prompt, Prompt)
         text = self._answers[min(len(self.calls), len(self._answers) - 1)]
         self.calls.append((prompt, sampling))
         cut = next((text.index(stop) for stop in sampling.stop if stop in text), len(text))

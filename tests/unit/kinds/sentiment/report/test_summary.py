@@ -14,6 +14,7 @@ from jobs.inference import (
     Inference,
     LabelProbabilities,
     Prompt,
+    RawPrompt,
     Sampling,
     TextPair,
     Usage,
@@ -40,7 +41,10 @@ class Scripted(Inference):
         self.prompts: list[Prompt] = []
         self.samplings: list[Sampling] = []
 
-    def generate(self, prompt: Prompt, sampling: Sampling, *, model: str | None = None) -> Completion:
+    def generate(
+        self, prompt: Prompt | RawPrompt, sampling: Sampling, *, model: str | None = None
+    ) -> Completion:
+        assert isinstance(prompt, Prompt)
         answer = self._answers[len(self.prompts) % len(self._answers)]
         self.prompts.append(prompt)
         self.samplings.append(sampling)
