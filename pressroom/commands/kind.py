@@ -57,7 +57,9 @@ InputFiles = Annotated[
 ]
 Model = Annotated[
     str | None,
-    typer.Option(help="Installed model that a worker profile includes; defaults to the model of the kind."),
+    typer.Option(
+        help="Installed model that a worker profile includes; defaults to the kind's default model."
+    ),
 ]
 Set = Annotated[
     list[str] | None,
