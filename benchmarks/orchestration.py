@@ -6,6 +6,9 @@ All rows are measured in one run with the same embedded services:
 
     trivial    jobs that each make one small artifact and a statement, in one worker process
     request    the same with one request of 8 tokens to the scripted engine
+    costs      CPU time of a worker for each step of a job of `trivial`, with timers in the worker
+    request_costs
+               the same for a job of `request`
     results    reading the results of `trivial`, checked
     task       a plain Celery task that puts one object and commits one row, with as many threads as the
                worker of `trivial` has jobs in flight
@@ -18,9 +21,10 @@ All rows are measured in one run with the same embedded services:
     expire     expiring them after the deadline of their batch, without the pauses of the reconciler
     articles   `pressroom submit` of articles, whose prompts are tokenized
 
-The command prints a table and stores benchmarks/results/orchestration.json. With --only it stores nothing,
-because rows of different runs cannot be compared. The soak takes some minutes; `--jobs 2000 --lines 20000
---no-soak` takes one to two minutes in all.
+The command prints a table and stores benchmarks/results/orchestration.json. With --only it does not, because
+rows of different runs cannot be compared. The two rows of costs are also stored by themselves, in
+benchmarks/results/orchestration_costs.json, whenever both are measured. The soak takes some minutes;
+`--jobs 2000 --lines 20000 --no-soak` takes two to three minutes in all.
 """
 
 from __future__ import annotations
@@ -44,6 +48,7 @@ import psutil
 from sqlalchemy import func, select, text, update
 
 from benchmarks import plain_celery
+from benchmarks.job_costs import COSTS_VARIABLE, Costs
 from benchmarks.machine import machine_facts, write_result
 from benchmarks.pipeline import write_briefs
 from db.ending import EXPIRED, end_jobs
@@ -157,6 +162,28 @@ class Bench:
 
     def request(self) -> Figure:
         return self._run_jobs(REQUEST, self._sizes.jobs).rate(f"{self._sizes.jobs} jobs with a request")
+
+    def costs(self) -> Figure:
+        return self._costs(TRIVIAL, "a trivial job")
+
+    def request_costs(self) -> Figure:
+        return self._costs(REQUEST, "a job with a request")
+
+    def _costs(self, kind: str, what: str) -> Figure:
+        """Run jobs in a worker that measures their steps."""
+        path = self._folder / f"{kind}_costs.json"
+        os.environ[COSTS_VARIABLE] = str(path)
+        try:
+            self._run_jobs(kind, self._sizes.jobs)
+        finally:
+            del os.environ[COSTS_VARIABLE]
+        steps = Costs.read(path).microseconds()
+        return Figure(
+            what=f"CPU time of {what} in the worker",
+            value=sum(steps.values()),
+            unit="us",
+            details={f"{step}_microseconds": value for step, value in steps.items()},
+        )
 
     def soak(self) -> Figure:
         run = self._run_jobs(TRIVIAL, self._sizes.soak_jobs)
@@ -325,6 +352,8 @@ class Bench:
 ROWS: Mapping[str, Callable[[Bench], Figure]] = {
     "trivial": Bench.trivial,
     "request": Bench.request,
+    "costs": Bench.costs,
+    "request_costs": Bench.request_costs,
     "results": Bench.results,
     "task": Bench.task,
     "nothing": Bench.nothing,
@@ -337,6 +366,10 @@ ROWS: Mapping[str, Callable[[Bench], Figure]] = {
     "articles": Bench.articles,
 }
 """Rows in the order of their measurement: no worker may start after a million jobs have been queued."""
+
+
+COST_ROWS = ("costs", "request_costs")
+"""Rows that are compared only with each other."""
 
 
 def _cpu_seconds(process: psutil.Process) -> float:
@@ -483,11 +516,13 @@ def main() -> None:
                 _say(f"{figures[row].what}: {figures[row].value:.1f} {figures[row].unit}")
     print("\n".join(table(figures)))
     if options.only is None:
-        report(figures, sizes, options.slots)
+        report("orchestration", figures, sizes, options.slots)
+    if figures.keys() >= set(COST_ROWS):
+        report("orchestration_costs", {row: figures[row] for row in COST_ROWS}, sizes, options.slots)
 
 
-def report(figures: Mapping[str, Figure], sizes: Sizes, slots: int) -> None:
-    """Store the figures."""
+def report(name: str, figures: Mapping[str, Figure], sizes: Sizes, slots: int) -> None:
+    """Store the figures as benchmarks/results/NAME.json."""
     result = {
         "sizes": asdict(sizes),
         "slots": slots,
@@ -495,7 +530,7 @@ def report(figures: Mapping[str, Figure], sizes: Sizes, slots: int) -> None:
         "libraries": {name: version(name) for name in ("celery", "boto3", "sqlalchemy", "psycopg")},
         "machine": machine_facts(),
     }
-    print(write_result("orchestration", result))
+    print(write_result(name, result))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
+from benchmarks.job_costs import start_timers
 from jobs.inference import Message, Prompt, Sampling
 from jobs.kind import Artifact, Context, Kind, Result
 from workers.settings import DEFAULT_MODEL
@@ -25,6 +26,10 @@ class TrivialKind(Kind[TrivialPayload]):
 
     name = "trivial"
     payload_type = TrivialPayload
+
+    def warm(self) -> None:
+        """Measure the steps of jobs, of whatever kind, if the benchmark wants that of this worker."""
+        start_timers()
 
     def run(self, payload: TrivialPayload, context: Context) -> Result:  # noqa: ARG002
         """Return the text as an artifact."""
