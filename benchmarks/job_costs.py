@@ -25,7 +25,7 @@ STEPS: Mapping[str, tuple[str, ...]] = {
     "claim": ("db.leases:claim",),
     "run": ("workers.runner:run_attempt",),
     "provenance": ("workers.publisher:Publisher.prepare",),
-    "canonical_json": ("rfc8785:dumps",),
+    "canonical_json": ("jobs.provenance:dumps_canonical",),
     "pack": ("workers.publisher:Publisher.store_pack",),
     "upload": ("workers.publisher:Publisher._put",),
     "commit": ("workers.committer:commit", "workers.runner:close_stages"),

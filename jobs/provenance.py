@@ -10,13 +10,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
+from functools import cache
 from typing import TYPE_CHECKING, cast
 from uuid import UUID
 
-import rfc8785
-
+from jobs.canonical_json import dumps_canonical
 from jobs.errors import PermanentError
 from jobs.inference import FinishReason, Sampling, TemplateArguments, Usage
 from jobs.kind import Parent, Template
@@ -243,7 +243,7 @@ class Provenance:
                 "finishedAt": timestamp(self.job.finished_at),
             },
         }
-        return rfc8785.dumps(
+        return dumps_canonical(
             {
                 "_type": STATEMENT_TYPE,
                 "subject": [{"name": s.name, "digest": {"sha256": s.sha256}} for s in self.subjects],
@@ -311,7 +311,13 @@ def _fields(facts: DataclassInstance) -> dict[str, Json]:
     >>> _fields(Usage(prompt_tokens=3))
     {'promptTokens': 3, 'cachedTokens': 0, 'newTokens': 0}
     """
-    return {_camel_case(name): value for name, value in asdict(facts).items()}
+    return {stated: getattr(facts, name) for name, stated in _field_names(type(facts))}
+
+
+@cache
+def _field_names(facts_type: type[DataclassInstance]) -> tuple[tuple[str, str], ...]:
+    """Return the name of each field, and its name in statements."""
+    return tuple((field.name, _camel_case(field.name)) for field in fields(facts_type))
 
 
 def _camel_case(name: str) -> str:
@@ -444,7 +450,7 @@ def payload_digest(payload: Mapping[str, object]) -> str:
     >>> payload_digest({"a": 1, "b": 2}) == payload_digest({"b": 2, "a": 1})
     True
     """
-    return sha256_hex(rfc8785.dumps(cast("Json", payload)))
+    return sha256_hex(dumps_canonical(cast("Json", payload)))
 
 
 def token_digest(token_ids: Sequence[int]) -> str:
