@@ -52,7 +52,7 @@ class ConstraintForm(StrEnum):
     """The language in which a constraint is written."""
 
     JSON_SCHEMA = "json_schema"
-    """The source is a JSON schema, as canonical JSON (RFC 8785)."""
+    """The source is a JSON schema. The order of its properties is the order in which the text has them."""
     JSON_OBJECT = "json_object"
     """Any JSON object. The source is empty."""
     REGEX = "regex"
@@ -234,6 +234,18 @@ class Completion:
 
 
 @dataclass(frozen=True, slots=True)
+class Embedding:
+    """The embedding of one text."""
+
+    vector: tuple[float, ...]
+    """Embedding of norm 1."""
+    num_tokens: int
+    """Number of tokens that it was computed from, including those that the model requires around a text."""
+    is_truncated: bool
+    """Whether the text is longer than the model can read, so that only its beginning was used."""
+
+
+@dataclass(frozen=True, slots=True)
 class TextPair:
     """A text to classify, optionally with respect to a target."""
 
@@ -328,6 +340,10 @@ class Inference(Protocol):
 
     def embed(self, texts: Sequence[str], *, model: str | None = None) -> tuple[tuple[float, ...], ...]:
         """Return an embedding of norm 1 for each text, in order."""
+        ...
+
+    def embeddings(self, texts: Sequence[str], *, model: str | None = None) -> tuple[Embedding, ...]:
+        """Do the same as `embed`, and also return how much of each text was used."""
         ...
 
 

@@ -190,6 +190,8 @@ class EncoderRow:
     """Ids of the row's tokens; at least one."""
     type_ids: tuple[int, ...]
     """Segment of each token: 0 for the first text, 1 for the second."""
+    is_truncated: bool = field(default=False, compare=False)
+    """Whether a text was too long for the model, so that its end is missing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

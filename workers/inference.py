@@ -12,7 +12,16 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from jobs.errors import DeadlineError, TransientError
-from jobs.inference import Completion, FinishReason, LabelProbabilities, Prompt, RawPrompt, Sampling, TextPair
+from jobs.inference import (
+    Completion,
+    Embedding,
+    FinishReason,
+    LabelProbabilities,
+    Prompt,
+    RawPrompt,
+    Sampling,
+    TextPair,
+)
 from jobs.job import ClaimedJob
 from jobs.provenance import (
     Encoding,
@@ -25,7 +34,7 @@ from jobs.provenance import (
     vector_bytes,
 )
 from jobs.text.thoughts import DEFAULT_MARKS
-from workers.engine import EncoderRequest, EncoderTask, Request, Tokenizer, Vector
+from workers.engine import EncoderRequest, EncoderRow, EncoderTask, Request, Tokenizer, Vector
 from workers.model_pool import EncoderModel, LanguageModel, ModelPool
 from workers.models.calibration import Calibration
 from workers.thinking import ThoughtPlan, ThoughtUnfinishedError
@@ -181,7 +190,7 @@ class JobInference:
     ) -> tuple[LabelProbabilities, ...]:
         """Classify the pairs; block until all are done. Raises as `generate` and `read_calibration` do."""
         labels = self._encoder(model, "classify").engine.info.labels
-        answers = self._encode(pairs, model, "classify", calibrated=calibrated)
+        _, answers = self._encode(pairs, model, "classify", calibrated=calibrated)
         return tuple(LabelProbabilities(labels, values) for values in answers)
 
     def model_sha256(self, *, model: str | None = None) -> str:
@@ -199,7 +208,15 @@ class JobInference:
 
     def embed(self, texts: Sequence[str], *, model: str | None = None) -> tuple[Vector, ...]:
         """Embed the texts; block until every text has its vector. Raises as `generate` does."""
-        return self._encode([TextPair(text) for text in texts], model, "embed")
+        return self._encode([TextPair(text) for text in texts], model, "embed")[1]
+
+    def embeddings(self, texts: Sequence[str], *, model: str | None = None) -> tuple[Embedding, ...]:
+        """Embed the texts like `embed`; also return how much of each was used."""
+        rows, vectors = self._encode([TextPair(text) for text in texts], model, "embed")
+        return tuple(
+            Embedding(vector, len(row.token_ids), row.is_truncated)
+            for row, vector in zip(rows, vectors, strict=True)
+        )
 
     def _calibration(self, encoder: EncoderModel) -> Calibration | None:
         """Return the calibration as it was when this job first used it.
@@ -217,7 +234,8 @@ class JobInference:
 
     def _encode(
         self, pairs: Sequence[TextPair], model: str | None, task: EncoderTask, *, calibrated: bool = False
-    ) -> tuple[Vector, ...]:
+    ) -> tuple[tuple[EncoderRow, ...], tuple[Vector, ...]]:
+        """Return the row of each text or pair, and its answer."""
         encoder = self._encoder(model, task)
         calibration = self._calibration(encoder) if calibrated else None
         rows = encoder.tokenizer.encode(pairs)  # in the job's thread, while the engine computes other rows
@@ -235,7 +253,7 @@ class JobInference:
         for row, answer in zip(rows, answers, strict=True):
             log.inputs.update(row_bytes(row.token_ids, row.type_ids))
             log.outputs.update(vector_bytes(answer))
-        return answers
+        return rows, answers
 
     def _next_id(self) -> str:
         self._num_calls += 1

@@ -11,6 +11,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import NoReturn
@@ -408,7 +409,11 @@ class RowTokenizer:
     def encode(self, pairs: Sequence[TextPair]) -> tuple[EncoderRow, ...]:
         """Return a row for each pair; long text is truncated. Raises InputError for invalid Unicode."""
         inputs = [self._input(number, pair) for number, pair in enumerate(pairs)]
-        return tuple(map(_row, self._tokenizer.encode_batch_fast(inputs)))
+        rows = map(_row, self._tokenizer.encode_batch_fast(inputs))
+        return tuple(
+            replace(row, is_truncated=True) if len(pair.text) > MAX_CHARACTERS else row
+            for row, pair in zip(rows, pairs, strict=True)
+        )
 
     def decode(self, row: EncoderRow) -> tuple[str, str]:
         """Return the text and the target of a row, without special tokens."""
@@ -431,7 +436,7 @@ class RowTokenizer:
 
 
 def _row(encoding: Encoding) -> EncoderRow:
-    return EncoderRow(tuple(encoding.ids), tuple(encoding.type_ids))
+    return EncoderRow(tuple(encoding.ids), tuple(encoding.type_ids), bool(encoding.overflowing))
 
 
 def load_row_tokenizer(folder: Path, digests: Mapping[str, str] | None = None) -> RowTokenizer:

@@ -119,6 +119,14 @@ def test_one_job_asks_models_of_all_three_tasks(worker: Worker) -> None:
     assert len(use.generations) == 1
 
 
+def test_an_embedding_says_how_much_of_its_text_it_was_made_from(worker: Worker) -> None:
+    inference = worker.inference()
+    short, long, endless = inference.embeddings(["rise", "rise " * 1_000, " " * 30_000], model="vectors")
+    assert short.vector == inference.embed(["rise"], model="vectors")[0]
+    assert (short.is_truncated, long.is_truncated, endless.is_truncated) == (False, True, True)
+    assert short.num_tokens < long.num_tokens
+
+
 def test_the_record_depends_on_inputs_and_model_and_not_on_how_calls_are_cut(worker: Worker) -> None:
     whole, cut, other = (worker.inference() for _ in range(3))
     whole.classify(PAIRS)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from jobs.inference import (
     Completion,
+    Embedding,
     FinishReason,
     LabelProbabilities,
     Prompt,
@@ -76,4 +77,7 @@ class PreparedModel:
         raise NotImplementedError
 
     def embed(self, texts: Sequence[str], *, model: str | None = None) -> tuple[tuple[float, ...], ...]:
+        raise NotImplementedError
+
+    def embeddings(self, texts: Sequence[str], *, model: str | None = None) -> tuple[Embedding, ...]:
         raise NotImplementedError

@@ -18,7 +18,7 @@ import kinds.sentiment.entity_links as links_module
 from jobs.documents.document import Document
 from jobs.documents.reading import read_documents, read_feed
 from jobs.errors import TransientError
-from jobs.inference import Inference, TextPair, classified, embedded
+from jobs.inference import Embedding, Inference, TextPair, classified, embedded
 from jobs.rejection import Refusal, Rejected
 from jobs.text.plain import clean_text, normalise, unescape
 from kinds.sentiment.documents.prepare import Prepared, prepare
@@ -115,6 +115,9 @@ class Model:
         if self.fails_with is not None and any("bomb" in text for text in texts):
             raise self.fails_with
         return tuple((self.number if "bomb" in text else 1.0, 0.0) for text in texts)
+
+    def embeddings(self, texts: Sequence[str], *, model: str | None = None) -> tuple[Embedding, ...]:
+        raise NotImplementedError
 
 
 class PanicException(BaseException):

@@ -10,6 +10,7 @@ import pytest
 from jobs.guards import CONTROL_TOKENS
 from jobs.inference import (
     Completion,
+    Embedding,
     FinishReason,
     Inference,
     LabelProbabilities,
@@ -56,6 +57,9 @@ class Scripted(Inference):
         raise NotImplementedError
 
     def embed(self, texts: Sequence[str], *, model: str | None = None) -> tuple[tuple[float, ...], ...]:
+        raise NotImplementedError
+
+    def embeddings(self, texts: Sequence[str], *, model: str | None = None) -> tuple[Embedding, ...]:
         raise NotImplementedError
 
     def model_sha256(self, *, model: str | None = None) -> str:
