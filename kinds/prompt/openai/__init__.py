@@ -1,0 +1,1 @@
+"""OpenAI batch files: their lines are requests, and their results are output and error lines."""
