@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal, Protocol
@@ -56,7 +57,7 @@ class ConstraintForm(StrEnum):
     JSON_OBJECT = "json_object"
     """Any JSON object. The source is empty."""
     REGEX = "regex"
-    """The source is a regular expression that the whole text matches."""
+    """The source is a regular expression in the syntax of Rust's regex crate. The whole text matches it."""
     CHOICE = "choice"
     """The source is a JSON list of strings, of which the text is one."""
 
@@ -71,6 +72,34 @@ class Constraint:
 
     form: ConstraintForm
     source: str
+
+    @classmethod
+    def of_schema(cls, schema: Mapping[str, object]) -> Constraint:
+        """Return the constraint to a JSON schema. Its keys keep their order, because models write in it.
+
+        >>> Constraint.of_schema({"type": "integer", "maximum": 9}).source
+        '{"type":"integer","maximum":9}'
+        """
+        return cls(ConstraintForm.JSON_SCHEMA, _compact(schema))
+
+    @classmethod
+    def of_json_object(cls) -> Constraint:
+        """Return the constraint to any JSON object."""
+        return cls(ConstraintForm.JSON_OBJECT, "")
+
+    @classmethod
+    def of_regex(cls, pattern: str) -> Constraint:
+        """Return the constraint to a regular expression."""
+        return cls(ConstraintForm.REGEX, pattern)
+
+    @classmethod
+    def of_choice(cls, choices: Sequence[str]) -> Constraint:
+        """Return the constraint to one of several texts."""
+        return cls(ConstraintForm.CHOICE, _compact(list(choices)))
+
+
+def _compact(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
