@@ -58,9 +58,10 @@ class PromptTooLongError(InputError):
     def __init__(self, num_prompt_tokens: int, max_new_tokens: int, max_context_tokens: int) -> None:
         super().__init__(
             f"the prompt has {num_prompt_tokens} tokens and asks for {max_new_tokens} new ones, but the "
-            f"model's context holds {max_context_tokens}: shorten the outline and the facts, or ask for a "
-            "shorter text"
+            f"model's context holds {max_context_tokens}: shorten the input, or ask for a shorter text"
         )
+        self.num_prompt_tokens = num_prompt_tokens
+        self.num_excess_tokens = num_prompt_tokens + max_new_tokens - max_context_tokens
 
 
 class DeadlineError(PermanentError):

@@ -50,7 +50,7 @@ class TemplateUnboundedError(TemplateUnsafeError):
     code = "template_unbounded"
 
 
-class _PromptEnvironment(BoundedEnvironment):
+class PromptEnvironment(BoundedEnvironment):
     """A Jinja2 environment with few filters.
 
     Its templates can neither multiply texts nor call functions or methods of values.
@@ -92,12 +92,18 @@ class PromptTemplate:
     """Cached texts of blocks that were rendered without variables. Such a text is always the same."""
 
     @classmethod
-    def compile(cls, name: str, version: str, source: str) -> PromptTemplate:
-        """Compile a template's source. Raises TemplateError."""
+    def compile(
+        cls,
+        name: str,
+        version: str,
+        source: str,
+        environment: Callable[[], PromptEnvironment] = PromptEnvironment,
+    ) -> PromptTemplate:
+        """Compile a template's source. `environment` may restrict it further. Raises TemplateError."""
         try:
             digest = hashlib.sha256(source.encode()).hexdigest()
             with bounded():
-                template = _PromptEnvironment().from_string(source)
+                template = environment().from_string(source)
         except Exception as error:
             raise _error_class(error)(f"template {name}, {fault_of(error)}") from error
         return cls(Template(name, version, digest), template.blocks, template)

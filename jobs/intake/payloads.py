@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import repeat
@@ -42,7 +42,7 @@ MAX_ID_CHARACTERS = 200
 ITEMS = Path("items")
 """Name for records in memory, used in messages in place of a file's path."""
 
-__all__ = ["ITEMS", "Accepted", "FileRejectedError", "Items", "Rejected", "read_lines"]
+__all__ = ["ITEMS", "Accepted", "FileRejectedError", "Items", "Rejected", "read_lines", "read_payloads"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,10 +83,34 @@ def read_lines(
     can be reported. Raises FileRejectedError, at any point of the iteration, for a file that is unusable as a
     whole. In that case, lines that were accepted before must not run either.
     """
-    reader = _LineReader(kind, control_tokens, check)
+    columns = Columns.of(kind.payload_type)
+    yield from read_payloads(
+        source if isinstance(source, Path) else ITEMS,
+        _records(source, columns, options),
+        lambda record: _validate(record, kind, columns),
+        control_tokens=control_tokens,
+        check=check,
+    )
+
+
+def read_payloads(
+    path: Path,
+    records: Iterable[Record | Rejected],
+    make: Callable[[Record], PayloadT],
+    *,
+    control_tokens: tuple[str, ...] = CONTROL_TOKENS,
+    check: Check[PayloadT] | None = None,
+    id_column: str = ID_COLUMN,
+) -> Iterator[Accepted[PayloadT] | Rejected]:
+    """Turn a stream of records into payloads, like `read_lines`, for a kind whose columns are not fixed.
+
+    `make` returns the payload of a record whose texts have been checked, or raises an InputError. `path` is
+    the file of the records.
+    """
+    reader = _LineReader(make, control_tokens, check, id_column)
     num_records = 0
     try:
-        for record in _records(source, reader.columns, options):
+        for record in records:
             num_records += 1
             reader.add(record)
             if reader.is_full:
@@ -96,7 +120,6 @@ def read_lines(
         raise
     yield from reader.take()
     if num_records == 0:
-        path = source if isinstance(source, Path) else ITEMS
         raise refuse_file(path, "file_empty", "contains no records", "write one line for each record")
 
 
@@ -114,12 +137,16 @@ class _LineReader(Generic[PayloadT]):
     """Validates records one by one, and checks the payloads of a few lines together."""
 
     def __init__(
-        self, kind: Kind[PayloadT], control_tokens: tuple[str, ...], check: Check[PayloadT] | None
+        self,
+        make: Callable[[Record], PayloadT],
+        control_tokens: tuple[str, ...],
+        check: Check[PayloadT] | None,
+        id_column: str,
     ) -> None:
-        self.columns = Columns.of(kind.payload_type)
-        self._kind = kind
+        self._make = make
         self._control_tokens = control_tokens
         self._check = check
+        self._id_column = id_column
         self._lines_by_id = _LinesById()
         self._judged: list[_Candidate[PayloadT] | Rejected] = []
         self._num_characters = 0
@@ -146,7 +173,7 @@ class _LineReader(Generic[PayloadT]):
         self._num_characters += len(text)
         try:
             flags = _check_text(record, text, self._control_tokens)
-            return _Candidate(record, _custom_id(record), _validate(record, self._kind, self.columns), flags)
+            return _Candidate(record, _custom_id(record, self._id_column), self._make(record), flags)
         except _LineRefusedError as refused:
             return refused.rejected
         except InputError as error:
@@ -240,15 +267,15 @@ def _check_text(record: Record, whole: str, control_tokens: tuple[str, ...]) -> 
     return flags
 
 
-def _custom_id(record: Record) -> str:
-    value = record.fields.get(ID_COLUMN)
+def _custom_id(record: Record, id_column: str) -> str:
+    value = record.fields.get(id_column)
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
     if value is None:
         return f"line-{record.line}"
     if not isinstance(value, str) or len(value) > MAX_ID_CHARACTERS or not value.isprintable():
         reason = f"is not a printable text of at most {MAX_ID_CHARACTERS} characters"
-        raise _LineRefusedError(record.reject("field_invalid", reason, "shorten the id", ID_COLUMN))
+        raise _LineRefusedError(record.reject("field_invalid", reason, "shorten the id", id_column))
     return value.strip() or f"line-{record.line}"
 
 

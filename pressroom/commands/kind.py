@@ -119,7 +119,7 @@ class SubmissionOptions:
         return BatchRequest(
             kind=kind,
             model=model_of(kind, self.model),
-            settings=parse_settings(kind, self.settings),
+            settings=self.kind_settings(kind),
             seed=self.seed,
             strict=self.strict,
             idempotency_key=self.idempotency_key,
@@ -127,11 +127,22 @@ class SubmissionOptions:
             file=file,
         )
 
+    def kind_settings(self, kind: str) -> dict[str, object]:
+        """Return the values of the kind's settings. Raises ConfigurationError, InputError or BadParameter."""
+        return parse_settings(kind, self.settings)
 
-def run_command(kind: str, summary: str, *, name: str | None = None) -> Callable[..., None]:
+
+def run_command(
+    kind: str,
+    summary: str,
+    *,
+    name: str | None = None,
+    options_type: type[SubmissionOptions] = SubmissionOptions,
+) -> Callable[..., None]:
     """Return the function of `pressroom run NAME`.
 
-    `summary` is its help; `name` defaults to the name of the kind.
+    `summary` is its help; `name` defaults to the name of the kind. A kind may add options of its own with a
+    subclass as `options_type`.
     """
 
     def run(
@@ -155,11 +166,14 @@ def run_command(kind: str, summary: str, *, name: str | None = None) -> Callable
         _print_result(result, out, options.max_dropped, json=json)
 
     run.__doc__ = summary
+    run.__annotations__["options"] = options_type
     return with_option_groups(run)
 
 
-def submit_command(kind: str, summary: str) -> Callable[..., None]:
-    """Return the function of `pressroom submit` for the kind; `summary` is its help."""
+def submit_command(
+    kind: str, summary: str, *, options_type: type[SubmissionOptions] = SubmissionOptions
+) -> Callable[..., None]:
+    """Return the function of `pressroom submit` for the kind; the arguments are those of `run_command`."""
 
     def submit(
         file: File,
@@ -178,6 +192,7 @@ def submit_command(kind: str, summary: str) -> Callable[..., None]:
         _submit_request(request, inputs, rejected, options.max_dropped, json=json)
 
     submit.__doc__ = summary
+    submit.__annotations__["options"] = options_type
     return with_option_groups(submit)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import TextIO
@@ -63,29 +63,49 @@ def flattened(row: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str
             yield f"{prefix}{name}", value
 
 
+class ColumnTypes:
+    """The types of the columns of a table whose rows become known one by one."""
+
+    def __init__(self, max_columns: int | None = None) -> None:
+        """Record the first `max_columns` columns; None for no limit."""
+        self._max_columns = max_columns
+        self._types: dict[str, pa.DataType] = {}
+
+    def note(self, name: str, value: object) -> None:
+        """Record a value of a column; values of different types make it a column of texts."""
+        if value is None:
+            return
+        known, own = self._types.get(name), _type_of(value)
+        if known is None:
+            if self._max_columns is None or len(self._types) < self._max_columns:
+                self._types[name] = own
+        elif known != own:
+            are_numbers = {known, own} <= {pa.int64(), pa.float64()}
+            self._types[name] = pa.float64() if are_numbers else pa.string()
+
+    def __getitem__(self, name: str) -> pa.DataType:
+        """Return the type of a column; text if it has no value."""
+        return self._types.get(name, pa.string())
+
+    def items(self) -> list[tuple[str, pa.DataType]]:
+        """Return the columns in the order of their first values, with their types."""
+        return list(self._types.items())
+
+
 class TableWriter:
     """Writes rows to the JSONL file, and records the columns that their metrics need."""
 
     def __init__(self, lines: TextIO) -> None:
         """Write to `lines`, which is results.jsonl open for writing."""
         self._lines = lines
-        self._metrics: dict[str, pa.DataType] = {}
+        self._metrics = ColumnTypes(MAX_METRIC_COLUMNS)
 
     def write(self, row: Mapping[str, object]) -> None:
         """Append a row to the JSONL file and record the columns that its metrics need."""
         self._lines.write(json_text(row) + "\n")
         for name, value in flattened(row):
-            if name.startswith(_METRICS) and value is not None:
-                self._note(name, _type_of(value))
-
-    def _note(self, name: str, own: pa.DataType) -> None:
-        known = self._metrics.get(name)
-        if known is None:
-            if len(self._metrics) < MAX_METRIC_COLUMNS:
-                self._metrics[name] = own
-        elif known != own:
-            are_numbers = {known, own} <= {pa.int64(), pa.float64()}
-            self._metrics[name] = pa.float64() if are_numbers else pa.string()
+            if name.startswith(_METRICS):
+                self._metrics.note(name, value)
 
     def schema(self) -> pa.Schema:
         """Return the columns of the rows so far: those of every kind, the metrics, and finally the text."""
@@ -94,8 +114,17 @@ class TableWriter:
         return pa.schema([*own.items(), *self._metrics.items(), ("text", text)])
 
 
-def convert_table(lines: Path, folder: Path, schema: pa.Schema) -> None:
-    """Write results.csv and results.parquet from results.jsonl.
+Cells = Callable[[Mapping[str, object]], Mapping[str, object]]
+"""Function that returns the values of a row of the JSONL file by the names of the columns."""
+
+
+def flat_cells(row: Mapping[str, object]) -> Mapping[str, object]:
+    """Return the values of a row with the names that `flattened` gives them."""
+    return dict(flattened(row))
+
+
+def convert_table(lines: Path, folder: Path, schema: pa.Schema, cells: Cells = flat_cells) -> None:
+    """Write results.csv and results.parquet from results.jsonl, with the columns of the schema.
 
     Cells of the CSV file are escaped so that no spreadsheet reads them as formulas. Lists, and values that
     fit no Parquet type, are written as JSON in both files.
@@ -108,13 +137,12 @@ def convert_table(lines: Path, folder: Path, schema: pa.Schema) -> None:
         table = csv.writer(file)
         table.writerow([csv_cell(name) for name in schema.names])
         while some := list(islice(source, ROWS_AT_A_TIME)):
-            rows = [_converted(json.loads(line), schema) for line in some]
+            rows = [_converted(cells(json.loads(line)), schema) for line in some]
             table.writerows([csv_cell(row[name]) for name in schema.names] for row in rows)
             parquet.write_table(pa.Table.from_pylist(rows, schema=schema))
 
 
-def _converted(row: Mapping[str, object], schema: pa.Schema) -> dict[str, object]:
-    values = dict(flattened(row))
+def _converted(values: Mapping[str, object], schema: pa.Schema) -> dict[str, object]:
     return {field.name: _cell(values.get(field.name), field.type) for field in schema}
 
 

@@ -1,0 +1,108 @@
+"""The answers to a row's request, and the artifacts that hold them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter
+
+from jobs.errors import PermanentError
+from jobs.inference import Completion, FinishReason, TokenLogprob
+from jobs.kind import Artifact
+from jobs.rejection import quoted
+from jobs.shown import json_text
+from kinds.prompt.payload import PromptSettings
+from kinds.prompt.schema import answer_fields
+
+TEXT_FILE = "text.txt"
+FIELDS_FILE = "output.json"
+ANSWERS_FILE = "answers.json"
+"""Second artifact of a row whose answers are more than the first artifact can hold."""
+
+
+class AnswerCutError(PermanentError):
+    """An answer with fields reached the maximum number of tokens before it was complete."""
+
+    code = "answer_cut"
+
+
+class TokenProbability(BaseModel):
+    """The log-probability of a generated token, and those of the most likely tokens at its place."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    token: str
+    logprob: float
+    """Natural logarithm of the probability."""
+    top: tuple[tuple[str, float], ...] = ()
+
+
+class Answer(BaseModel):
+    """One answer of the model: a text, or the fields of a schema."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    text: str = ""
+    """Text without white space around it; empty for an answer with fields."""
+    fields: dict[str, JsonValue] | None = None
+    finish_reason: FinishReason = FinishReason.STOP
+    reasoning: str | None = None
+    """Thoughts of a model that thinks; None without thoughts."""
+    logprobs: tuple[TokenProbability, ...] | None = None
+    """Log-probabilities of the tokens; None unless the settings request them."""
+
+    @property
+    def is_simple(self) -> bool:
+        """Whether the first artifact holds all of the answer."""
+        is_stop = self.finish_reason is FinishReason.STOP
+        return is_stop and self.reasoning is None and self.logprobs is None
+
+
+_ANSWERS = TypeAdapter(tuple[Answer, ...])
+
+
+def answer_of(completion: Completion, settings: PromptSettings) -> Answer:
+    """Return the answer in a completion. Raises AnswerCutError or AnswerInvalidError."""
+    logprobs = None if completion.logprobs is None else tuple(map(_probability, completion.logprobs))
+    if settings.json_schema is None:
+        return Answer(
+            text=completion.text.strip(),
+            finish_reason=completion.finish_reason,
+            reasoning=completion.reasoning,
+            logprobs=logprobs,
+        )
+    if completion.finish_reason is FinishReason.LENGTH:
+        raise AnswerCutError(
+            f"the answer was cut after {completion.usage.new_tokens} tokens, before it was complete: raise "
+            f"max_tokens; it begins with {quoted(completion.text)}"
+        )
+    fields = answer_fields(completion.text)
+    return Answer(fields=fields, reasoning=completion.reasoning, logprobs=logprobs)
+
+
+def _probability(token: TokenLogprob) -> TokenProbability:
+    top = tuple((each.token, round(each.logprob, 6)) for each in token.top)
+    return TokenProbability(token=token.token, logprob=round(token.logprob, 6), top=top)
+
+
+def artifacts_of(answers: Sequence[Answer]) -> tuple[Artifact, ...]:
+    """Return the artifacts of a row: its first answer for readers, and all answers if that is not enough."""
+    first = answers[0]
+    if first.fields is None:
+        artifact = Artifact(name=TEXT_FILE, media_type="text/plain", body=f"{first.text}\n".encode())
+    else:
+        text = json_text(first.fields, indent=2) + "\n"
+        artifact = Artifact(name=FIELDS_FILE, media_type="application/json", body=text.encode())
+    if len(answers) == 1 and first.is_simple:
+        return (artifact,)
+    body = _ANSWERS.dump_json(tuple(answers), exclude_defaults=True)
+    return artifact, Artifact(name=ANSWERS_FILE, media_type="application/json", body=body)
+
+
+def read_answers(names: Sequence[str], bodies: Sequence[bytes]) -> tuple[Answer, ...]:
+    """Return the answers of a row from the names and the bodies of its artifacts."""
+    if ANSWERS_FILE in names:
+        return _ANSWERS.validate_json(bodies[names.index(ANSWERS_FILE)])
+    if names[0] == FIELDS_FILE:
+        return (Answer(fields=answer_fields(bodies[0].decode())),)
+    return (Answer(text=bodies[0].decode().removesuffix("\n")),)

@@ -1,0 +1,121 @@
+"""The export of a prompt batch: the rows of the table in order with their new columns, and a page."""
+
+from __future__ import annotations
+
+import heapq
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from uuid import UUID
+
+from sqlalchemy import Engine
+
+from db.batches import batch_settings
+from db.reports import JobResult
+from jobs.shown import json_text
+from kinds.prompt.answer import read_answers
+from kinds.prompt.page import MAX_PAGE_ROWS, PageRow, render_table_page
+from kinds.prompt.payload import PromptSettings
+from kinds.prompt.table import ResultTable
+from pressroom.console import print_json, print_line
+from pressroom.default_export.export import PROVENANCE
+from pressroom.default_export.table import convert_table
+from pressroom.export import INDEX, RESULTS, SUMMARY, keeps_results, staged_export, write_failures
+from pressroom.results import Result, ResultReader
+from pressroom.run import REJECTED
+from pressroom.show import print_status, say_altered
+from pressroom.summary import Summary
+from storage.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class TableReport:
+    """Outcome of the export of a prompt batch."""
+
+    num_rows: int = 0
+    """Number of rows in the table, including those whose jobs failed."""
+
+    def print(self, summary: Summary, out: Path, *, json: bool) -> None:
+        """Print the summary and the path of the page, as `pressroom.export.ExportReport` specifies."""
+        say_altered(summary.altered)
+        if json:
+            print_json({**summary.as_json(), "num_rows": self.num_rows, "out": str(out)})
+            return
+        print_status(summary.report, is_live=False)
+        print_line(f"results: {out / INDEX}")
+
+
+def export_table(database: Engine, store: Store, summary: Summary, out: Path) -> TableReport:
+    """Write the table as JSONL, CSV and Parquet, the provenance, the failures, a page and the summary.
+
+    The rows are those whose jobs have ended, in the order of the input. Only the rows on the page are kept in
+    memory. If the batch has no results, those of another batch in the folder are kept. A result whose
+    evidence does not match is left out and listed in `summary.altered`. Raises StoreError, DiskFullError or
+    ConfigurationError (`output_unwritable`).
+    """
+    if keeps_results(summary, out, "row"):
+        return TableReport()
+    settings = PromptSettings.model_validate(batch_settings(database, summary.batch_id))
+    shown: list[PageRow] = []
+    num_rows = 0
+    with staged_export(out, summary.batch_id) as folder:
+        with (folder / RESULTS).open("w", encoding="utf-8") as lines:
+            table = ResultTable(settings, lines)
+            for row in _write_rows(database, store, summary, folder, table):
+                num_rows += 1
+                if len(shown) < MAX_PAGE_ROWS:
+                    shown.append(row)
+        convert_table(folder / RESULTS, folder, table.schema(), _cells)
+        page = render_table_page(summary, settings, shown, num_rows, has_rejected=(out / REJECTED).exists())
+        (folder / INDEX).write_text(page, encoding="utf-8")
+        record = {**summary.as_json(), "num_rows": num_rows}
+        (folder / SUMMARY).write_text(json_text(record, indent=2) + "\n", encoding="utf-8")
+    return TableReport(num_rows)
+
+
+def _cells(row: Mapping[str, object]) -> Mapping[str, object]:
+    """Return the row itself, because objects in its columns stay JSON rather than become columns."""
+    return row
+
+
+def _write_rows(
+    database: Engine, store: Store, summary: Summary, folder: Path, table: ResultTable
+) -> Iterator[PageRow]:
+    """Write each row and the provenance of its answer; yield it as the page shows it."""
+    reader = ResultReader(database, store, summary.leave_out)
+    with (folder / PROVENANCE).open("w", encoding="utf-8") as statements:
+        for ended in _ended(reader, summary.batch_id, folder):
+            if isinstance(ended, JobResult):
+                inputs, outputs = table.inputs(ended), table.failure(ended)
+                job = ended
+            else:
+                job = ended.job
+                names = [artifact.name for artifact in ended.evidence.artifacts]
+                inputs, outputs = table.inputs(job), table.outputs(read_answers(names, ended.bodies))
+                statements.write(json_text(_statement(ended)) + "\n")
+            table.write(inputs, outputs)
+            yield PageRow.of(job, inputs, outputs)
+
+
+Ended = Result[JobResult] | JobResult
+"""A job that has ended: its checked result, or the job itself if it has none."""
+
+
+def _ended(reader: ResultReader, batch_id: UUID, folder: Path) -> Iterator[Ended]:
+    """Yield the results and the failures of a batch in the order of the rows; write failed.jsonl."""
+    results: Iterator[tuple[UUID, Ended]] = (
+        (result.job.job_id, result) for result in reader.read_batch(batch_id)
+    )
+    failures: Iterator[tuple[UUID, Ended]] = (
+        (job.job_id, job) for job in write_failures(reader.database, batch_id, folder)
+    )
+    merged = heapq.merge(results, failures, key=lambda ended: ended[0])
+    for _, same in groupby(merged, key=lambda ended: ended[0]):
+        yield next(same)[1]  # the result of a job that was retried meanwhile comes before its failure
+
+
+def _statement(result: Result[JobResult]) -> dict[str, object]:
+    job = result.job
+    return {"id": job.custom_id, "job_id": str(job.job_id), "provenance": json.loads(result.statement)}

@@ -1,0 +1,162 @@
+"""Turns the rows of a table into jobs, after the template was checked against the table's columns."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from itertools import chain, islice
+from pathlib import Path
+from typing import cast
+
+from pydantic import JsonValue
+
+from db.stages import NewJob
+from jobs.errors import InputError
+from jobs.guards import CONTROL_TOKENS
+from jobs.intake.columns import ID_COLUMN, MAX_COLUMNS, ColumnsRefusedError, usual_name
+from jobs.intake.payloads import ITEMS, read_payloads
+from jobs.intake.records import Record, file_records, item_records
+from jobs.intake.values import MAX_INTEGER
+from jobs.registry import load_kind
+from jobs.rejection import Refusal, Rejected, attempt
+from kinds.prompt.columns import check_settings
+from kinds.prompt.payload import PromptPayload, PromptSettings
+from kinds.prompt.row import RowRequest
+from workers.intake import InputMissingError, IntakePlan, IntakeSource
+from workers.prompt_check import prompt_check
+
+NUM_PEEKED = 100
+"""Number of rows whose keys are the columns of a table that has no header, such as JSONL."""
+
+
+def read_table(source: IntakeSource) -> IntakePlan:
+    """Plan a job for each row of the table. Implements workers.intake.IntakeReader.
+
+    The settings are checked against the columns first. Raises InputError, such as TemplateError,
+    ColumnExistsError or ColumnUnknownError.
+    """
+    settings = source.options
+    if not isinstance(settings, PromptSettings):
+        raise TypeError(f"the options of a prompt batch are {type(settings).__name__}")
+    if not settings.template.strip():
+        raise InputMissingError("there is no template: give --template FILE, whose variables are columns")
+    table = _Table.open(source)
+    settings = settings.model_copy(update={"columns": table.columns})
+    check_settings(settings)
+    return IntakePlan(
+        jobs=_jobs(source, table, settings),
+        settings=settings.model_dump(mode="json"),
+        model=source.request.model,
+        name=table.path.name,
+    )
+
+
+def _jobs(source: IntakeSource, table: _Table, settings: PromptSettings) -> Iterator[NewJob | Rejected]:
+    kind = load_kind(source.request.kind)
+    check = prompt_check(kind, settings, source.request.model, source.settings)
+    lines = read_payloads(
+        table.path,
+        table.records,
+        _payload,
+        control_tokens=CONTROL_TOKENS if check is None else check.control_tokens,
+        check=check or _RenderCheck(settings),
+        id_column=table.id_column,
+    )
+    for line in lines:
+        if isinstance(line, Rejected):
+            yield line
+        else:
+            yield NewJob(line.custom_id, line.payload.model_dump(mode="json"))
+
+
+class _Table:
+    """The records of the input, and its columns, which are known before the records are read."""
+
+    def __init__(self, path: Path, columns: Sequence[str], records: Iterator[Record | Rejected]) -> None:
+        self.path = path
+        self.columns = tuple(columns)
+        self.records = records
+        self.id_column = next((name for name in columns if usual_name(name) == ID_COLUMN), ID_COLUMN)
+
+    @classmethod
+    def open(cls, source: IntakeSource) -> _Table:
+        """Open the only input of a batch. Raises FileRejectedError."""
+        (rows,) = source.inputs.values()
+        header: list[str] = []
+        if isinstance(rows, Path):
+            path, fields = rows, file_records(rows, lambda names: _header(names, header), source.request.file)
+        else:
+            path, fields = ITEMS, item_records(str(ITEMS), rows)
+        records = (
+            row if isinstance(row, Rejected) else _record(Record(str(path), row[0], dict(row[1])))
+            for row in fields
+        )
+        first = list(islice(records, NUM_PEEKED))
+        keys = (name for record in first if isinstance(record, Record) for name in record.fields)
+        return cls(path, header or list(dict.fromkeys(keys)), chain(first, records))
+
+
+def _header(names: list[str], header: list[str]) -> list[str]:
+    """Note the names of the columns in `header`. Raises ColumnsRefusedError for two columns without one."""
+    if names.count("") > 1:
+        raise ColumnsRefusedError("column_unnamed", "several columns have no name", "name them")
+    header.extend(names)
+    return names
+
+
+def _record(record: Record) -> Record | Rejected:
+    """Return the record with values as in JSON, or its rejection."""
+    if len(record.fields) > MAX_COLUMNS:
+        reason = f"has {len(record.fields):,} columns, more than {MAX_COLUMNS:,}"
+        return record.reject("too_many_columns", reason, "remove the columns that are not needed")
+    values: dict[str, object] = {}
+    for name, value in record.fields.items():
+        converted = attempt(_json_value, value)
+        if isinstance(converted, Refusal):
+            return record.reject("field_invalid", converted.reason, "convert the column to text", name)
+        values[name] = converted
+    return Record(record.file, record.line, values)
+
+
+def _json_value(value: object) -> object:
+    """Return a value of a table in a form that JSON has: dates, decimals and large integers become texts.
+
+    NaN and infinity become None. Raises InputError for binary values and unknown types.
+    """
+    if value is None or isinstance(value, str | bool):
+        return value
+    if isinstance(value, int):
+        return value if abs(value) <= MAX_INTEGER else str(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, datetime | date | time):
+        return value.isoformat()
+    if isinstance(value, Decimal | timedelta):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(name): _json_value(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_json_value(inner) for inner in value]
+    raise InputError(f"a value is {type(value).__name__}, which no prompt can contain")
+
+
+def _payload(record: Record) -> PromptPayload:
+    """Return the payload of a row, whose values are those of JSON already."""
+    return PromptPayload.model_construct(row=cast("dict[str, JsonValue]", record.fields))
+
+
+class _RenderCheck:
+    """Renders the prompt of each row, where the model is not installed and lengths cannot be checked."""
+
+    def __init__(self, settings: PromptSettings) -> None:
+        self._settings = settings
+
+    def __call__(self, payloads: Sequence[PromptPayload]) -> list[InputError | Refusal | None]:
+        """Return for each payload the error in its template or its sampling, or None."""
+        made = [attempt(self._render, payload) for payload in payloads]
+        return [each if isinstance(each, Refusal) else None for each in made]
+
+    def _render(self, payload: PromptPayload) -> RowRequest:
+        return RowRequest.of(payload.row, self._settings, seed=0)

@@ -1,0 +1,83 @@
+"""The page of a prompt batch: each row's new columns beside the columns that they were made from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from db.reports import JobResult
+from jobs.shown import json_text
+from kinds.prompt.payload import PromptSettings
+from kinds.prompt.row import template_of
+from pressroom.pages import Page
+from pressroom.summary import Summary
+
+MAX_PAGE_ROWS = 200
+"""Maximum number of rows on the page; the tables have all of them."""
+
+MAX_CELL_CHARACTERS = 4_000
+"""Maximum length of a cell on the page, in characters; the tables have all of it."""
+
+MAX_PAGE_COLUMNS = 24
+"""Maximum number of columns of the input that the page shows for a row."""
+
+PAGE = Page(package="kinds.prompt", template="table.html.jinja", style="table.css")
+
+
+@dataclass(frozen=True, slots=True)
+class PageCell:
+    """One cell in the form that the page shows."""
+
+    name: str
+    text: str
+    is_cut: bool
+
+    @classmethod
+    def of(cls, name: str, value: object) -> PageCell:
+        """Return the cell for a value of a table."""
+        text = "" if value is None else value if isinstance(value, str) else json_text(value)
+        return cls(name, text[:MAX_CELL_CHARACTERS], len(text) > MAX_CELL_CHARACTERS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageRow:
+    """One row in the form that the page shows."""
+
+    custom_id: str
+    inputs: tuple[PageCell, ...]
+    outputs: tuple[PageCell, ...]
+    error: tuple[str, str] | None
+    """Code and message of the error; None for a row with an answer."""
+
+    @classmethod
+    def of(cls, job: JobResult, inputs: Mapping[str, object], outputs: Mapping[str, object]) -> PageRow:
+        """Return the row of a job that has ended."""
+        has_failed = job.artifact_name is None
+        return cls(
+            custom_id=job.custom_id,
+            inputs=tuple(PageCell.of(name, value) for name, value in inputs.items()),
+            outputs=() if has_failed else tuple(PageCell.of(*column) for column in outputs.items()),
+            error=(job.error_code or job.status.value, job.error_message or "") if has_failed else None,
+        )
+
+
+def render_table_page(
+    summary: Summary,
+    settings: PromptSettings,
+    rows: Sequence[PageRow],
+    num_rows: int,
+    *,
+    has_rejected: bool,
+) -> str:
+    """Return the page as HTML, with a note if it does not show all rows."""
+    return PAGE.render(
+        summary.report.created_at,
+        summary=summary,
+        report=summary.report,
+        settings=settings,
+        read=template_of(settings).columns,
+        rows=rows,
+        num_rows=num_rows,
+        max_columns=MAX_PAGE_COLUMNS,
+        has_rejected=has_rejected,
+    )

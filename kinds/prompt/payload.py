@@ -1,0 +1,169 @@
+"""The payload of a job, the settings of a batch, and the output of a job."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
+
+from jobs.inference import FinishReason
+
+MAX_TEXTS = 16
+"""Maximum number of texts for each row."""
+
+MAX_ROW_SEED = 2**53 - 1 - MAX_TEXTS
+"""Maximum seed of a row. The last of its texts has a seed that JSON still represents exactly."""
+
+MAX_SOURCE_CHARACTERS = 100_000
+"""Maximum length of a template. A longer one leaves no room for the row in any model's context."""
+
+DEFAULT_COLUMN = "text"
+
+
+def _list(value: object) -> object:
+    """Parse a text as a JSON list, or else as one that is separated by commas; keep any other value."""
+    if not isinstance(value, str):
+        return value
+    if value.lstrip().startswith("["):
+        return json.loads(value)
+    return [part.strip() for part in value.split(",") if part.strip()]
+
+
+def _texts(value: object) -> object:
+    """Parse a text as a JSON list if it is one, or else as the only item of a list."""
+    if not isinstance(value, str):
+        return value
+    return json.loads(value) if value.lstrip().startswith("[") else [value]
+
+
+def _mapping(value: object) -> object:
+    """Parse a text as a JSON object, or else as NAME=VALUE pairs separated by commas."""
+    if not isinstance(value, str):
+        return value
+    if value.lstrip().startswith("{"):
+        return json.loads(value)
+    pairs = [pair.partition("=") for pair in value.split(",")]
+    if not all(name.strip() and equals for name, equals, _ in pairs):
+        raise ValueError(f"{value!r} is not a list of NAME=VALUE, separated by commas")
+    return {name.strip(): scalar_of(text.strip()) for name, _, text in pairs}
+
+
+def scalar_of(text: str) -> str | int | float | bool:
+    """Return the boolean or the number that a text represents, or else the text itself.
+
+    >>> scalar_of("true"), scalar_of("1024"), scalar_of("low")
+    (True, 1024, 'low')
+    """
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+    return value if isinstance(value, bool | int | float) else text
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_list)]
+Texts = Annotated[tuple[Annotated[str, Field(min_length=1, max_length=500)], ...], BeforeValidator(_texts)]
+Biases = Annotated[
+    dict[Annotated[int, Field(ge=0)], Annotated[float, Field(ge=-100, le=100)]], BeforeValidator(_mapping)
+]
+Scalars = Annotated[dict[str, bool | int | float | str], BeforeValidator(_mapping)]
+Source = Annotated[str, Field(max_length=MAX_SOURCE_CHARACTERS)]
+
+
+class SamplingSettings(BaseModel):
+    """Sampling parameters of a row. The names and meanings are those of jobs.inference.Sampling or OpenAI."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
+
+    temperature: float = Field(default=0.0, ge=0, le=2, description="0 takes the most likely token")
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    top_k: int = Field(default=0, ge=0, le=1_000_000, description="0 keeps all tokens")
+    min_p: float = Field(default=0.0, ge=0, le=1)
+    max_tokens: int = Field(default=256, ge=1, le=1_000_000, description="maximum tokens of a text")
+    min_tokens: int = Field(default=0, ge=0, le=1_000_000, description="minimum tokens of a text")
+    repetition_penalty: float = Field(default=1.0, gt=0, le=10)
+    presence_penalty: float = Field(default=0.0, ge=-2, le=2)
+    frequency_penalty: float = Field(default=0.0, ge=-2, le=2)
+    logit_bias: Biases = Field(
+        default_factory=dict, max_length=1_000, description="numbers from -100 to 100 by token id"
+    )
+    stop: Texts = Field(default=(), max_length=16, description="a text, or a JSON list of texts")
+    seed: int | None = Field(
+        default=None,
+        ge=0,
+        le=MAX_ROW_SEED,
+        description="by default, derived from the batch's seed",
+    )
+    n: int = Field(default=1, ge=1, le=MAX_TEXTS, description="number of texts for each row")
+    logprobs: int | None = Field(
+        default=None,
+        ge=0,
+        le=20,
+        description="number of likely tokens with log-probabilities at each place, besides the generated one",
+    )
+
+    @model_validator(mode="after")
+    def _tokens_fit(self) -> Self:
+        if self.min_tokens > self.max_tokens:
+            raise ValueError(f"min_tokens is {self.min_tokens}, but max_tokens is {self.max_tokens}")
+        return self
+
+
+SAMPLING_NAMES = tuple(SamplingSettings.model_fields)
+"""Names of the settings that a column may override for its row."""
+
+
+class PromptSettings(SamplingSettings):
+    """Settings of a batch. They contain templates and schemas themselves rather than the paths of files."""
+
+    template: Source = Field(default="", description="source of the template of the user's turn")
+    template_name: str = Field(default="prompt", max_length=200, description="its name, for provenance")
+    system: Source | None = Field(default=None, description="source of the template of the system's turn")
+    json_schema: Source | None = Field(default=None, description="JSON schema whose properties are columns")
+    choice: Names = Field(default=(), max_length=1_000, description="texts of which an answer is one")
+    regex: Source | None = Field(default=None, description="regular expression that an answer matches")
+    template_arguments: Scalars = Field(
+        default_factory=dict, description="variables for the model's chat template, such as enable_thinking"
+    )
+    into: str = Field(
+        default=DEFAULT_COLUMN, min_length=1, max_length=200, description="name of the new column"
+    )
+    settings_columns: Names = Field(
+        default=(), description="columns that override a sampling parameter of their row"
+    )
+    columns: tuple[str, ...] = Field(default=(), description="columns of the table; set by intake")
+
+    @model_validator(mode="after")
+    def _one_constraint(self) -> Self:
+        forms = {"json_schema": self.json_schema, "choice": self.choice or None, "regex": self.regex}
+        named = [name for name, value in forms.items() if value is not None]
+        if len(named) > 1:
+            raise ValueError(f"{' and '.join(named)} exclude each other: choose one of them")
+        return self
+
+    @model_validator(mode="after")
+    def _texts_differ(self) -> Self:
+        if self.n > 1 and not self.temperature and "temperature" not in self.settings_columns:
+            raise ValueError(
+                f"n is {self.n}, but with temperature 0 all texts would be the same: raise the temperature"
+            )
+        return self
+
+
+class PromptPayload(BaseModel):
+    """What one job is about: a row of the table."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    row: dict[str, JsonValue]
+    """All columns of the row, as they were read."""
+
+
+class PromptOutput(BaseModel):
+    """Facts about the result of a job. The texts are in its artifacts."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    finish_reasons: tuple[FinishReason, ...]
+    """Why each text ended."""

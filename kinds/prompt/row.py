@@ -1,0 +1,92 @@
+"""The request of a row: its turns and its sampling parameters, from the row and the settings of the batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from pydantic import ValidationError
+
+from jobs.errors import InputError
+from jobs.inference import Constraint, Prompt, Sampling
+from jobs.validation import describe_first
+from kinds.prompt.payload import PromptSettings, SamplingSettings
+from kinds.prompt.schema import schema_constraint
+from kinds.prompt.template import RowTemplate, row_template
+
+
+@dataclass(frozen=True, slots=True)
+class RowRequest:
+    """What is sent to the model for one row."""
+
+    prompt: Prompt
+    sampling: Sampling
+    """Parameters of the first text; see `samplings`."""
+    num_texts: int
+
+    @classmethod
+    def of(cls, row: Mapping[str, object], settings: PromptSettings, *, seed: int) -> RowRequest:
+        """Return the request of a row; `seed` applies unless the settings or the row have one.
+
+        Raises TemplateError, or an InputError for a cell that is no valid sampling parameter.
+        """
+        own = row_settings(row, settings)
+        template = template_of(settings)
+        return cls(
+            Prompt(template.messages(row), tuple(settings.template_arguments.items())),
+            _sampling(own, seed if own.seed is None else own.seed, constraint_of(settings)),
+            own.n,
+        )
+
+    def samplings(self) -> list[Sampling]:
+        """Return the parameters of each text: they differ in their seeds, which are consecutive."""
+        return [replace(self.sampling, seed=self.sampling.seed + number) for number in range(self.num_texts)]
+
+
+def template_of(settings: PromptSettings) -> RowTemplate:
+    """Return the compiled template of a batch, which is cached. Raises TemplateError."""
+    return row_template(settings.template_name, settings.template, settings.system)
+
+
+def row_settings(row: Mapping[str, object], settings: PromptSettings) -> SamplingSettings:
+    """Return the sampling settings of a row: those of the batch, unless a cell of the row overrides them.
+
+    An empty cell overrides nothing. Raises InputError (`setting_invalid`).
+    """
+    cells = {name: row.get(name) for name in settings.settings_columns}
+    own = {name: cell for name, cell in cells.items() if cell is not None and cell != ""}
+    if not own:
+        return settings
+    batch = {name: getattr(settings, name) for name in SamplingSettings.model_fields}
+    try:
+        return SamplingSettings.model_validate(batch | own)
+    except ValidationError as error:
+        raise InputError(f"column {describe_first(error)}", code="setting_invalid") from error
+
+
+def constraint_of(settings: PromptSettings) -> Constraint | None:
+    """Return what the answers of a batch must look like, or None. Raises SchemaInvalidError."""
+    if settings.json_schema is not None:
+        return schema_constraint(settings.json_schema)
+    if settings.choice:
+        return Constraint.of_choice(settings.choice)
+    return None if settings.regex is None else Constraint.of_regex(settings.regex)
+
+
+def _sampling(own: SamplingSettings, seed: int, constraint: Constraint | None) -> Sampling:
+    return Sampling(
+        max_new_tokens=own.max_tokens,
+        min_new_tokens=own.min_tokens,
+        temperature=own.temperature,
+        top_p=own.top_p,
+        top_k=own.top_k,
+        min_p=own.min_p,
+        repetition_penalty=own.repetition_penalty,
+        presence_penalty=own.presence_penalty,
+        frequency_penalty=own.frequency_penalty,
+        logit_bias=tuple(sorted(own.logit_bias.items())),
+        stop=own.stop,
+        seed=seed,
+        num_logprobs=own.logprobs,
+        constraint=constraint,
+    )
