@@ -1,6 +1,7 @@
 """Group commit: writes the outcomes of many jobs in one transaction, each only if its fence is still valid.
 
-Records for a kind's own tables are written in the same transaction, by the writer that the kind names.
+Results that a kind keeps are written in the same transaction, and so are records for its own tables, by the
+writer that the kind names.
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ from sqlalchemy import Connection, Engine, Interval, Text, bindparam, func, inse
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.sql.expression import cast
 
+from db.kept import JobResults, write_kept
 from db.leases import end_attempts, lock_held
 from db.tables import ArtifactRow, AttemptRow, JobRow, StatementRow
 from db.totals import add_results
 from jobs.errors import PermanentError
 from jobs.inference import Usage
 from jobs.job import AttemptOutcome, ClaimedJob, JobStatus
+from jobs.kept import Kept
 from jobs.registry import load_kind, load_target
 
 
@@ -60,6 +63,7 @@ class Success:
     """Output for later stages, as JSON; see jobs.outputs."""
     usage: Usage
     records: tuple[object, ...] = ()
+    kept: tuple[Kept, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +91,7 @@ def commit(database: Engine, outcomes: Sequence[Outcome]) -> list[UUID]:
         failures = [o for o in by_id.values() if isinstance(o, Failure) and o.job.id in ours]
         if successes:
             _write_successes(connection, successes)
+            write_kept(connection, (_kept_results(success) for success in successes if success.kept))
             write_records(
                 connection, ((s.job.kind, s.job.id, record) for s in successes for record in s.records)
             )
@@ -94,6 +99,16 @@ def commit(database: Engine, outcomes: Sequence[Outcome]) -> list[UUID]:
             _write_failures(connection, failures)
         _count(connection, successes, failures)
     return list(ours)
+
+
+def _kept_results(success: Success) -> JobResults:
+    return JobResults(
+        kind=success.job.kind,
+        job_id=success.job.id,
+        statement_sha256=success.statement.sha256,
+        num_new_tokens=success.usage.new_tokens,
+        results=success.kept,
+    )
 
 
 def _count(connection: Connection, successes: Sequence[Success], failures: Sequence[Failure]) -> None:

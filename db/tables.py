@@ -311,6 +311,30 @@ class StatementRow(Base):
     """Offset of the statement in its pack; None if it is stored as a separate object."""
 
 
+class KeptResultRow(Base):
+    """A result, keyed by the digest of everything it was made from, so that it is made only once."""
+
+    __tablename__ = "kept_results"
+    __table_args__ = (
+        Index("ix_kept_results_subject", "kind", "keep", "subject"),
+        Index("ix_kept_results_made_at", "kind", "keep", "made_at"),
+    )
+
+    kind: Mapped[str] = mapped_column(primary_key=True)
+    keep: Mapped[str] = mapped_column(primary_key=True)
+    """Name under which the results are kept, chosen by a user or by the kind."""
+    key: Mapped[str] = mapped_column(primary_key=True)
+    subject: Mapped[str]
+    """What the result is about, such as the id of a row, so that changed results differ from new ones."""
+    value: Mapped[Json]
+    num_new_tokens: Mapped[int]
+    """Number of tokens generated for the result, from which the cost of further results is estimated."""
+    job_id: Mapped[UUID]
+    """Job whose statement is the result's provenance. It is not a foreign key: results outlive batches."""
+    statement_sha256: Mapped[str]
+    made_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
 class ModelRow(Base):
     """A model that some worker has loaded."""
 

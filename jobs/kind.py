@@ -10,6 +10,7 @@ from typing import ClassVar, Generic, Protocol, TypeVar
 from pydantic import BaseModel, ConfigDict
 
 from jobs.inference import Inference, Prompt, RawPrompt, RequestSize, Sampling
+from jobs.kept import Kept, KeptResults
 
 PayloadT = TypeVar("PayloadT", bound=BaseModel)
 ResourceT = TypeVar("ResourceT")
@@ -65,6 +66,9 @@ class Result:
     records: tuple[object, ...] = ()
     """Rows of the kind's own tables. `Tables.writer` writes them in the transaction in which the job
     succeeds."""
+    kept: tuple[Kept, ...] = ()
+    """Results that later jobs of the kind find in `Context.kept`. They are written in the transaction in
+    which the job succeeds."""
     parents: tuple[Parent, ...] = ()
     """Inputs that the result was made from, for its provenance, which lists at most MAX_PARENTS of them."""
 
@@ -106,6 +110,11 @@ class Context(Protocol):
 
     @property
     def resources(self) -> Resources: ...
+
+    @property
+    def kept(self) -> KeptResults:
+        """The results that jobs of this kind have kept. Raises as `port` does if this worker lost the job."""
+        ...
 
     def port(self, port_type: type[PortT], /) -> PortT:
         """Return the service of this type that the job's kind declares in `Kind.ports`.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -42,13 +43,21 @@ def check_result(kind: Kind[Any], result: object) -> Result:
     elif len({artifact.name for artifact in result.artifacts}) < len(result.artifacts):
         problem = "returned several artifacts with the same name: give each its own name"
     else:
-        try:
-            json.dumps(dict(result.metrics), allow_nan=False)
-        except (TypeError, ValueError) as error:
-            problem = f"returned metrics that are not JSON ({error}): JSON has no dates, NaN or infinity"
+        problem = _json_problem("metrics", result.metrics) or next(
+            filter(None, (_json_problem("a kept value", kept.value) for kept in result.kept)), None
+        )
     if problem is not None or not isinstance(result, Result):
         raise ResultUnstorableError(f"`run` of the kind {kind.name} {problem}")
     return result
+
+
+def _json_problem(what: str, value: Mapping[str, object]) -> str | None:
+    try:
+        json.dumps(dict(value), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        verb = "are" if what == "metrics" else "is"
+        return f"returned {what} that {verb} not JSON ({error}): JSON has no dates, NaN or infinity"
+    return None
 
 
 def _is_artifact(artifact: object) -> bool:

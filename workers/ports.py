@@ -11,8 +11,10 @@ from typing import Any, TypeVar, cast
 
 from sqlalchemy import Engine
 
+from db.kept import DatabaseKeptResults
 from jobs.errors import ConfigurationError, PermanentError, PressroomError
 from jobs.job import ClaimedJob
+from jobs.kept import KeptResults
 from jobs.kind import Kind, Port, Resources
 from jobs.registry import load_kinds, load_target
 from storage.resources import put_resource, read_resource
@@ -144,6 +146,7 @@ class Ports:
         A port that cannot be opened is logged, and fails the jobs that request it.
         """
         self.resources = services.resources
+        self._kept = {name: DatabaseKeptResults(services.database, name) for name in kinds}
         opened: dict[str, Callable[[RunningJob], Any]] = {}
         self._ports: dict[tuple[str, type[object]], Callable[[RunningJob], Any]] = {}
         for name, kind in kinds.items():
@@ -151,6 +154,10 @@ class Ports:
                 if port.opener not in opened:
                     opened[port.opener] = _open(port, name, services)
                 self._ports[name, port.type] = opened[port.opener]
+
+    def kept(self, kind: str) -> KeptResults:
+        """Return the results that jobs of this kind have kept."""
+        return self._kept[kind]
 
     def port(self, port_type: type[PortT], running: RunningJob) -> PortT:
         """Return the job's port of this type.
@@ -212,6 +219,11 @@ class JobContext:
     @property
     def resources(self) -> Resources:
         return self._ports.resources
+
+    @property
+    def kept(self) -> KeptResults:
+        self._inference.require_held()
+        return self._ports.kept(self._job.kind)
 
     def port(self, port_type: type[PortT], /) -> PortT:
         self._inference.require_held()  # a waiting job learns here that it was abandoned

@@ -114,6 +114,7 @@ class Prepared:
             metrics=self.result.metrics,
             output=self.output,
             records=self.result.records,
+            kept=self.result.kept,
             usage=self.usage,
         )
 

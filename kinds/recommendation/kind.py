@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from jobs.kind import Background, Context, Input, Intake, Kind, PlanContext, Port, Result, Stage, Tables
 from kinds.recommendation.collect import collect
-from kinds.recommendation.materials import RecommenderHistory
+from kinds.recommendation.materials import Clock
 from kinds.recommendation.options import RecommendationOptions
 from kinds.recommendation.outputs import (
     CollectOutput,
@@ -71,7 +71,7 @@ class RecommendationKind(Kind[RecommendationPayload]):
         Stage("publish"),
     )
     """All stages. A batch made from files starts with `embed` or `fit`; a plan ends with `plan_texts`."""
-    ports = (Port(RecommenderHistory, "kinds.recommendation.store.texts:open_history"),)
+    ports = (Port(Clock, "kinds.recommendation.store.clock:open_clock"),)
     payload_type = RecommendationPayload
     settings_type = RecommendationSettings
     tables = Tables(

@@ -1,8 +1,7 @@
-"""Inputs that several stages share: resources, which a worker parses only once, and data of earlier runs."""
+"""Inputs that several stages share: resources, which a worker parses only once, and the clock."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -19,15 +18,11 @@ BINARY = "application/octet-stream"
 PARQUET = "application/vnd.apache.parquet"
 
 
-class RecommenderHistory(Protocol):
-    """Reads what earlier runs committed. Each method uses its own connection; any thread may call it."""
+class Clock(Protocol):
+    """The database's clock, by which releases are ordered. Any thread may call it."""
 
     def now(self) -> datetime:
-        """Return the time of the database's clock."""
-        ...
-
-    def known_texts(self, keys: Sequence[str]) -> frozenset[str]:
-        """Return those of the keys whose text has already been written."""
+        """Return the current time in UTC."""
         ...
 
 

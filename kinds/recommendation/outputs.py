@@ -101,15 +101,6 @@ class TextOutput(_Output):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NewText:
-    """A new text and its key, which is the digest of everything that the text depends on."""
-
-    key: str
-    audience: str
-    text: Mapping[str, object]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Withdrawal:
     """Items that are withdrawn from the published lists at once, before new lists are made."""
 
@@ -127,4 +118,4 @@ class NewRelease:
     figures: Mapping[str, object]
 
 
-Record = NewText | Withdrawal | NewRelease
+Record = Withdrawal | NewRelease

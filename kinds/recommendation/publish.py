@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from jobs.kind import Artifact, Context, Result
 from jobs.provenance import sha256_hex
-from kinds.recommendation.materials import JSON, RecommenderHistory, load_inputs, parents_of
+from kinds.recommendation.materials import JSON, Clock, load_inputs, parents_of
 from kinds.recommendation.outputs import NewRelease
 from kinds.recommendation.payload import PublishPayload, RecommendationSettings
 from kinds.recommendation.release import ReleaseManifest, manifest_bytes
@@ -22,7 +22,7 @@ def publish(payload: PublishPayload, settings: RecommendationSettings, context: 
     manifest = ReleaseManifest(
         recommender=settings.recommender,
         recommender_id=str(settings.recommender_id),
-        created_at=context.port(RecommenderHistory).now(),
+        created_at=context.port(Clock).now(),
         as_of=settings.as_of,
         inputs_sha256=materials.inputs_sha256,
         catalogue_sha256=inputs.catalogue_sha256,

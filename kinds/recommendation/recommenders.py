@@ -12,21 +12,22 @@ from uuid import UUID
 from sqlalchemy import Engine
 
 from db import schedules
+from db.kept import find_kept
 from jobs.documents.reading import OnNote
 from jobs.errors import ConfigurationError
+from jobs.kept import KeptResult
 from jobs.provenance import sha256_hex
 from jobs.rejection import Rejected
 from kinds.recommendation.catalogue.inputs import Inputs
 from kinds.recommendation.collect import gone_items, ingest_files
 from kinds.recommendation.materials import load_catalogue
 from kinds.recommendation.payload import RecommenderSettings
-from kinds.recommendation.recommender import Recommender, RecommenderSources, Release
+from kinds.recommendation.recommender import KIND, Recommender, RecommenderSources, Release
 from kinds.recommendation.recommender_file import RecommenderFile
 from kinds.recommendation.recommender_runs import Run, batch_of, profiles_of, start_run
 from kinds.recommendation.release import ReleaseManifest, ReleaseReader, read_manifest
 from kinds.recommendation.store import recommenders, releases
 from kinds.recommendation.store.recommenders import RecommenderNotFoundError
-from kinds.recommendation.store.texts import StoredText, find_texts
 from kinds.recommendation.texts.text import Text
 from kinds.recommendation.texts.write import text_bytes
 from kinds.recommendation.versions import code_digest
@@ -242,9 +243,9 @@ class CheckedTexts:
         """Return the stored texts of these keys, without those that differ from what was committed."""
         if len(self._checked) > MAX_CHECKED_TEXTS:
             self._checked.clear()
-        kept = find_texts(self._source.database, keys)
-        texts = {row.key: Text.model_validate(row.text) for row in kept}
-        named = {row.key: (row.job_id, _text_digest(row, texts[row.key])) for row in kept}
+        kept = find_kept(self._source.database, KIND, keys)
+        texts = {key: Text.model_validate(row.value) for key, row in kept.items()}
+        named = {key: (row.job_id, _text_digest(row, texts[key])) for key, row in kept.items()}
         self._check([pair for pair in named.values() if pair not in self._checked])
         return {key: text for key, text in texts.items() if named[key] in self._checked}
 
@@ -253,9 +254,9 @@ class CheckedTexts:
         self._checked.update(pair for pair, is_named in zip(pairs, are_named, strict=True) if is_named)
 
 
-def _text_digest(row: StoredText, text: Text) -> str:
+def _text_digest(row: KeptResult, text: Text) -> str:
     # Fields that were introduced after the text was written are not in its artifact
-    return sha256_hex(text_bytes(row.key, row.audience, text.model_dump(exclude_unset=True)))
+    return sha256_hex(text_bytes(row.key, row.subject, text.model_dump(exclude_unset=True)))
 
 
 def rollback(database: Engine, store: Store, recommender: Recommender, number: int | None) -> Release:

@@ -1,11 +1,11 @@
-"""Tables of recommenders, of the releases that they make, and of the texts that releases share."""
+"""Tables of recommenders and of the releases that they make."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import ForeignKey, Index, UniqueConstraint, func
+from sqlalchemy import ForeignKey, UniqueConstraint, func
 from sqlalchemy.orm import Mapped, mapped_column
 
 from db.tables import Base, Json
@@ -50,23 +50,6 @@ class ReleaseRow(Base):
     figures: Mapped[Json]
     made_at: Mapped[datetime] = mapped_column(server_default=func.now())
     published_at: Mapped[datetime | None]
-
-
-class TextRow(Base):
-    """A text, keyed by the digest of everything it was written from, so that it is written only once."""
-
-    __tablename__ = "texts"
-    __table_args__ = (Index("ix_texts_made_at", "made_at"),)
-
-    key: Mapped[str] = mapped_column(primary_key=True)
-    audience: Mapped[str]
-    text: Mapped[Json]
-    """The text, a kinds.recommendation.texts.text.Text."""
-    num_new_tokens: Mapped[int]
-    """Number of tokens generated for the text, from which the next plan estimates its cost."""
-    job_id: Mapped[UUID]
-    """Job whose statement is the text's provenance. It is not a foreign key: texts outlive batches."""
-    made_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
 class WithdrawnItemRow(Base):

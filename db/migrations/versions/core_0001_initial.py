@@ -30,6 +30,21 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("role", name=op.f("pk_leads")),
     )
     op.create_table(
+        "kept_results",
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("keep", sa.Text(), nullable=False),
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("subject", sa.Text(), nullable=False),
+        sa.Column("value", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+        sa.Column("num_new_tokens", sa.Integer(), nullable=False),
+        sa.Column("job_id", sa.Uuid(), nullable=False),
+        sa.Column("statement_sha256", sa.Text(), nullable=False),
+        sa.Column("made_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.PrimaryKeyConstraint("kind", "keep", "key", name=op.f("pk_kept_results")),
+    )
+    op.create_index("ix_kept_results_made_at", "kept_results", ["kind", "keep", "made_at"], unique=False)
+    op.create_index("ix_kept_results_subject", "kept_results", ["kind", "keep", "subject"], unique=False)
+    op.create_table(
         "models",
         sa.Column("manifest_sha256", sa.Text(), nullable=False),
         sa.Column("name", sa.Text(), nullable=False),
@@ -418,5 +433,8 @@ def downgrade() -> None:
     op.drop_table("workers")
     op.drop_table("schedules")
     op.drop_table("models")
+    op.drop_index("ix_kept_results_subject", table_name="kept_results")
+    op.drop_index("ix_kept_results_made_at", table_name="kept_results")
+    op.drop_table("kept_results")
     op.drop_table("leads")
     op.drop_table("candidates")

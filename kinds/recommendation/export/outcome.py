@@ -11,6 +11,7 @@ from uuid import UUID
 import typer
 from sqlalchemy import Engine
 
+from db.kept import cost_of_kept
 from db.stages import stage_outputs
 from jobs.outputs import OutputT
 from jobs.provenance import StatementAlteredError
@@ -26,10 +27,9 @@ from kinds.recommendation.outputs import (
     TextPlanOutput,
     Why,
 )
-from kinds.recommendation.recommender import Release
+from kinds.recommendation.recommender import KIND, Release
 from kinds.recommendation.recommenders import open_release
 from kinds.recommendation.store import recommenders, releases
-from kinds.recommendation.store.texts import cost_of_text
 from kinds.recommendation.texts.text import MODEL
 from pressroom.console import EXIT_FAILURE, print_json, print_line, say
 from pressroom.export import export_errors
@@ -194,7 +194,7 @@ def text_plan(database: Engine, batch_id: UUID) -> TextPlan | None:
     for plan in plans:
         why.update(plan.why)
     num_to_write = sum(plan.num_to_write for plan in plans)
-    cost = cost_of_text(database)
+    cost = cost_of_kept(database, KIND)
     num_tokens = num_to_write * (cost.num_new_tokens if cost else TOKENS_PER_TEXT)
     rate = cost.tokens_per_second if cost and cost.tokens_per_second else TOKENS_PER_SECOND
     return TextPlan(

@@ -1,4 +1,4 @@
-"""Recommenders, their releases, and the texts that releases share."""
+"""Recommenders and their releases."""
 
 from __future__ import annotations
 
@@ -13,17 +13,6 @@ depends_on: str = "core_0001"
 
 
 def upgrade() -> None:
-    op.create_table(
-        "texts",
-        sa.Column("key", sa.Text(), nullable=False),
-        sa.Column("audience", sa.Text(), nullable=False),
-        sa.Column("text", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
-        sa.Column("num_new_tokens", sa.Integer(), nullable=False),
-        sa.Column("job_id", sa.Uuid(), nullable=False),
-        sa.Column("made_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
-        sa.PrimaryKeyConstraint("key", name=op.f("pk_texts")),
-    )
-    op.create_index("ix_texts_made_at", "texts", ["made_at"], unique=False)
     op.create_table(
         "recommenders",
         sa.Column("id", sa.Uuid(), nullable=False),
@@ -77,5 +66,3 @@ def downgrade() -> None:
     op.drop_table("withdrawn_items")
     op.drop_table("releases")
     op.drop_table("recommenders")
-    op.drop_index("ix_texts_made_at", table_name="texts")
-    op.drop_table("texts")

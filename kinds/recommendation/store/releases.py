@@ -25,9 +25,8 @@ from sqlalchemy.dialects import postgresql
 
 from db.tables import BatchRow, JobRow
 from jobs.errors import PermanentError
-from kinds.recommendation.outputs import NewRelease, NewText, Withdrawal
+from kinds.recommendation.outputs import NewRelease, Withdrawal
 from kinds.recommendation.recommender import Release
-from kinds.recommendation.store.texts import write_texts
 from kinds.recommendation.tables import RecommenderRow, ReleaseRow, WithdrawnItemRow
 
 
@@ -212,10 +211,9 @@ def _release(row: RowMapping) -> Release:
 def write_records(connection: Connection, records: Sequence[tuple[UUID, object]]) -> None:
     """Write the records of these jobs; each record comes with the id of its job.
 
-    Texts are written in the order of their keys, then withdrawals and releases in the order of their
-    recommenders, so that transactions do not deadlock. Implements db.outcomes.RecordWriter.
+    Withdrawals are written first and then releases, both in the order of their recommenders, so that
+    transactions do not deadlock. Implements db.outcomes.RecordWriter.
     """
-    write_texts(connection, [(j, r) for j, r in records if isinstance(r, NewText)])
     withdrawals = [r for _, r in records if isinstance(r, Withdrawal)]
     for withdrawal in sorted(withdrawals, key=lambda withdrawal: withdrawal.recommender_id):
         withdraw_in(connection, withdrawal.recommender_id, withdrawal.reasons)

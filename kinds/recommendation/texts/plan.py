@@ -15,7 +15,6 @@ from kinds.recommendation.materials import (
     JSON,
     JSONL,
     Catalogue,
-    RecommenderHistory,
     load_catalogue,
     load_previous,
 )
@@ -60,7 +59,7 @@ def plan_texts(payload: TextPlanPayload, settings: RecommendationSettings, conte
     """Find the texts that have to be written. Raises TemplateError and the errors of the ports."""
     catalogue = load_catalogue(context.resources, payload.materials.inputs_sha256)
     needed = _needed_texts(payload, settings, context, catalogue)
-    known = context.port(RecommenderHistory).known_texts(tuple(needed.requests))
+    known = context.kept.known(needed.requests.keys())
     missing = needed.missing(known)
     changes = _changes(payload, settings, context, catalogue, needed.index, frozenset(missing))
     lines = [

@@ -13,12 +13,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from jobs.inference import FinishReason, Inference, Sampling
+from jobs.kept import Kept
 from jobs.kind import Artifact, Context, Parent, Result
 from jobs.prompt_template import PromptTemplate, load_template
 from jobs.provenance import payload_digest
 from jobs.text.prose import split_sentences
-from kinds.recommendation.materials import JSON, RecommenderHistory
-from kinds.recommendation.outputs import NewText, TextOutput
+from kinds.recommendation.materials import JSON
+from kinds.recommendation.outputs import TextOutput
 from kinds.recommendation.payload import RecommendationSettings, TextPayload
 from kinds.recommendation.texts.checks import TextCheck
 from kinds.recommendation.texts.facts import (
@@ -64,7 +65,7 @@ _COUNTS = ("No", "One", "Two", "Three", "Four", "Five")
 def write_text(payload: TextPayload, settings: RecommendationSettings, context: Context) -> Result:
     """Write the text of a request unless it exists. Raises TemplateError and the errors of generate()."""
     key, request = context.resources.load(payload.requests_sha256, read_requests)[payload.number]
-    if context.port(RecommenderHistory).known_texts((key,)):  # written in the meantime for another block
+    if context.kept.known((key,)):  # written in the meantime for another block
         note = json.dumps({"key": key, "audience": request.audience, "known": True})
         known = Artifact(name=TEXT, media_type=JSON, body=note.encode())
         return Result(artifacts=(known,), output=TextOutput(is_known=True), metrics={"is_known": True})
@@ -82,7 +83,7 @@ def write_text(payload: TextPayload, settings: RecommendationSettings, context: 
             "num_tries": text.num_tries,
             "problems": list(text.problems),
         },
-        records=(NewText(key=key, audience=request.audience, text=fields),),
+        kept=(Kept(key=key, subject=request.audience, value=fields),),
         parents=parents,
     )
 

@@ -13,11 +13,16 @@ import pytest
 from pydantic import BaseModel, ConfigDict, Field, computed_field
 
 from jobs.errors import ConfigurationError, PermanentError
+from jobs.kept import Kept
 from jobs.kind import Artifact, Result, Stage
 from jobs.outputs import OutputUnfitError, ResultUnstorableError, check_result, dump_output, parse_output
 from jobs.registry import kind_names, load_kind
 from jobs.rejection import Refusal
 from tests.plugins.kinds import TrialKind, TrialOutput
+
+
+def kept(value: object) -> Kept:
+    return Kept(key="k", subject="row-1", value={"value": value})
 
 
 class RichOutput(BaseModel):
@@ -151,6 +156,7 @@ FILE = Artifact(name="a.txt", media_type="text/plain", body=b"text 0")
         (Result(artifacts=(FILE, FILE)), "several artifacts with the same name"),
         (Result(artifacts=(FILE,), metrics={"day": date(2026, 1, 1)}), "metrics that are not JSON"),
         (Result(artifacts=(FILE,), metrics={"share": float("nan")}), "metrics that are not JSON"),
+        (Result(artifacts=(FILE,), kept=(kept(date(2026, 1, 1)),)), "a kept value that is not JSON"),
     ],
 )
 def test_a_result_that_cannot_be_kept_is_refused_with_what_is_wrong(result: object, problem: str) -> None:
@@ -161,5 +167,7 @@ def test_a_result_that_cannot_be_kept_is_refused_with_what_is_wrong(result: obje
 
 
 def test_a_result_that_can_be_kept_is_returned_as_it_is() -> None:
-    result = Result(artifacts=(FILE, replace(FILE, name="b.txt")), metrics={"words": {"a": [1, None]}})
+    result = Result(
+        artifacts=(FILE, replace(FILE, name="b.txt")), metrics={"words": {"a": [1, None]}}, kept=(kept("x"),)
+    )
     assert check_result(RichKind(), result) is result

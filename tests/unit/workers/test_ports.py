@@ -186,11 +186,13 @@ def test_a_port_that_cannot_be_opened_fails_the_jobs_of_its_kind_alone(
     assert context_of(ports, "other").port(Counter).count() == 1
 
 
-def test_a_job_that_is_no_longer_held_gets_no_port(services: WorkerServices) -> None:
+def test_a_job_that_is_no_longer_held_gets_no_port_and_no_kept_results(services: WorkerServices) -> None:
     context = context_of(ports_of(services, CountingKind()))
     context.inference.abandon()
     with pytest.raises(JobAbandonedError):
         context.port(Counter)
+    with pytest.raises(JobAbandonedError):
+        _ = context.kept
 
 
 def test_every_port_of_the_installed_kinds_can_be_opened(services: WorkerServices) -> None:

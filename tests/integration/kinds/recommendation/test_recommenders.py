@@ -19,7 +19,7 @@ from db.batches import RunUnderWayError
 from db.reports import batch_status
 from db.schedules import Schedule
 from db.stages import stage_outputs
-from db.tables import JobRow, StatementRow
+from db.tables import JobRow, KeptResultRow, StatementRow
 from jobs.batch import BatchStatus
 from jobs.job import JobStatus
 from jobs.provenance import CodeFacts, StatementAlteredError
@@ -42,7 +42,7 @@ from kinds.recommendation.recommenders import (
 from kinds.recommendation.release import ReleaseReader, shown_items
 from kinds.recommendation.serving.follower import Follower
 from kinds.recommendation.store import recommenders, releases
-from kinds.recommendation.tables import ReleaseRow, TextRow
+from kinds.recommendation.tables import ReleaseRow
 from kinds.recommendation.texts.text import TextPolicy, TextScope
 from pressroom.summary import Summary
 from storage.memory import MemoryStore
@@ -202,7 +202,7 @@ class Shop:
 
     def num_texts(self) -> int:
         with self.database.connect() as connection:
-            return connection.scalar(select(func.count()).select_from(TextRow)) or 0
+            return connection.scalar(select(func.count()).select_from(KeptResultRow)) or 0
 
     def written(self, batch_id: UUID) -> set[str]:
         """Audiences that the batch wrote a text for."""
@@ -489,9 +489,11 @@ def test_text_that_was_altered_is_named_and_plain_words_stand_in_its_place(
 ) -> None:
     batch_id = shop.run()
     with shop.database.begin() as connection:
-        one = connection.execute(select(TextRow.key, TextRow.text).order_by(TextRow.key).limit(1)).one()
-        forged = {**one.text, "headline": "Forged"}
-        connection.execute(update(TextRow).where(TextRow.key == one.key).values(text=forged))
+        one = connection.execute(
+            select(KeptResultRow.key, KeptResultRow.value).order_by(KeptResultRow.key).limit(1)
+        ).one()
+        forged = {**one.value, "headline": "Forged"}
+        connection.execute(update(KeptResultRow).where(KeptResultRow.key == one.key).values(value=forged))
     summary = summary_of(shop, batch_id)
     outcome = export_outcome(shop.database, shop.store, summary, tmp_path)
     assert [altered.code for altered in summary.altered] == ["statement_altered"]
