@@ -6,7 +6,7 @@ effect only while the job is still running under that attempt, so a worker that 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from uuid import UUID
 
@@ -18,6 +18,7 @@ from sqlalchemy import (
     RowMapping,
     bindparam,
     cast,
+    column,
     false,
     func,
     insert,
@@ -26,7 +27,7 @@ from sqlalchemy import (
     tuple_,
     update,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from db.tables import AttemptRow, BatchRow, JobRow, StageRow, job_is
 from db.totals import note_first_claim
@@ -269,13 +270,21 @@ def lock_held(connection: Connection, held: Mapping[UUID, int]) -> set[UUID]:
 
 
 def end_attempts(
-    connection: Connection, attempts: Iterable[tuple[UUID, int]], outcome: AttemptOutcome
+    connection: Connection, attempts: Sequence[tuple[UUID, int]], outcome: AttemptOutcome
 ) -> None:
+    """End these attempts (job id and attempt) in one statement, which Postgres plans once."""
+    pairs = (
+        func.unnest(
+            cast([job_id for job_id, _ in attempts], ARRAY(AttemptRow.job_id.type)),
+            cast([number for _, number in attempts], ARRAY(AttemptRow.attempt.type)),
+        )
+        .table_valued(column("job_id", AttemptRow.job_id.type), column("attempt", AttemptRow.attempt.type))
+        .render_derived("ended")
+    )
     connection.execute(
         update(AttemptRow)
-        .where(AttemptRow.job_id == bindparam("job"), AttemptRow.attempt == bindparam("number"))
-        .values(ended_at=func.clock_timestamp(), outcome=outcome),
-        [{"job": job_id, "number": attempt} for job_id, attempt in attempts],
+        .where(AttemptRow.job_id == pairs.c.job_id, AttemptRow.attempt == pairs.c.attempt)
+        .values(ended_at=func.clock_timestamp(), outcome=outcome)
     )
 
 

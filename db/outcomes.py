@@ -10,15 +10,30 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Engine, Interval, Text, bindparam, func, insert, update
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import (
+    Connection,
+    Engine,
+    Interval,
+    TableValuedAlias,
+    Text,
+    bindparam,
+    column,
+    func,
+    insert,
+    literal,
+    select,
+    update,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.sql.expression import cast
+from sqlalchemy.types import TypeEngine
 
 from db.kept import JobResults, write_kept
 from db.leases import end_attempts, lock_held
-from db.tables import ArtifactRow, AttemptRow, JobRow, StatementRow
+from db.tables import ArtifactRow, AttemptRow, Base, JobRow, StatementRow
 from db.totals import add_results
 from jobs.errors import PermanentError
 from jobs.inference import Usage
@@ -124,64 +139,101 @@ def _count(connection: Connection, successes: Sequence[Success], failures: Seque
 
 
 def _write_successes(connection: Connection, successes: Sequence[Success]) -> None:
+    done = _unnested(
+        {
+            "job_id": JobRow.id.type,
+            "metrics": JobRow.metrics.type,
+            "output": Text(),
+            "prompt": JobRow.prompt_tokens.type,
+            "cached": JobRow.cached_tokens.type,
+            "new": JobRow.new_tokens.type,
+        },
+        [
+            (
+                success.job.id,
+                dict(success.metrics),
+                success.output,
+                success.usage.prompt_tokens,
+                success.usage.cached_tokens,
+                success.usage.new_tokens,
+            )
+            for success in successes
+        ],
+    )
     connection.execute(
         update(JobRow)
-        .where(JobRow.id == bindparam("job_id"))
+        .where(JobRow.id == done.c.job_id)
         .values(
             status=JobStatus.SUCCEEDED,
             finished_at=func.clock_timestamp(),
             lease_expires_at=None,
             error_code=None,
             error_message=None,
-            metrics=bindparam("metrics"),
-            output=cast(bindparam("output", type_=Text), JSONB),
-            prompt_tokens=bindparam("prompt"),
-            cached_tokens=bindparam("cached"),
-            new_tokens=bindparam("new"),
-        ),
-        [
-            {
-                "job_id": success.job.id,
-                "metrics": dict(success.metrics),
-                "output": success.output,
-                "prompt": success.usage.prompt_tokens,
-                "cached": success.usage.cached_tokens,
-                "new": success.usage.new_tokens,
-            }
-            for success in successes
-        ],
+            metrics=done.c.metrics,
+            output=cast(done.c.output, JSONB),
+            prompt_tokens=done.c.prompt,
+            cached_tokens=done.c.cached,
+            new_tokens=done.c.new,
+        )
     )
-    connection.execute(
-        insert(ArtifactRow),
+    _insert(
+        connection,
+        ArtifactRow,
+        ("job_id", "number", "name", "object_key", "byte_offset", "sha256", "num_bytes", "media_type"),
         [
-            {
-                "job_id": success.job.id,
-                "number": number,
-                "name": artifact.name,
-                "object_key": artifact.object_key,
-                "byte_offset": artifact.byte_offset,
-                "sha256": artifact.sha256,
-                "num_bytes": artifact.num_bytes,
-                "media_type": artifact.media_type,
-            }
+            (
+                success.job.id,
+                number,
+                artifact.name,
+                artifact.object_key,
+                artifact.byte_offset,
+                artifact.sha256,
+                artifact.num_bytes,
+                artifact.media_type,
+            )
             for success in successes
             for number, artifact in enumerate(success.artifacts)
         ],
     )
-    connection.execute(
-        insert(StatementRow),
+    _insert(
+        connection,
+        StatementRow,
+        ("job_id", "body", "sha256", "object_key", "byte_offset"),
         [
-            {
-                "job_id": success.job.id,
-                "body": success.statement.body,
-                "sha256": success.statement.sha256,
-                "object_key": success.statement.object_key,
-                "byte_offset": success.statement.byte_offset,
-            }
+            (
+                success.job.id,
+                success.statement.body,
+                success.statement.sha256,
+                success.statement.object_key,
+                success.statement.byte_offset,
+            )
             for success in successes
         ],
     )
     end_attempts(connection, [(s.job.id, s.job.attempt) for s in successes], AttemptOutcome.SUCCEEDED)
+
+
+def _insert(
+    connection: Connection, table: type[Base], names: Sequence[str], rows: Sequence[Sequence[object]]
+) -> None:
+    """Insert rows with values for these columns, in one statement."""
+    columns = table.__table__.c
+    unnested = _unnested({name: columns[name].type for name in names}, rows)
+    connection.execute(insert(table).from_select(names, select(*unnested.c)))
+
+
+def _unnested(types: Mapping[str, TypeEngine[Any]], rows: Sequence[Sequence[object]]) -> TableValuedAlias:
+    """Return rows as a table with these columns.
+
+    Each column is sent as one array, so that Postgres parses and plans a statement once for all rows.
+    """
+    columns = zip(*rows, strict=True) if rows else ([] for _ in types)
+    arrays = [
+        cast(literal(list(values), ARRAY(type_)), ARRAY(type_))
+        for values, type_ in zip(columns, types.values(), strict=True)
+    ]
+    table = func.unnest(*arrays).table_valued(*(column(name, type_) for name, type_ in types.items()))
+    return table.render_derived("unnested")
 
 
 def _write_failures(connection: Connection, failures: Sequence[Failure]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import astuple, replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -9,9 +11,10 @@ from sqlalchemy import Engine, func, select
 from sqlalchemy.exc import DataError
 
 from db import leases, recovery
-from db.outcomes import Success, commit
+from db.outcomes import StoredArtifact, StoredStatement, Success, commit
 from db.reports import job_detail
 from db.tables import ArtifactRow, StatementRow
+from jobs.inference import Usage
 from jobs.job import AttemptOutcome, ClaimedJob, JobStatus
 from tests.factories import (
     accept,
@@ -120,6 +123,64 @@ def test_every_attempt_keeps_its_own_error(database: Engine) -> None:
         ("two", "the second"),
     ]
     assert (detail.result.status, detail.result.error_code) == (JobStatus.FAILED, "two")
+
+
+def test_each_success_of_a_group_keeps_its_own_values(database: Engine) -> None:
+    """Values are sent by column, so a value in the wrong row would be another job's."""
+    first, second = claim_batch(database, accept(database, 2))
+    whole = success(first, text='gr\u00fcn {"a", NULL}')
+    part = replace(
+        success(second, text="packed"),
+        artifacts=tuple(
+            StoredArtifact(
+                name=name,
+                object_key="packs/ab",
+                byte_offset=offset,
+                sha256=str(offset) * 64,
+                num_bytes=2**40 + offset,
+                media_type="text/plain",
+            )
+            for name, offset in (("a\\b.txt", 1), ("c,d.txt", 2))
+        ),
+        statement=StoredStatement(body=b"\0\\x'\xff", sha256="9" * 64, object_key="packs/ab", byte_offset=7),
+        metrics={},
+        output=None,
+        usage=Usage(prompt_tokens=1, cached_tokens=2, new_tokens=3),
+    )
+    commit(database, [whole, part])
+    for outcome in (whole, part):
+        row = job_row(database, outcome.job.id)
+        assert row.metrics == outcome.metrics
+        assert row.output == (None if outcome.output is None else json.loads(outcome.output))
+        usage = outcome.usage
+        assert (row.prompt_tokens, row.cached_tokens, row.new_tokens) == astuple(usage)
+        with database.connect() as connection:
+            artifacts = connection.execute(
+                select(ArtifactRow.__table__)
+                .where(ArtifactRow.job_id == outcome.job.id)
+                .order_by(ArtifactRow.number)
+            ).all()
+            statement = connection.execute(
+                select(StatementRow.__table__).where(StatementRow.job_id == outcome.job.id)
+            ).one()
+        assert [
+            StoredArtifact(
+                name=each.name,
+                object_key=each.object_key,
+                byte_offset=each.byte_offset,
+                sha256=each.sha256,
+                num_bytes=each.num_bytes,
+                media_type=each.media_type,
+            )
+            for each in artifacts
+        ] == list(outcome.artifacts)
+        kept = StoredStatement(
+            body=bytes(statement.body),
+            sha256=statement.sha256,
+            object_key=statement.object_key,
+            byte_offset=statement.byte_offset,
+        )
+        assert kept == outcome.statement
 
 
 def test_a_success_after_failures_clears_the_error_of_the_job(database: Engine) -> None:
