@@ -111,12 +111,12 @@ def listed_files(lines: Path, pattern: re.Pattern[str]) -> Iterator[str]:
             yield from (str(name) for name in names if pattern.fullmatch(str(name)))
 
 
-def keeps_results(summary: Summary, out: Path, noun: str) -> bool:
+def keeps_results(summary: Summary, out: Path, noun: str, *, results: str = RESULTS) -> bool:
     """Return whether another batch's results stay in the folder because this batch has none.
 
-    If so, print a message that says so.
+    If so, print a message that says so. `results` is the name of the file that holds results.
     """
-    if summary.report.counts.succeeded or not _holds_another_batch(out, summary.batch_id):
+    if summary.report.counts.succeeded or not _holds_another_batch(out / results, summary.batch_id):
         return False
     say(
         f"Batch {summary.batch_id} has no {noun} yet, and {out} contains the results of another batch, "
@@ -126,13 +126,12 @@ def keeps_results(summary: Summary, out: Path, noun: str) -> bool:
     return True
 
 
-def _holds_another_batch(folder: Path, batch_id: UUID) -> bool:
-    """Return whether the folder has results that belong to another batch according to its summary."""
-    results = folder / RESULTS
+def _holds_another_batch(results: Path, batch_id: UUID) -> bool:
+    """Return whether the file has results that belong to another batch according to the summary beside it."""
     if not results.exists() or not results.stat().st_size:
         return False
     try:
-        record = json.loads((folder / SUMMARY).read_bytes())
+        record = json.loads(results.with_name(SUMMARY).read_bytes())
     except (OSError, ValueError):
         return True  # an export that ended before it wrote its summary could belong to any batch
     return not isinstance(record, dict) or record.get("batch_id") != str(batch_id)

@@ -57,6 +57,15 @@ class PromptOptions(SubmissionOptions):
         typer.Option(metavar="COLUMN", help="Name of the new column; defaults to 'text'."),
     ] = None
 
+    model_map: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=MODEL",
+            help="Installed model that serves the lines of an OpenAI batch file with this name; may be "
+            "repeated.",
+        ),
+    ] = None
+
     def kind_settings(self, kind: str) -> dict[str, object]:
         """Return the settings of the batch, with the contents of the files. Raises FileRejectedError."""
         # super() does not work in a dataclass with slots, which is a class made from this one.
@@ -69,7 +78,16 @@ class PromptOptions(SubmissionOptions):
             settings["json_schema"] = _read(self.schema)
         if self.into is not None:
             settings["into"] = self.into
+        if self.model_map:
+            settings["model_map"] = dict(map(_mapped, self.model_map))
         return settings
+
+
+def _mapped(pair: str) -> tuple[str, str]:
+    name, equals, model = pair.rpartition("=")
+    if not name or not equals or not model:
+        raise typer.BadParameter(f"{pair!r} is not of the form NAME=MODEL", param_hint="--model-map")
+    return name, model
 
 
 def _read(path: Path) -> str:

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import heapq
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
-from uuid import UUID
 
 from sqlalchemy import Engine
 
@@ -16,14 +12,16 @@ from db.batches import batch_settings
 from db.reports import JobResult
 from jobs.shown import json_text
 from kinds.prompt.answer import read_answers
+from kinds.prompt.ended import ended_jobs, write_statement
+from kinds.prompt.openai.export import export_batch_file
 from kinds.prompt.page import MAX_PAGE_ROWS, PageRow, render_table_page
-from kinds.prompt.payload import PromptSettings
+from kinds.prompt.payload import InputFormat, PromptSettings
 from kinds.prompt.table import ResultTable
 from pressroom.console import print_json, print_line
 from pressroom.default_export.export import PROVENANCE
 from pressroom.default_export.table import convert_table
-from pressroom.export import INDEX, RESULTS, SUMMARY, keeps_results, staged_export, write_failures
-from pressroom.results import Result, ResultReader
+from pressroom.export import INDEX, RESULTS, SUMMARY, ExportReport, keeps_results, staged_export
+from pressroom.results import ResultReader
 from pressroom.run import REJECTED
 from pressroom.show import print_status, say_altered
 from pressroom.summary import Summary
@@ -47,7 +45,17 @@ class TableReport:
         print_line(f"results: {out / INDEX}")
 
 
-def export_table(database: Engine, store: Store, summary: Summary, out: Path) -> TableReport:
+def export_results(database: Engine, store: Store, summary: Summary, out: Path) -> ExportReport:
+    """Write the results of a batch in the form that fits its input. Implements pressroom.export.Exporter."""
+    settings = PromptSettings.model_validate(batch_settings(database, summary.batch_id))
+    if settings.input_format is InputFormat.OPENAI:
+        return export_batch_file(database, store, summary, out)
+    return export_table(database, store, summary, out, settings)
+
+
+def export_table(
+    database: Engine, store: Store, summary: Summary, out: Path, settings: PromptSettings
+) -> TableReport:
     """Write the table as JSONL, CSV and Parquet, the provenance, the failures, a page and the summary.
 
     The rows are those whose jobs have ended, in the order of the input. Only the rows on the page are kept in
@@ -57,7 +65,6 @@ def export_table(database: Engine, store: Store, summary: Summary, out: Path) ->
     """
     if keeps_results(summary, out, "row"):
         return TableReport()
-    settings = PromptSettings.model_validate(batch_settings(database, summary.batch_id))
     shown: list[PageRow] = []
     num_rows = 0
     with staged_export(out, summary.batch_id) as folder:
@@ -86,7 +93,7 @@ def _write_rows(
     """Write each row and the provenance of its answer; yield it as the page shows it."""
     reader = ResultReader(database, store, summary.leave_out)
     with (folder / PROVENANCE).open("w", encoding="utf-8") as statements:
-        for ended in _ended(reader, summary.batch_id, folder):
+        for ended in ended_jobs(reader, summary.batch_id, folder):
             if isinstance(ended, JobResult):
                 inputs, outputs = table.inputs(ended), table.failure(ended)
                 job = ended
@@ -94,28 +101,6 @@ def _write_rows(
                 job = ended.job
                 names = [artifact.name for artifact in ended.evidence.artifacts]
                 inputs, outputs = table.inputs(job), table.outputs(read_answers(names, ended.bodies))
-                statements.write(json_text(_statement(ended)) + "\n")
+                write_statement(ended, statements)
             table.write(inputs, outputs)
             yield PageRow.of(job, inputs, outputs)
-
-
-Ended = Result[JobResult] | JobResult
-"""A job that has ended: its checked result, or the job itself if it has none."""
-
-
-def _ended(reader: ResultReader, batch_id: UUID, folder: Path) -> Iterator[Ended]:
-    """Yield the results and the failures of a batch in the order of the rows; write failed.jsonl."""
-    results: Iterator[tuple[UUID, Ended]] = (
-        (result.job.job_id, result) for result in reader.read_batch(batch_id)
-    )
-    failures: Iterator[tuple[UUID, Ended]] = (
-        (job.job_id, job) for job in write_failures(reader.database, batch_id, folder)
-    )
-    merged = heapq.merge(results, failures, key=lambda ended: ended[0])
-    for _, same in groupby(merged, key=lambda ended: ended[0]):
-        yield next(same)[1]  # the result of a job that was retried meanwhile comes before its failure
-
-
-def _statement(result: Result[JobResult]) -> dict[str, object]:
-    job = result.job
-    return {"id": job.custom_id, "job_id": str(job.job_id), "provenance": json.loads(result.statement)}

@@ -22,6 +22,7 @@ from jobs.intake.values import MAX_INTEGER
 from jobs.registry import load_kind
 from jobs.rejection import Refusal, Rejected, attempt
 from kinds.prompt.columns import check_settings
+from kinds.prompt.openai.intake import is_batch_file, read_batch_file
 from kinds.prompt.payload import PromptPayload, PromptSettings
 from kinds.prompt.row import RowRequest
 from workers.intake import InputMissingError, IntakePlan, IntakeSource
@@ -32,16 +33,21 @@ NUM_PEEKED = 100
 
 
 def read_table(source: IntakeSource) -> IntakePlan:
-    """Plan a job for each row of the table. Implements workers.intake.IntakeReader.
+    """Plan a job for each row of the table, or read an OpenAI batch file if there is no template.
 
-    The settings are checked against the columns first. Raises InputError, such as TemplateError,
-    ColumnExistsError or ColumnUnknownError.
+    Implements workers.intake.IntakeReader. The settings are checked against the columns first. Raises
+    InputError, such as TemplateError, ColumnExistsError or ColumnUnknownError.
     """
     settings = source.options
     if not isinstance(settings, PromptSettings):
         raise TypeError(f"the options of a prompt batch are {type(settings).__name__}")
     if not settings.template.strip():
-        raise InputMissingError("there is no template: give --template FILE, whose variables are columns")
+        if is_batch_file(source):
+            return read_batch_file(source, settings)
+        raise InputMissingError(
+            "there is no template: give --template FILE, whose variables are columns; only an OpenAI batch "
+            "file needs none"
+        )
     table = _Table.open(source)
     settings = settings.model_copy(update={"columns": table.columns})
     check_settings(settings)
@@ -68,7 +74,7 @@ def _jobs(source: IntakeSource, table: _Table, settings: PromptSettings) -> Iter
         if isinstance(line, Rejected):
             yield line
         else:
-            yield NewJob(line.custom_id, line.payload.model_dump(mode="json"))
+            yield NewJob(line.custom_id, line.payload.stored())
 
 
 class _Table:

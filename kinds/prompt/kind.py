@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pydantic import BaseModel
 
-from jobs.inference import Completion, FinishReason, Prompt, Sampling
+from jobs.inference import Completion, FinishReason, Prompt, RawPrompt, Sampling
 from jobs.kind import Context, Input, Intake, Kind, Parent, Result, Stage
 from jobs.provenance import sha256_hex
 from kinds.prompt.answer import answer_of, artifacts_of
+from kinds.prompt.openai.blocks import run_block
+from kinds.prompt.openai.generate import longest_request, run_line
 from kinds.prompt.payload import PromptOutput, PromptPayload, PromptSettings
 from kinds.prompt.row import RowRequest, template_of
 from workers.settings import DEFAULT_MODEL
@@ -29,17 +31,37 @@ class PromptKind(Kind[PromptPayload]):
         reader="kinds.prompt.intake:read_table",
         inputs=(Input(ROWS, "Table whose columns the template reads: CSV, JSONL or Parquet, also .gz;"),),
     )
-    exporter = "kinds.prompt.export:export_table"
+    exporter = "kinds.prompt.export:export_results"
 
-    def first_request(self, payload: PromptPayload, settings: BaseModel) -> tuple[Prompt, Sampling]:
-        """Return the request for the row's first text, but with seed 0, so that intake can check it."""
+    def models(self, model: str, settings: BaseModel, stage: str) -> tuple[str, ...]:  # noqa: ARG002
+        """Return the batch's model, and the models that serve the names in an OpenAI batch file."""
         own = PromptSettings.model_validate(settings, from_attributes=True)
+        return tuple(dict.fromkeys((model, *own.model_map.values())))
+
+    def first_request(
+        self, payload: PromptPayload, settings: BaseModel
+    ) -> tuple[Prompt | RawPrompt, Sampling] | None:
+        """Return the request for the job's first text, but with seed 0, so that intake can check it."""
+        own = PromptSettings.model_validate(settings, from_attributes=True)
+        if payload.request is not None:
+            return longest_request(payload.request, max_new_tokens=own.max_tokens)
+        if payload.block:
+            return None
         request = RowRequest.of(payload.row, own, seed=0)
         return request.prompt, request.sampling
 
     def run(self, payload: PromptPayload, context: Context) -> Result:
-        """Generate the texts of a row. Raises TemplateError, AnswerInvalidError and errors of generate()."""
+        """Generate the texts of a row or of a line, or compute the embeddings of a block of lines.
+
+        Raises TemplateError, AnswerInvalidError and errors of `Inference`.
+        """
         settings = PromptSettings.model_validate(context.settings)
+        if payload.request is not None:
+            return run_line(
+                payload.request, context.inference, max_new_tokens=settings.max_tokens, seed=context.seed
+            )
+        if payload.block:
+            return run_block(payload.block, context.inference)
         request = RowRequest.of(payload.row, settings, seed=context.seed)
         completions = [context.inference.generate(request.prompt, each) for each in request.samplings()]
         answers = [answer_of(completion, settings) for completion in completions]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from enum import StrEnum
 from typing import Annotated, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
 
 from jobs.inference import FinishReason
+from kinds.prompt.openai.lines import BlockLine, LineRequest
 
 MAX_TEXTS = 16
 """Maximum number of texts for each row."""
@@ -69,6 +71,15 @@ Biases = Annotated[
 ]
 Scalars = Annotated[dict[str, bool | int | float | str], BeforeValidator(_mapping)]
 Source = Annotated[str, Field(max_length=MAX_SOURCE_CHARACTERS)]
+
+
+class InputFormat(StrEnum):
+    """What the lines of an input are."""
+
+    TABLE = "table"
+    """Rows of a table, for a template."""
+    OPENAI = "openai"
+    """Requests of an OpenAI batch file."""
 
 
 class SamplingSettings(BaseModel):
@@ -133,6 +144,10 @@ class PromptSettings(SamplingSettings):
         default=(), description="columns that override a sampling parameter of their row"
     )
     columns: tuple[str, ...] = Field(default=(), description="columns of the table; set by intake")
+    model_map: Annotated[dict[str, str], BeforeValidator(_mapping)] = Field(
+        default_factory=dict, description="installed models by the names in an OpenAI batch file"
+    )
+    input_format: InputFormat = Field(default=InputFormat.TABLE, description="set by intake")
 
     @model_validator(mode="after")
     def _one_constraint(self) -> Self:
@@ -152,12 +167,26 @@ class PromptSettings(SamplingSettings):
 
 
 class PromptPayload(BaseModel):
-    """What one job is about: a row of the table."""
+    """What one job is about: a row of a table, a line of an OpenAI batch file, or a block of such lines."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    row: dict[str, JsonValue]
-    """All columns of the row, as they were read."""
+    row: dict[str, JsonValue] = Field(default_factory=dict)
+    """All columns of the row, as they were read; empty for lines of a batch file."""
+    request: LineRequest | None = None
+    """Line that requests texts."""
+    block: tuple[BlockLine, ...] = ()
+    """Lines that share the job: those that request embeddings, and those that were refused."""
+
+    @model_validator(mode="after")
+    def _is_one_of_them(self) -> Self:
+        if bool(self.row) + (self.request is not None) + bool(self.block) > 1:
+            raise ValueError("a job has a row, a request or a block of lines, and not several of them")
+        return self
+
+    def stored(self) -> dict[str, object]:
+        """Return the payload as its job stores it."""
+        return self.model_dump(mode="json", exclude_defaults=True)
 
 
 class PromptOutput(BaseModel):

@@ -24,7 +24,11 @@ CHAT: Final = "/v1/chat/completions"
 COMPLETIONS: Final = "/v1/completions"
 EMBEDDINGS: Final = "/v1/embeddings"
 
-LINE_MEMBERS = frozenset({"custom_id", "method", "url", "body"})
+CUSTOM_ID = "custom_id"
+LINE_MEMBERS = frozenset({CUSTOM_ID, "method", "url", "body"})
+
+GENERATE = "generate"
+EMBED = "embed"
 
 MAX_SEED = 2**53 - 1
 """Maximum seed: the largest integer that canonical JSON, and so a statement, represents exactly."""
@@ -360,6 +364,31 @@ class LineRequest(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a line has no result."""
+
+    code: str
+    message: str
+    parameter: str | None = None
+    """Name of the parameter that is wrong; None if the fault is not in a single one."""
+    is_refused: bool = True
+    """Whether the line is at fault, rather than the server."""
+
+
+class RefusedLine(BaseModel):
+    """A line that intake refused, as it is stored for the error file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    custom_id: str
+    failure: Failure
+
+
+BlockLine = LineRequest | RefusedLine
+"""A line that shares its job with others."""
+
+
+@dataclass(frozen=True, slots=True)
 class ModelMap:
     """The models that serve the lines of a file."""
 
@@ -378,7 +407,7 @@ class ModelMap:
         if model is None:
             advice = f"map it with --model-map NAME=MODEL to one of {', '.join(self.models)}"
             raise LineFault("model_not_found", "model", f"{quoted(name)} is not mapped to a model", advice)
-        needed = "embed" if url == EMBEDDINGS else "generate"
+        needed = EMBED if url == EMBEDDINGS else GENERATE
         task = self.task_of(model)
         if task is not None and task != needed:
             reason = f"{quoted(name)} is served by {model}, which cannot {needed}"
@@ -397,7 +426,7 @@ def is_batch_line(fields: Mapping[str, object]) -> bool:
 
 def custom_id_of(fields: Mapping[str, object]) -> str | None:
     """Return the line's own id, or None if it has no usable one."""
-    custom_id = fields.get("custom_id")
+    custom_id = fields.get(CUSTOM_ID)
     return custom_id if isinstance(custom_id, str) and custom_id else None
 
 
@@ -405,7 +434,9 @@ def read_request(fields: Mapping[str, object], models: ModelMap) -> LineRequest:
     """Return the request of a line, whose members are `fields`. Raises LineFault."""
     custom_id = custom_id_of(fields)
     if custom_id is None:
-        raise LineFault("invalid_custom_id", "custom_id", "is not a text", "give each line an id of its own")
+        raise LineFault(
+            "invalid_custom_id", CUSTOM_ID, "is missing or empty", "give each line an id of its own"
+        )
     for name in fields:
         if name not in LINE_MEMBERS:
             raise LineFault("unsupported_parameter", name, "is not served", "leave it out")
@@ -445,7 +476,7 @@ def _checked(body_type: type[_BodyT], body: Mapping[str, object]) -> _BodyT:
 def _line_fault(fault: ErrorDetails, body_type: type[_Body]) -> LineFault:
     parameter = ".".join(str(part) for part in fault["loc"])
     if fault["type"] == "extra_forbidden":
-        served = f" (served: {', '.join(body_type.model_fields)})" if len(fault["loc"]) == 1 else ""
+        served = f"; {', '.join(body_type.model_fields)} are served" if len(fault["loc"]) == 1 else ""
         return LineFault("unsupported_parameter", parameter, "is not served", f"leave it out{served}")
     if fault["type"] == "missing":
         return LineFault("missing_required_parameter", parameter, "is missing", "add it")

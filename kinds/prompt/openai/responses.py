@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import base64
 import codecs
+import struct
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-
-import numpy as np
 
 from jobs.inference import Completion, TokenLogprob, TopLogprob, Usage
 from jobs.job import JobStatus
-from kinds.prompt.openai.lines import CHAT, COMPLETIONS, EMBEDDINGS
+from kinds.prompt.openai.lines import CHAT, COMPLETIONS, EMBEDDINGS, Failure
 
 JsonObject = dict[str, object]
 
@@ -47,39 +45,28 @@ _REFUSED_CODES = frozenset(
 _THEIR_CODES = {"prompt_too_long": "context_length_exceeded"}
 """OpenAI's codes, for which clients look, by Pressroom's."""
 
-_ENDED = {
+ENDED = {
     JobStatus.EXPIRED: ("batch_expired", "The request was not run before the deadline of its batch."),
     JobStatus.CANCELLED: ("batch_cancelled", "The request was not run because its batch was cancelled."),
 }
+"""Codes and messages of requests that were not run."""
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """Why a line has no result."""
+def job_failure(code: str | None, message: str | None) -> Failure:
+    """Return the failure of a line whose job failed with this error."""
+    code = code or "job_failed"
+    return Failure(code, message or "The job failed.", is_refused=code in _REFUSED_CODES)
 
-    code: str
-    message: str
-    parameter: str | None = None
-    """Name of the parameter that is wrong; None if the fault is not in a single one."""
-    is_refused: bool = True
-    """Whether the line is at fault, rather than the server."""
 
-    @classmethod
-    def of_job(cls, code: str | None, message: str | None) -> Failure:
-        """Return the failure of a line whose job failed with this error."""
-        code = code or "job_failed"
-        return cls(code, message or "The job failed.", is_refused=code in _REFUSED_CODES)
-
-    def body(self) -> JsonObject:
-        """Return the body of the error response."""
-        return {
-            "error": {
-                "message": self.message,
-                "type": "invalid_request_error" if self.is_refused else "server_error",
-                "param": self.parameter,
-                "code": _THEIR_CODES.get(self.code, self.code),
-            }
+def _error_body(failure: Failure) -> JsonObject:
+    return {
+        "error": {
+            "message": failure.message,
+            "type": "invalid_request_error" if failure.is_refused else "server_error",
+            "param": failure.parameter,
+            "code": _THEIR_CODES.get(failure.code, failure.code),
         }
+    }
 
 
 def chat_response(model: str, completions: Sequence[Completion]) -> JsonObject:
@@ -138,7 +125,7 @@ def encoded_vector(vector: Sequence[float]) -> str:
     >>> encoded_vector((1.0, -0.5))
     'AACAPwAAAL8='
     """
-    return base64.b64encode(np.asarray(vector, dtype="<f4").tobytes()).decode("ascii")
+    return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode("ascii")
 
 
 def decoded_vector(text: str) -> list[float]:
@@ -147,8 +134,8 @@ def decoded_vector(text: str) -> list[float]:
     >>> decoded_vector("AACAPwAAAL8=")
     [1.0, -0.5]
     """
-    vector: list[float] = np.frombuffer(base64.b64decode(text), dtype="<f4").tolist()
-    return vector
+    body = base64.b64decode(text)
+    return list(struct.unpack(f"<{len(body) // 4}f", body))
 
 
 def output_line(key: str, custom_id: str, body: Mapping[str, object], created_at: datetime) -> JsonObject:
@@ -158,12 +145,14 @@ def output_line(key: str, custom_id: str, body: Mapping[str, object], created_at
 
 def failure_line(key: str, custom_id: str, failure: Failure) -> JsonObject:
     """Return the error line of a request that was refused, or that failed."""
-    return _answered(key, custom_id, BAD_REQUEST if failure.is_refused else SERVER_ERROR, failure.body())
+    return _answered(
+        key, custom_id, BAD_REQUEST if failure.is_refused else SERVER_ERROR, _error_body(failure)
+    )
 
 
 def ended_line(key: str, custom_id: str, status: JobStatus) -> JsonObject:
     """Return the error line of a request that was not run, because its batch expired or was cancelled."""
-    code, message = _ENDED[status]
+    code, message = ENDED[status]
     return {**_line(key, custom_id), "response": None, "error": {"code": code, "message": message}}
 
 

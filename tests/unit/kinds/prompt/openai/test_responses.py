@@ -16,8 +16,8 @@ from openai.types.chat import ChatCompletion
 
 from jobs.inference import Completion, FinishReason, TokenLogprob, TopLogprob, Usage
 from jobs.job import JobStatus
+from kinds.prompt.openai.lines import Failure
 from kinds.prompt.openai.responses import (
-    Failure,
     chat_response,
     completion_response,
     decoded_vector,
@@ -25,6 +25,7 @@ from kinds.prompt.openai.responses import (
     encoded_vector,
     ended_line,
     failure_line,
+    job_failure,
     output_line,
 )
 
@@ -157,7 +158,7 @@ def test_a_refused_line_is_a_response_with_status_400() -> None:
             "code": "unsupported_parameter",
         }
     }
-    assert line["response"] == {"status_code": 400, "request_id": "req_k1", "body": failure.body()}
+    assert line["response"] == {"status_code": 400, "request_id": "req_k1", "body": body_of(line)}
 
 
 @pytest.mark.parametrize(
@@ -172,7 +173,7 @@ def test_a_refused_line_is_a_response_with_status_400() -> None:
 def test_a_failed_job_is_the_fault_of_its_line_or_of_the_server(
     code: str | None, status: int, shown: str
 ) -> None:
-    line = json.loads(json.dumps(failure_line("k1", "a", Failure.of_job(code, "It failed."))))
+    line = json.loads(json.dumps(failure_line("k1", "a", job_failure(code, "It failed."))))
     assert line["response"]["status_code"] == status
     assert line["response"]["body"]["error"]["code"] == shown
 
