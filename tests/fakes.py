@@ -118,6 +118,9 @@ class FakeTokenizer:
     def decode(self, token_ids: tuple[int, ...]) -> str:
         return bytes(token_ids).decode(errors="replace")
 
+    def token_bytes(self, token_id: int) -> bytes:
+        return bytes([token_id])
+
 
 class FailingStore(MemoryStore):
     """A store that does not answer for its first calls of `put`; implements Store."""

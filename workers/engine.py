@@ -176,6 +176,10 @@ class Tokenizer(Protocol):
         """Return the text of the ids without special tokens."""
         ...
 
+    def token_bytes(self, token_id: int) -> bytes:
+        """Return the bytes of UTF-8 that a token stands for, or a special token's name."""
+        ...
+
 
 EncoderTask = Literal["classify", "embed"]
 

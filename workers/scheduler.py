@@ -29,6 +29,8 @@ class Generation:
     num_near_ties: int = 0
     draws: list[float] = field(default_factory=list)
     """Uniform random numbers in [0, 1), one for each new token, from the request's own random generator."""
+    barred_ids: tuple[int, ...] = ()
+    """Token ids that must not come next, because the text is still too short to end."""
 
     @property
     def prompt_ids(self) -> tuple[int, ...]:

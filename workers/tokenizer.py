@@ -31,6 +31,7 @@ from workers.models.classifier import CLASSIFIER, read_classifier_settings
 from workers.models.files import TOKENIZER, MalformedFileError, parse_json_object, task_of
 from workers.models.reading import ModelFiles
 from workers.thinking import ThoughtPlan, template_settings
+from workers.token_bytes import TokenBytes
 
 CHAT_TEMPLATE = "chat_template.jinja"
 
@@ -92,6 +93,7 @@ class ChatTokenizer:
         self._special_tokens = special_tokens
         self.num_tokens = max(tokenizer.get_vocab(with_added_tokens=True).values()) + 1
         self.end_of_text_ids = end_of_text_ids
+        self._token_bytes: TokenBytes | None = None
         self.control_tokens = _control_tokens(tokenizer, chat_template)
         self.tokenizer_sha256 = tokenizer_sha256
         added = (token.content for token in tokenizer.get_added_tokens_decoder().values())
@@ -162,6 +164,15 @@ class ChatTokenizer:
     def decode(self, token_ids: tuple[int, ...]) -> str:
         """Return the text of the ids without special tokens; an incomplete character becomes U+FFFD."""
         return self._tokenizer.decode(list(token_ids), skip_special_tokens=True)
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """Return the bytes of UTF-8 that a token stands for, which may be a part of a character.
+
+        Those of a special token are its name. An id without a token has no bytes.
+        """
+        if self._token_bytes is None:
+            self._token_bytes = TokenBytes(self._tokenizer)
+        return self._token_bytes.of(token_id)
 
     def decode_thoughts(self, token_ids: tuple[int, ...]) -> str:
         """Decode as `decode` does, but keep thought marks even if they are special tokens."""

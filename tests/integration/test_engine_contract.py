@@ -104,8 +104,10 @@ def some_requests(count: int, seed: int, **sampling: object) -> list[Request]:
         {"temperature": 0.9, "top_p": 0.9, "repetition_penalty": 1.1},
         {"temperature": 1.0, "top_k": 7},
         {"temperature": 1.5},
+        {"temperature": 1.2, "min_p": 0.05, "logit_bias": ((3, 2.0), (9, -100.0))},
+        {"frequency_penalty": 0.8, "presence_penalty": 0.4},
     ],
-    ids=["greedy", "penalty", "nucleus", "top-k", "open"],
+    ids=["greedy", "penalty", "nucleus", "top-k", "open", "min-p and bias", "output penalties"],
 )
 def test_tokens_are_the_same_alone_and_in_any_batch(
     open_bench: Callable[..., Bench], sampling: dict[str, object]
@@ -125,6 +127,93 @@ def test_tokens_are_the_same_alone_and_in_any_batch(
         together = {request_id: future.result(SECONDS) for request_id, future in futures.items()}
         assert {request_id: done.token_ids for request_id, done in together.items()} == alone
         assert sum(done.usage.cached_tokens for done in together.values()) > 0
+
+
+def mixed_requests(count: int, seed: int) -> list[Request]:
+    """Requests of which each has sampling parameters of its own."""
+    draw = random.Random(seed)
+    choices: dict[str, tuple[object, ...]] = {
+        "temperature": (0.0, 0.0, 0.8, 1.3),
+        "top_k": (0, 0, 6),
+        "top_p": (1.0, 1.0, 0.8),
+        "min_p": (0.0, 0.0, 0.1),
+        "repetition_penalty": (1.0, 1.0, 1.3),
+        "presence_penalty": (0.0, 0.0, 1.0),
+        "frequency_penalty": (0.0, 0.0, -0.5),
+        "logit_bias": ((), (), ((65, 4.0), (66, -100.0))),
+        "num_logprobs": (None, None, 0, 3),
+        "min_new_tokens": (0, 0, 6),
+        "stop": ((), (), ("e", "zz")),
+    }
+    requests = []
+    for each in some_requests(count, seed):
+        values = {name: draw.choice(values) for name, values in choices.items()}
+        values |= {"max_new_tokens": draw.randint(6, 24), "seed": each.sampling.seed}
+        values["ignore_end_of_text"] = False
+        requests.append(request(each.request_id, each.prompt_ids, **values))
+    return requests
+
+
+def test_tokens_of_differently_sampled_requests_are_the_same_alone_and_together(
+    open_bench: Callable[..., Bench],
+) -> None:
+    requests = mixed_requests(32, seed=2)
+    alone_bench = open_bench(num_slots=1, max_prefix_tokens=0)
+    alone = {r.request_id: alone_bench.engine.submit(r).result(SECONDS) for r in requests}
+    bench = open_bench(num_slots=16)
+    futures = {r.request_id: bench.engine.submit(r) for r in requests}
+    for request_id, future in futures.items():
+        done, expected = future.result(SECONDS), alone[request_id]
+        assert (done.token_ids, done.text, done.stop_string, done.finish_reason) == (
+            expected.token_ids,
+            expected.text,
+            expected.stop_string,
+            expected.finish_reason,
+        )
+
+
+@pytest.mark.parametrize("num_logprobs", [0, 5])
+def test_log_probabilities_cover_every_token(bench: Bench, num_logprobs: int) -> None:
+    silent = bench.submit("silent", (5, 6, 7))
+    done = bench.submit("told", (5, 6, 7), num_logprobs=num_logprobs).result(SECONDS)
+    assert silent.result(SECONDS).logprobs is None
+    assert done.token_ids == silent.result().token_ids
+    assert done.logprobs is not None
+    assert tuple(each.token_id for each in done.logprobs) == done.token_ids
+    for each in done.logprobs:
+        assert -9999 <= each.logprob <= 0
+        assert len(each.top) == num_logprobs
+        assert [other.logprob for other in each.top] == sorted(
+            (other.logprob for other in each.top), reverse=True
+        )
+        if each.top:  # a greedy choice is the most likely token
+            assert (each.top[0].token_id, each.top[0].token) == (each.token_id, each.token)
+        assert each.token == each.utf8.decode(errors="replace")
+    assert b"".join(each.utf8 for each in done.logprobs).decode(errors="replace") == done.text
+
+
+def test_text_is_no_shorter_than_its_minimum(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    free = bench.submit("free", (5, 6, 7)).result(SECONDS)
+    end = free.token_ids[0]
+    monkeypatch.setattr(bench.engine._tokenizer, "end_of_text_ids", frozenset({end}))
+    for minimum in (1, 4, 8):
+        done = bench.submit(
+            f"at least {minimum}", (5, 6, 7), ignore_end_of_text=False, min_new_tokens=minimum
+        ).result(SECONDS)
+        assert end not in done.token_ids[:minimum]
+        assert len(done.token_ids) >= minimum
+
+
+def test_stop_string_before_the_minimum_does_not_end_the_text(bench: Bench, tokenizer: ChatTokenizer) -> None:
+    prompt = tokenizer.encode_text("the quick brown fox jumps over the lazy dog")
+    free = bench.submit("free", prompt, max_new_tokens=20).result(SECONDS)
+    stop = free.text[:1]
+    early = bench.submit("early", prompt, max_new_tokens=20, stop=(stop,)).result(SECONDS)
+    done = bench.submit("late", prompt, max_new_tokens=20, stop=(stop,), min_new_tokens=8).result(SECONDS)
+    assert (early.text, len(early.token_ids) < 8) == ("", True)
+    assert done.text.startswith(stop)
+    assert len(done.token_ids) >= 8
+    assert done.token_ids == free.token_ids[: len(done.token_ids)]
 
 
 def test_usage_counts_prompt_and_new_tokens(bench: Bench) -> None:
@@ -181,6 +270,16 @@ def test_text_ends_before_a_stop_string(bench: Bench) -> None:
         ((1,), {"repetition_penalty": 0.0}, InputError),
         ((1,), {"seed": 2**64}, InputError),
         ((1,), {"stop": ("",)}, InputError),
+        ((1,), {"min_p": 1.5}, InputError),
+        ((1,), {"min_p": float("nan")}, InputError),
+        ((1,), {"presence_penalty": 2.5}, InputError),
+        ((1,), {"frequency_penalty": float("nan")}, InputError),
+        ((1,), {"min_new_tokens": -1}, InputError),
+        ((1,), {"min_new_tokens": 9}, InputError),
+        ((1,), {"logit_bias": ((NUM_TOKENS, 1.0),)}, InputError),
+        ((1,), {"logit_bias": ((1, 101.0),)}, InputError),
+        ((1,), {"logit_bias": ((1, 1.0), (1, 2.0))}, InputError),
+        ((1,), {"num_logprobs": 21}, InputError),
     ],
 )
 def test_bad_request_fails_alone(

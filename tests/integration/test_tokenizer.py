@@ -54,6 +54,23 @@ def test_text_of_ids_is_that_of_transformers(
     assert tokenizer.decode(cut) == reference.decode(list(cut), skip_special_tokens=True)
 
 
+@pytest.mark.parametrize("chat", CHATS)
+def test_bytes_of_the_tokens_are_those_of_the_prompt(
+    tokenizer: ChatTokenizer, chat: tuple[tuple[str, str], ...]
+) -> None:
+    ids = tokenizer.encode_chat(chat)
+
+    assert b"".join(map(tokenizer.token_bytes, ids)) == tokenizer.render_chat(chat).encode()
+
+
+def test_ids_of_a_text_without_a_template_are_those_of_transformers(
+    tokenizer: ChatTokenizer, reference: PreTrainedTokenizerBase
+) -> None:
+    text = "Once upon a time,\n\n<|im_start|> naïve 東京"
+
+    assert list(tokenizer.encode_text(text)) == reference(text)["input_ids"]
+
+
 def test_vocabulary_and_end_of_text_are_those_of_transformers(
     tokenizer: ChatTokenizer, reference: PreTrainedTokenizerBase
 ) -> None:

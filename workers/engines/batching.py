@@ -11,11 +11,11 @@ import math
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from jobs.errors import EngineError, InputError, PressroomError, PromptTooLongError
-from jobs.inference import Completion, FinishReason, Sampling, Usage
+from jobs.inference import Completion, FinishReason, Sampling, TokenLogprob, TopLogprob, Usage
 from workers.engine import EngineInfo, EngineOptions, EngineProgress, Request, Tokenizer
 from workers.engines.request_engine import Flight, RequestEngine, deadline_error
 from workers.engines.text import TextStream
@@ -31,6 +31,16 @@ MAX_LOGPROBS = 20
 
 
 @dataclass(frozen=True, slots=True)
+class TokenScores:
+    """Log-probabilities at one place of a text, as the model computed them."""
+
+    logprob: float
+    """Of the token chosen."""
+    top: tuple[tuple[int, float], ...]
+    """Ids and log-probabilities of the `Sampling.num_logprobs` most likely tokens, the most likely first."""
+
+
+@dataclass(frozen=True, slots=True)
 class NextToken:
     """The token chosen to follow a row, with two facts about the row's logits."""
 
@@ -39,6 +49,8 @@ class NextToken:
     """Whether a greedy choice was made between logits closer than the arithmetic's precision."""
     is_finite: bool = True
     """False if the row's logits have no finite maximum, so its token is meaningless."""
+    scores: TokenScores | None = None
+    """Log-probabilities, if the row requests them."""
 
 
 class Executor(Protocol):
@@ -96,6 +108,8 @@ class Executor(Protocol):
 class _GenerationFlight(Flight[Completion]):
     generation: Generation
     text: TextStream | None
+    scores: list[TokenScores] = field(default_factory=list)
+    """Log-probabilities at each place, if the request asks for them."""
 
 
 class BatchingEngine(RequestEngine[_GenerationFlight, PrefillBatch]):
@@ -106,6 +120,7 @@ class BatchingEngine(RequestEngine[_GenerationFlight, PrefillBatch]):
         super().__init__("engine", options, num_lanes=1, max_rows=self._info.num_slots)
         self._executor = executor
         self._tokenizer = tokenizer
+        self._num_tokens = executor.num_tokens
         self._scheduler = Scheduler(
             num_slots=self._info.num_slots,
             max_prefill_tokens=executor.max_prefill_tokens,
@@ -125,12 +140,15 @@ class BatchingEngine(RequestEngine[_GenerationFlight, PrefillBatch]):
             max_context_tokens=self._info.max_context_tokens,
         )
         stop, thoughts = request.sampling.stop, request.thoughts
+        needs_text = stop or thoughts
+        min_tokens = request.sampling.min_new_tokens
         flight = _GenerationFlight(
             request_id=request.request_id,
             deadline_at=request.deadline_at,
             generation=Generation(request),
-            text=TextStream(self._tokenizer, stop, thoughts) if stop or thoughts else None,
+            text=TextStream(self._tokenizer, stop, thoughts, min_tokens) if needs_text else None,
         )
+        self._bar_end(flight)
         self._submit(flight, error)
         return flight.future
 
@@ -226,10 +244,24 @@ class BatchingEngine(RequestEngine[_GenerationFlight, PrefillBatch]):
         flight = self._flight_of(generation)
         if flight is None:
             return  # cancelled meanwhile; it is dropped before the next step
+        if outcome.scores is not None:
+            flight.scores.append(outcome.scores)
         reason = self._finish_reason(generation, flight.text)
         if reason is not None:
             self._leave_slot(generation)
-            self._complete(flight, self._completion(generation, flight.text, reason))
+            self._complete(flight, self._completion(flight, reason))
+        else:
+            self._bar_end(flight)
+
+    def _bar_end(self, flight: _GenerationFlight) -> None:
+        """Exclude the end-of-text tokens from the next step if the text is shorter than its minimum."""
+        generation, sampling = flight.generation, flight.generation.request.sampling
+        if not sampling.min_new_tokens or sampling.ignore_end_of_text:
+            return
+        num_thought_tokens = 0 if flight.text is None else flight.text.num_thought_tokens
+        is_short = len(generation.output_ids) - num_thought_tokens < sampling.min_new_tokens
+        ends = (token_id for token_id in self._tokenizer.end_of_text_ids if 0 <= token_id < self._num_tokens)
+        generation.barred_ids = tuple(sorted(ends)) if is_short else ()
 
     def _finish_reason(self, generation: Generation, text: TextStream | None) -> FinishReason | None:
         sampling, token_id = generation.request.sampling, generation.output_ids[-1]
@@ -240,9 +272,8 @@ class BatchingEngine(RequestEngine[_GenerationFlight, PrefillBatch]):
         max_new_tokens = sampling.max_new_tokens + (0 if text is None else text.num_thought_tokens)
         return FinishReason.LENGTH if len(generation.output_ids) >= max_new_tokens else None
 
-    def _completion(
-        self, generation: Generation, text: TextStream | None, reason: FinishReason
-    ) -> Completion:
+    def _completion(self, flight: _GenerationFlight, reason: FinishReason) -> Completion:
+        generation, text = flight.generation, flight.text
         token_ids = tuple(generation.output_ids)
         stop_string = None if text is None else text.finish()
         return Completion(
@@ -252,7 +283,26 @@ class BatchingEngine(RequestEngine[_GenerationFlight, PrefillBatch]):
             usage=Usage(len(generation.prompt_ids), generation.num_cached_tokens, len(token_ids)),
             num_near_ties=generation.num_near_ties,
             stop_string=stop_string,
+            logprobs=self._logprobs(flight),
         )
+
+    def _logprobs(self, flight: _GenerationFlight) -> tuple[TokenLogprob, ...] | None:
+        if flight.generation.request.sampling.num_logprobs is None:
+            return None
+        return tuple(
+            TokenLogprob(
+                token_id,
+                *self._token(token_id),
+                scores.logprob,
+                tuple(TopLogprob(other, *self._token(other), logprob) for other, logprob in scores.top),
+            )
+            for token_id, scores in zip(flight.generation.output_ids, flight.scores, strict=True)
+        )
+
+    def _token(self, token_id: int) -> tuple[str, bytes]:
+        """Return the text and the bytes of a token."""
+        utf8 = self._tokenizer.token_bytes(token_id)
+        return utf8.decode(errors="replace"), utf8
 
     def _fail_row(self, generation: Generation, cause: Exception) -> None:
         flight = self._flight_of(generation)
@@ -360,15 +410,7 @@ def sampling_problem(sampling: Sampling) -> str | None:
     )
 
 
-_UNSERVED = (
-    "min_new_tokens",
-    "min_p",
-    "presence_penalty",
-    "frequency_penalty",
-    "logit_bias",
-    "num_logprobs",
-    "constraint",
-)
+_UNSERVED = ("constraint",)
 """Sampling parameters that the engines do not serve yet."""
 
 

@@ -1,15 +1,21 @@
 """Chooses the next tokens of a batch, for all rows at once; only the random numbers are drawn per row.
 
-The steps have the order of transformers' generate(): repetition penalty, temperature, top-k, top-p, draw.
+The steps have the order of transformers' generate() (`_get_logits_processor` in generation/utils.py): logit
+bias, repetition penalty, minimum length, temperature, top-k, top-p, min-p, draw. OpenAI's frequency and
+presence penalties, which transformers does not have, follow the repetition penalty, as in vLLM. A step
+changes the logits of only those rows that use it, and costs nothing if no row does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
 
 import torch
 
-from workers.engines.batching import NextToken
+from jobs.inference import LEAST_LOGPROB, Sampling
+from workers.engines.batching import NextToken, TokenScores
 from workers.scheduler import Generation
 
 NEAR_TIE_GAP = 1e-4
@@ -18,16 +24,20 @@ up to about 1e-5 between batch shapes (measured); this is ten times that."""
 _TOP_TOKENS = 256
 """Number of best tokens that nucleus sampling examines first. The whole vocabulary is sorted only if these do
 not reach top_p: sorting 49,152 logits takes 100 times longer."""
+_MAX_BIASES = 256
+"""Number of different logit biases whose tensors are kept between steps. Requests of a batch usually share
+one."""
 
 
 class Sampler:
-    """Chooses tokens for rows of slots, and remembers each slot's tokens for the repetition penalty."""
+    """Chooses tokens for rows of slots, and remembers each slot's tokens for the penalties."""
 
     def __init__(self, *, num_slots: int, max_context_tokens: int, device: torch.device) -> None:
         # Shape (slots, tokens), with prompt and output. The rest of a row repeats its first token, so that
         # whole rows can be gathered and scattered without a mask.
         self._history = torch.zeros(num_slots, max_context_tokens + 1, dtype=torch.int64, device=device)
         self._device = device
+        self._bias = lru_cache(_MAX_BIASES)(partial(_bias_tensors, device))
 
     def begin(self, generation: Generation, slot: int) -> None:
         """Record a prompt in a slot, and draw its random numbers; a retry uses the same numbers."""
@@ -51,7 +61,11 @@ class Sampler:
         dtype."""
         logits = logits.float()
         self._record(first_slot, generations)
+        scores = _ModelScores(logits, generations)
+        self._add_bias(logits, generations)
         self._penalise(logits, first_slot, generations)
+        self._penalise_output(logits, first_slot, generations)
+        _bar(logits, generations)
         best, second, best_ids = _best_two(logits)
         gaps, tops, ids = (best - second).tolist(), best.tolist(), best_ids.tolist()
         sampled = [i for i, row in enumerate(generations) if row.request.sampling.temperature > 0]
@@ -59,8 +73,8 @@ class Sampler:
             ids[index] = token_id
             gaps[index] = float("inf")
         return [
-            NextToken(token_id, gap < NEAR_TIE_GAP, abs(top) < float("inf"))
-            for token_id, gap, top in zip(ids, gaps, tops, strict=True)
+            NextToken(token_id, gap < NEAR_TIE_GAP, abs(top) < float("inf"), row_scores)
+            for token_id, gap, top, row_scores in zip(ids, gaps, tops, scores.of(ids), strict=True)
         ]
 
     def _record(self, first_slot: int, generations: Sequence[Generation]) -> None:
@@ -73,6 +87,17 @@ class Sampler:
         if rows:
             slots, positions, tokens = torch.tensor(rows, device=self._device).unbind(1)
             self._history[slots, positions] = tokens
+
+    def _add_bias(self, logits: torch.Tensor, generations: Sequence[Generation]) -> None:
+        """Add each row's logit bias, in place, like transformers' SequenceBiasLogitsProcessor for single
+        tokens."""
+        rows = [i for i, g in enumerate(generations) if g.request.sampling.logit_bias]
+        if not rows:
+            return
+        biases = [self._bias(generations[i].request.sampling.logit_bias) for i in rows]
+        counts = torch.tensor([len(ids) for ids, _ in biases], device=self._device)
+        index = torch.tensor(rows, device=self._device).repeat_interleave(counts)
+        logits[index, torch.cat([ids for ids, _ in biases])] += torch.cat([values for _, values in biases])
 
     def _penalise(self, logits: torch.Tensor, first_slot: int, generations: Sequence[Generation]) -> None:
         """Apply the repetition penalty to prompt and output, in place.
@@ -90,6 +115,35 @@ class Sampler:
         scores = logits[index[:, None], seen]
         logits[index[:, None], seen] = torch.where(scores < 0, scores * penalty, scores / penalty)
 
+    def _penalise_output(
+        self, logits: torch.Tensor, first_slot: int, generations: Sequence[Generation]
+    ) -> None:
+        """Apply frequency and presence penalties to the output's tokens, in place.
+
+        A token that occurs c > 0 times in the output loses c * frequency_penalty + presence_penalty
+        (OpenAI, "Frequency and presence penalties": mu[j] - c[j] * alpha_frequency - (c[j] > 0) *
+        alpha_presence).
+        """
+        rows = [i for i, g in enumerate(generations) if g.output_ids and _penalises_output(g)]
+        if not rows:
+            return
+        chosen = [generations[i] for i in rows]
+        longest = max(len(row.output_ids) for row in chosen)
+        facts = [(i, len(g.prompt_ids), len(g.output_ids)) for i, g in zip(rows, chosen, strict=True)]
+        index, begin, length = torch.tensor(facts, device=self._device).unbind(1)
+        place = torch.arange(longest, device=self._device)
+        # Places after a row's end repeat its first output token, which then gets the same value again.
+        place = torch.where(place < length[:, None], place, 0)  # (P, T)
+        output = self._history[(index + first_slot)[:, None], begin[:, None] + place]
+        is_real = torch.arange(longest, device=self._device) < length[:, None]
+        in_order = output.masked_fill(~is_real, logits.shape[1]).sort(-1).values
+        count = torch.searchsorted(in_order, output, right=True) - torch.searchsorted(in_order, output)
+        settings = [row.request.sampling for row in chosen]
+        penalties = [(s.frequency_penalty, s.presence_penalty) for s in settings]
+        frequency, presence = torch.tensor(penalties, device=self._device).unbind(1)
+        scores = logits[index[:, None], output]
+        logits[index[:, None], output] = scores - count * frequency[:, None] - presence[:, None]
+
     def _draw(self, logits: torch.Tensor, rows: list[int], generations: Sequence[Generation]) -> list[int]:
         """Draw one token for each of these rows by inverse transform sampling.
 
@@ -97,28 +151,89 @@ class Sampler:
         """
         if not rows:
             return []
+        num_tokens = logits.shape[1]
+        draws = [_Draw.of(generations[i], num_tokens) for i in rows]
         settings = [generations[i].request.sampling for i in rows]
-        draws = [generations[i].draws[len(generations[i].output_ids)] for i in rows]
         temperatures = torch.tensor([s.temperature for s in settings], device=self._device)
         scores = logits[torch.tensor(rows, device=self._device)].div_(temperatures[:, None])
         probabilities = scores.softmax(-1)
-        num_tokens = scores.shape[1]
-        top_k = [min(s.top_k or num_tokens, num_tokens) for s in settings]
-        top_p = [s.top_p for s in settings]
-        chosen = _draw_from_top(probabilities, top_k, top_p, draws, min(_TOP_TOKENS, num_tokens))
+        chosen = _draw_from_top(probabilities, draws, min(_TOP_TOKENS, num_tokens))
         # Flat distributions need more than the best few tokens: these rows need a full sort.
         flat = [i for i, token_id in enumerate(chosen) if token_id < 0]
         if flat:
-            full = _draw_from_top(
-                probabilities[torch.tensor(flat, device=self._device)],
-                [top_k[i] for i in flat],
-                [top_p[i] for i in flat],
-                [draws[i] for i in flat],
-                num_tokens,
-            )
+            unsorted = probabilities[torch.tensor(flat, device=self._device)]
+            full = _draw_from_top(unsorted, [draws[i] for i in flat], num_tokens)
             for index, token_id in zip(flat, full, strict=True):
                 chosen[index] = token_id
         return chosen
+
+
+class _ModelScores:
+    """The model's own log-probabilities in the rows that request them, computed before logits change."""
+
+    def __init__(self, logits: torch.Tensor, generations: Sequence[Generation]) -> None:
+        wanted = [g.request.sampling.num_logprobs for g in generations]
+        self._nums = {i: num for i, num in enumerate(wanted) if num is not None}
+        self._num_rows = len(wanted)
+        if not self._nums:
+            return
+        rows = torch.tensor(list(self._nums), device=logits.device)
+        self._logprobs = logits[rows].log_softmax(-1).clamp_(min=LEAST_LOGPROB)  # (R, V)
+        self._top = self._logprobs.topk(min(max(self._nums.values()), logits.shape[1]), dim=-1)
+
+    def of(self, token_ids: Sequence[int]) -> list[TokenScores | None]:
+        """Return for each row the scores of its chosen token and its most likely ones, or None."""
+        scores: list[TokenScores | None] = [None] * self._num_rows
+        if not self._nums:
+            return scores
+        ids = torch.tensor([[token_ids[i]] for i in self._nums], device=self._logprobs.device)
+        chosen: list[float] = self._logprobs.gather(1, ids)[:, 0].tolist()
+        tops = zip(self._top.indices.tolist(), self._top.values.tolist(), strict=True)
+        for (i, num), logprob, (top_ids, values) in zip(self._nums.items(), chosen, tops, strict=True):
+            scores[i] = TokenScores(logprob, tuple(zip(top_ids[:num], values[:num], strict=True)))
+        return scores
+
+
+def _bias_tensors(
+    device: torch.device, logit_bias: tuple[tuple[int, float], ...]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return token ids and the numbers that are added to their logits, each of shape (B,)."""
+    ids, values = zip(*logit_bias, strict=True)
+    return torch.tensor(ids, device=device), torch.tensor(values, dtype=torch.float32, device=device)
+
+
+def _penalises_output(generation: Generation) -> bool:
+    sampling = generation.request.sampling
+    return sampling.frequency_penalty != 0 or sampling.presence_penalty != 0
+
+
+def _bar(logits: torch.Tensor, generations: Sequence[Generation]) -> None:
+    """Exclude the tokens that must not come next in a row, in place.
+
+    Like transformers' MinNewTokensLengthLogitsProcessor, if these are the end-of-text tokens.
+    """
+    barred = [(i, token_id) for i, g in enumerate(generations) for token_id in g.barred_ids]
+    if barred:
+        index, ids = torch.tensor(barred, device=logits.device).unbind(1)
+        logits[index, ids] = float("-inf")
+
+
+@dataclass(frozen=True, slots=True)
+class _Draw:
+    """A uniform number in [0, 1), and the limits of the tokens from which it selects one."""
+
+    number: float
+    top_k: int
+    """The number of tokens in the vocabulary if there is no limit."""
+    top_p: float
+    min_p: float
+
+    @classmethod
+    def of(cls, generation: Generation, num_tokens: int) -> _Draw:
+        sampling: Sampling = generation.request.sampling
+        top_k = min(sampling.top_k or num_tokens, num_tokens)
+        number = generation.draws[len(generation.output_ids)]
+        return cls(number, top_k, sampling.top_p, sampling.min_p)
 
 
 def _best_two(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -128,18 +243,16 @@ def _best_two(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.T
     return best, second, torch.where(best == second, ids.amin(-1), ids[:, 0])
 
 
-def _draw_from_top(
-    probabilities: torch.Tensor, top_k: list[int], top_p: list[float], draws: list[float], num_top: int
-) -> list[int]:
+def _draw_from_top(probabilities: torch.Tensor, draws: Sequence[_Draw], num_top: int) -> list[int]:
     """Draw from the num_top best tokens of each row (P, V); return -1 for rows where these do not suffice.
 
-    They suffice if they contain the row's top-k or its nucleus or, in a row with neither limit, the token
+    They suffice if they contain all tokens that the row's limits keep or, in a row without limits, the token
     drawn.
     """
     device, num_tokens = probabilities.device, probabilities.shape[1]
     values, ids = probabilities.topk(num_top, dim=-1)
-    k = torch.tensor(top_k, device=device)
-    p = torch.tensor(top_p, dtype=torch.float64, device=device)
+    k = torch.tensor([draw.top_k for draw in draws], device=device)
+    p = torch.tensor([draw.top_p for draw in draws], dtype=torch.float64, device=device)
     mass = values.double().masked_fill(torch.arange(num_top, device=device) >= k[:, None], 0.0)
     is_cut = k <= num_top
     mass /= torch.where(is_cut, mass.sum(-1), 1.0)[:, None]
@@ -149,7 +262,18 @@ def _draw_from_top(
     reached = cumulative[:, -1]
     is_whole = is_cut | ((k >= num_tokens) & (p < 1) & (reached >= p)) | (num_top == num_tokens)
     is_open = (k >= num_tokens) & (p >= 1)
-    target = torch.tensor(draws, dtype=torch.float64, device=device) * torch.where(is_whole, reached, 1.0)
+    if any(draw.min_p for draw in draws):
+        min_p = torch.tensor([draw.min_p for draw in draws], device=device)
+        is_likely = values >= min_p[:, None] * values[:, :1]
+        # All limits keep the best tokens up to some place, so the shortest of these sets remains. Only a
+        # nucleus of the top-k depends on tokens that min-p excludes.
+        is_whole |= ~is_likely[:, -1] & ((k >= num_tokens) | (p >= 1))
+        is_open &= min_p == 0
+        mass = mass.masked_fill(~is_likely, 0.0)
+        cumulative = mass.cumsum(-1)
+        reached = cumulative[:, -1]
+    number = torch.tensor([draw.number for draw in draws], dtype=torch.float64, device=device)
+    target = number * torch.where(is_whole, reached, 1.0)
     position = (cumulative <= target[:, None]).sum(-1)
     # Rounding may put the target at the very end: take the last token that has any mass.
     position = torch.where(is_whole, torch.minimum(position, (mass > 0).sum(-1) - 1), position)

@@ -1,7 +1,9 @@
 """A deterministic engine without a model, for tests: with real threads, slots and batches, but made-up
 tokens.
 
-It repeats the prompt, from a position that prompt and seed determine, so that texts are readable. A script
+It repeats the prompt, from a position that prompt and seed determine, so that texts are readable. Sampling
+parameters that change probabilities have no effect, because there are none; log-probabilities are made up. A
+script
 can pause or slow the engine, and make a marked prompt fail, hang, or kill the process. The scripted encoder
 uses the same script.
 """
@@ -9,6 +11,7 @@ uses the same script.
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import signal
 import time
@@ -23,7 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from jobs.errors import ConfigurationError
 from jobs.validation import describe_first
 from workers.engine import Engine, EngineInfo, EngineOptions, Tokenizer
-from workers.engines.batching import BatchingEngine, NextToken
+from workers.engines.batching import BatchingEngine, NextToken, TokenScores
 from workers.scheduler import Generation, PrefillRow, PrefixSave, SlotMove
 
 SCRIPT_VARIABLE = "PRESSROOM_SCRIPT"
@@ -208,10 +211,14 @@ class ScriptedExecutor:
         seed = sampling.seed if sampling.temperature > 0 else 0
         digest = zlib.crc32(array("q", prompt_ids).tobytes() + repr(seed).encode())
         ends = self._end_of_text_ids
-        if position >= _MIN_LENGTH + digest % (_MAX_LENGTH - _MIN_LENGTH) and not sampling.ignore_end_of_text:
-            return NextToken(min(ends))
-        words = [token_id for token_id in prompt_ids if token_id not in ends] or [prompt_ids[0]]
-        return NextToken(words[(digest + position) % len(words)])
+        is_long = position >= _MIN_LENGTH + digest % (_MAX_LENGTH - _MIN_LENGTH)
+        if is_long and not sampling.ignore_end_of_text and not generation.barred_ids:
+            token_id = min(ends)
+        else:
+            avoided = {*ends, *generation.barred_ids}
+            words = [token_id for token_id in prompt_ids if token_id not in avoided] or [prompt_ids[0]]
+            token_id = words[(digest + position) % len(words)]
+        return NextToken(token_id, scores=_scores(token_id, sampling.num_logprobs, self.num_tokens))
 
     def _play(self, generations: Sequence[Generation]) -> None:
         """Apply the script to the batch."""
@@ -224,3 +231,12 @@ class ScriptedExecutor:
         if not self._script.looks_at_texts:
             return [""] * len(generations)
         return [self._tokenizer.decode(row.prompt_ids) for row in generations]
+
+
+def _scores(token_id: int, num_logprobs: int | None, num_tokens: int) -> TokenScores | None:
+    """Return probabilities of 1/2 for the chosen token, and 1/4, 1/8 and so on for those after it."""
+    if num_logprobs is None:
+        return None
+    places = range(min(num_logprobs, num_tokens))
+    top = tuple(((token_id + place) % num_tokens, -(place + 1) * math.log(2)) for place in places)
+    return TokenScores(-math.log(2), top)

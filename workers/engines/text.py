@@ -18,12 +18,17 @@ class TextStream:
     """
 
     def __init__(
-        self, tokenizer: Tokenizer, stop: tuple[str, ...], thoughts: ThoughtPlan | None = None
+        self,
+        tokenizer: Tokenizer,
+        stop: tuple[str, ...],
+        thoughts: ThoughtPlan | None = None,
+        min_tokens: int = 0,
     ) -> None:
+        """Begin an empty text. A stop string ends it only if the answer then has `min_tokens` tokens."""
         self._decode = tokenizer.decode if thoughts is None else thoughts.decode
         self._stop = stop
         self._thoughts = thoughts
-        self._longest = max(map(len, stop), default=1)
+        self._min_tokens = min_tokens
         self._token_ids: list[int] = []
         self._context_start = 0
         """Start of the decoded window. It lies before the first undecoded token, so that this token has
@@ -59,14 +64,14 @@ class TextStream:
 
     def _append(self, piece: str) -> str | None:
         self._context_start, self._undecoded_start = self._undecoded_start, len(self._token_ids)
-        begin = max(0, len(self.text) - self._longest + 1)
+        num_known = len(self.text)
         self.text += piece
-        if self._thoughts is not None:
-            answer_begin = self._answer_begin(self._thoughts)
-            if answer_begin is None:
-                return None
-            begin = max(begin, answer_begin)
-        hits = [(at, stop) for stop in self._stop if (at := self.text.find(stop, begin)) >= 0]
+        begin = 0 if self._thoughts is None else self._answer_begin(self._thoughts)
+        if begin is None or len(self._token_ids) - self.num_thought_tokens < self._min_tokens:
+            return None
+        # Only a stop string that the new piece completes is new.
+        begins = {stop: max(begin, num_known - len(stop) + 1) for stop in self._stop}
+        hits = [(at, stop) for stop in self._stop if (at := self.text.find(stop, begins[stop])) >= 0]
         if hits:
             # If several stop strings begin at the same place, the longest is reported; the text is the same.
             at, self.stop_string = min(hits, key=lambda hit: (hit[0], -len(hit[1])))

@@ -12,7 +12,7 @@ import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.inference import FinishReason, Sampling, Usage
+from jobs.inference import Constraint, ConstraintForm, FinishReason, Sampling, Usage
 from jobs.job import job_seed
 from jobs.kind import Parent, Template
 from jobs.provenance import (
@@ -30,6 +30,7 @@ from jobs.provenance import (
     Provenance,
     Subject,
     payload_digest,
+    sha256_hex,
     timestamp,
     token_digest,
 )
@@ -252,3 +253,60 @@ def test_a_payloads_digest_does_not_depend_on_the_order_of_its_keys(payload: dic
 def test_times_are_utc_whatever_the_zone_they_were_taken_in() -> None:
     elsewhere = INSTANT.astimezone(timezone(timedelta(hours=5, minutes=30)))
     assert timestamp(elsewhere) == timestamp(INSTANT) == "2026-01-02T03:04:05.000678Z"
+
+
+def sampling_of(sampling: Sampling, **changes: object) -> dict[str, object]:
+    """What the statement says of one generation."""
+    made = replace(generation(), sampling=sampling, **changes)  # type: ignore[arg-type]
+    statement = json.loads(provenance(generations=(made,)).canonical_bytes())
+    facts: dict[str, object] = statement["predicate"]["generations"][0]
+    return facts
+
+
+def test_rare_sampling_is_stated_only_where_it_is_not_the_default() -> None:
+    plain = sampling_of(Sampling(max_new_tokens=9))
+    assert set(plain) == {
+        "promptSha256",
+        "outputSha256",
+        "sampling",
+        "usage",
+        "finishReason",
+        "numNearTies",
+    }
+    common = {"maxNewTokens", "temperature", "topP", "topK", "repetitionPenalty", "seed", "stop"}
+    assert set(plain["sampling"]) == common  # type: ignore[call-overload]
+    constraint = Constraint(ConstraintForm.CHOICE, '["yes","no"]')
+    full = sampling_of(
+        Sampling(
+            max_new_tokens=9,
+            min_new_tokens=2,
+            min_p=0.05,
+            presence_penalty=-0.5,
+            frequency_penalty=1.25,
+            logit_bias=((7, -100.0), (3, 1.5)),
+            num_logprobs=0,
+            constraint=constraint,
+        )
+    )["sampling"]
+    assert isinstance(full, dict)
+    assert {name: value for name, value in full.items() if name not in common} == {
+        "minNewTokens": 2,
+        "minP": "0.05",
+        "presencePenalty": "-0.5",
+        "frequencyPenalty": "1.25",
+        "logitBias": [[7, "-100.0"], [3, "1.5"]],
+        "numLogprobs": 0,
+        "constraint": {"form": "choice", "sha256": sha256_hex(constraint.source.encode())},
+    }
+
+
+def test_template_arguments_and_raw_prompts_are_stated() -> None:
+    arguments = (("enable_thinking", True), ("style", "brief"), ("depth", 2), ("weight", 0.5))
+    facts = sampling_of(Sampling(max_new_tokens=9), template_arguments=arguments)
+    assert facts["templateArguments"] == {
+        "enable_thinking": True,
+        "style": "brief",
+        "depth": 2,
+        "weight": "0.5",
+    }
+    assert sampling_of(Sampling(max_new_tokens=9), is_raw=True)["isRaw"] is True

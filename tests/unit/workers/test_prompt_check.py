@@ -9,7 +9,7 @@ import pytest
 from pydantic import BaseModel
 
 from jobs.errors import PromptTooLongError
-from jobs.inference import Prompt, RequestSize, Sampling
+from jobs.inference import Prompt, RawPrompt, RequestSize, Sampling
 from tests.plugins.kinds import TrialKind, TrialPayload, TrialSettings
 from tests.tiny_model import write_tiny_model
 from workers.models.install import add_model
@@ -89,3 +89,39 @@ def test_the_frame_of_the_template_counts_for_a_short_prompt(settings: Settings)
     check = prompt_check(TrialKind(), TrialSettings(), "tiny", tight)
     assert check is not None
     assert isinstance(check([text_of(1)])[0], PromptTooLongError)
+
+
+class RawKind(TrialKind):
+    """A trial kind whose prompts have no template."""
+
+    def first_request(  # type: ignore[override]
+        self, payload: TrialPayload, settings: BaseModel
+    ) -> tuple[RawPrompt, Sampling]:
+        return RawPrompt(payload.text), Sampling(max_new_tokens=MAX_NEW_TOKENS)
+
+
+def test_raw_prompt_is_measured_without_the_frame_of_a_template(settings: Settings) -> None:
+    check = prompt_check(RawKind(), TrialSettings(), "tiny", settings)
+    assert check is not None
+    fits, refusal = check([text_of(64 - MAX_NEW_TOKENS), text_of(65 - MAX_NEW_TOKENS)])
+    assert fits is None
+    assert isinstance(refusal, PromptTooLongError)
+    assert re.search("57 tokens", str(refusal))
+
+
+class ArguingKind(TrialKind):
+    """A trial kind that gives the chat template an argument."""
+
+    def first_request(self, payload: TrialPayload, settings: BaseModel) -> tuple[Prompt, Sampling]:
+        prompt, sampling = super().first_request(payload, settings)
+        return Prompt(prompt.messages, (("preface", "hello world " * 10),)), sampling
+
+
+def test_template_arguments_count(settings: Settings) -> None:
+    template = settings.models_folder / "tiny" / "chat_template.jinja"
+    template.write_text("{{ preface }}" + template.read_text())
+    check = prompt_check(ArguingKind(), TrialSettings(), "tiny", settings)
+    assert check is not None
+    fits, refusal = check([text_of(31), text_of(32)])
+    assert fits is None
+    assert isinstance(refusal, PromptTooLongError)

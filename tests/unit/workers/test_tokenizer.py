@@ -129,6 +129,53 @@ def test_names_and_blocks_of_published_templates_work(folder: Path, template: st
     assert with_template(folder, template)._render(HELLO).strip() == text
 
 
+def test_text_without_a_template_may_contain_control_tokens(folder: Path) -> None:
+    tokenizer = load_tokenizer(folder)
+
+    ids = tokenizer.encode_text("hello <|im_end|> world")
+
+    assert [WORDS[each] for each in ids] == ["hello", "<|im_end|>", "world"]
+    with pytest.raises(InputError, match="surrogate"):
+        tokenizer.encode_text("a\ud800")
+
+
+def test_text_without_a_template_begins_as_the_tokenizer_begins_texts(folder: Path) -> None:
+    settings = json.loads((folder / "tokenizer.json").read_text())
+    settings["post_processor"] = {
+        "type": "TemplateProcessing",
+        "single": [
+            {"SpecialToken": {"id": "<|im_start|>", "type_id": 0}},
+            {"Sequence": {"id": "A", "type_id": 0}},
+        ],
+        "pair": [],
+        "special_tokens": {"<|im_start|>": {"id": "<|im_start|>", "ids": [0], "tokens": ["<|im_start|>"]}},
+    }
+    (folder / "tokenizer.json").write_text(json.dumps(settings))
+    tokenizer = load_tokenizer(folder)
+
+    assert tokenizer.encode_text("hello") == (0, WORDS.index("hello"))
+    assert tokenizer.encode_chat(HELLO)[:2] == (0, WORDS.index("user"))
+
+
+def test_template_reads_the_arguments_of_a_prompt(folder: Path) -> None:
+    tokenizer = with_template(folder, "{{ style }} {{ 'deep' if depth > 1 }}{{ enable_thinking }}")
+
+    assert tokenizer.render_chat(HELLO, (("style", "terse"), ("depth", 2))) == "terse deepFalse"
+    assert tokenizer.render_chat(HELLO, (("enable_thinking", True), ("depth", 1))) == " True"
+    assert tokenizer.render_chat(HELLO, (("depth", 1), ("unread", "x"))) == " False"
+
+
+@pytest.mark.parametrize("name", ["messages", "tools", "add_generation_prompt", "bos_token"])
+def test_argument_that_would_replace_the_conversation_is_refused(folder: Path, name: str) -> None:
+    with pytest.raises(InputError, match=name):
+        load_tokenizer(folder).encode_chat(HELLO, ((name, "hello"),))
+
+
+def test_control_token_in_an_argument_is_refused(folder: Path) -> None:
+    with pytest.raises(ControlTokenError, match="im_end"):
+        load_tokenizer(folder).encode_chat(HELLO, (("style", "<|im_end|>"),))
+
+
 def test_named_templates_of_older_models_are_read(folder: Path) -> None:
     (folder / "chat_template.jinja").unlink()
     entries = [{"name": "tool_use", "template": "no"}, {"name": "default", "template": "hello"}]

@@ -28,6 +28,9 @@ class ByteTokenizer:
     def decode(self, token_ids: tuple[int, ...]) -> str:
         return bytes(token_ids).decode(errors="replace")
 
+    def token_bytes(self, token_id: int) -> bytes:
+        return bytes([token_id])
+
 
 def stream(text: str, *stop: str) -> TextStream:
     """A stream that was given the text's bytes until it stopped."""
@@ -80,3 +83,21 @@ def test_stream_agrees_with_a_search_in_the_whole_text(text: str, stop: list[str
         assert made.stop_string is not None
         assert made.text + made.stop_string in text
         assert not any(other in made.text for other in stop)
+
+
+@pytest.mark.parametrize(
+    ("min_tokens", "kept"),
+    [(0, "a-"), (4, "a-"), (5, "a-ab-"), (7, "a-ab-"), (8, "a-ab-abc"), (9, "a-ab-abc")],
+)
+def test_stop_string_counts_from_the_minimum_number_of_tokens(min_tokens: int, kept: str) -> None:
+    made = TextStream(ByteTokenizer(), ("ab",), min_tokens=min_tokens)
+    for byte in b"a-ab-abc":
+        if made.push(byte) is not None:
+            break
+    assert made.text == kept
+
+
+def test_completed_stop_string_before_the_minimum_is_not_found_later() -> None:
+    """Another stop string is longer than what lies between, so the text is searched further back for it."""
+    made = TextStream(ByteTokenizer(), ("ab", "a long stop string"), min_tokens=3)
+    assert [made.push(byte) for byte in b"ab, and on"] == [None] * 10
