@@ -148,7 +148,10 @@ class Encoding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ThinkingFacts:
-    """Settings of a model that can think. Thoughts are not part of texts, but `output_sha256` covers them."""
+    """The worker's settings for a model that can think. A prompt's template arguments take precedence.
+
+    Thoughts are not part of texts, but `output_sha256` covers them.
+    """
 
     is_requested: bool
     template_settings: tuple[tuple[str, bool | int | str], ...]

@@ -43,6 +43,10 @@ ENGINE_GRACE_SECONDS = 30.0
 """Seconds after a job's deadline at which an unanswered request is given up. This is only a safeguard: the
 engine normally ends a request at its deadline."""
 
+MAX_REASONING_CHARACTERS = 100_000
+"""Maximum length of the thoughts that a kind receives; the rest is left out. Ten thousand tokens of English
+have half as many characters, but a token of a run of blanks may have a hundred."""
+
 AnswerT = TypeVar("AnswerT")
 
 
@@ -99,16 +103,16 @@ def _prompt_ids(prompt: Prompt | RawPrompt, tokenizer: Tokenizer) -> tuple[int, 
     return tokenizer.encode_chat(messages, prompt.template_arguments)
 
 
-def _thinking_facts(model: LanguageModel, thoughts: ThoughtPlan) -> ThinkingFacts:
+def _thinking_facts(model: LanguageModel, prompt: Prompt | RawPrompt, thoughts: ThoughtPlan) -> ThinkingFacts:
     return ThinkingFacts(
         is_requested=model.thinking.is_requested,
-        template_settings=model.template_settings,
+        template_settings=() if isinstance(prompt, RawPrompt) else model.template_settings,
         max_tokens=thoughts.max_tokens,
     )
 
 
 def _without_thoughts(completion: Completion, thoughts: ThoughtPlan | None, model: str) -> Completion:
-    """Return the completion without its thoughts, as the kind receives it.
+    """Return the completion with its thoughts apart from its text, as the kind receives it.
 
     Raises ThoughtUnfinishedError if there is no answer.
     """
@@ -122,7 +126,12 @@ def _without_thoughts(completion: Completion, thoughts: ThoughtPlan | None, mode
             "is no answer: raise PRESSROOM_MAX_THOUGHT_TOKENS or PRESSROOM_MAX_CONTEXT_TOKENS, or use a "
             "model whose chat template can turn thinking off"
         )
-    return completion if text == completion.text else replace(completion, text=text)
+    if text == completion.text:
+        return completion
+    reasoning = marks.reasoning(completion.text, is_inside=is_inside)
+    if reasoning is not None and len(reasoning) > MAX_REASONING_CHARACTERS:
+        reasoning = reasoning[:MAX_REASONING_CHARACTERS] + "\N{HORIZONTAL ELLIPSIS}"
+    return replace(completion, text=text, reasoning=reasoning)
 
 
 class JobInference:
@@ -178,7 +187,7 @@ class JobInference:
                 finish_reason=completion.finish_reason,
                 num_near_ties=completion.num_near_ties,
                 model_name=name,
-                thinking=None if thoughts is None else _thinking_facts(language_model, thoughts),
+                thinking=None if thoughts is None else _thinking_facts(language_model, prompt, thoughts),
                 template_arguments=prompt.template_arguments if isinstance(prompt, Prompt) else (),
                 is_raw=isinstance(prompt, RawPrompt),
             )

@@ -46,12 +46,14 @@ CHANNEL_MARKS = tuple(f"<|{name}|>" for name in ("channel", "message", "start", 
 
 @dataclass(frozen=True, slots=True)
 class AnswerSpans:
-    """The position of the answer in the text that a model has generated so far."""
+    """The positions of answer and thoughts in the text that a model has generated so far."""
 
     spans: tuple[tuple[int, int], ...]
     """Start and end of each part of the answer."""
     is_open: bool
     """Whether the text ends inside a thought."""
+    thoughts: tuple[tuple[int, int], ...] = ()
+    """Start and end of each thought, without its marks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,18 +96,22 @@ class ThoughtMarks:
 
     def _read_pairs(self, text: str, *, is_inside: bool) -> AnswerSpans:
         spans: list[tuple[int, int]] = []
+        thoughts: list[tuple[int, int]] = []
         begin = 0
         marks = self._counting_marks(text, is_inside=is_inside)
         for place, mark, is_end in marks:
             if is_end and not is_inside:
-                spans.clear()  # this thought began in the prompt, or without an opening mark
+                # This thought began in the prompt, or without an opening mark.
+                thoughts = sorted((*thoughts, *spans, (begin, place)))
+                spans.clear()
             elif not is_end and not is_inside:
                 spans.append((begin, place))
+            else:
+                thoughts.append((begin, place))
             is_inside = not is_end
             begin = place + len(mark)
-        if not is_inside:
-            spans.append((begin, len(text)))
-        return AnswerSpans(tuple(span for span in spans if span[0] < span[1]), is_inside)
+        (thoughts if is_inside else spans).append((begin, len(text)))
+        return AnswerSpans(_not_empty(spans), is_inside, _not_empty(thoughts))
 
     def _counting_marks(self, text: str, *, is_inside: bool) -> list[tuple[int, str, bool]]:
         """Return the position and the text of each mark, and whether it is a closing mark.
@@ -142,6 +148,16 @@ class ThoughtMarks:
         for wrapper in self.wrappers:
             answer = answer.removeprefix(wrapper).removesuffix(wrapper).strip()
         return answer, reading.is_open
+
+    def reasoning(self, text: str, *, is_inside: bool = False) -> str | None:
+        """Return the thoughts in a text without their marks, or None if there are none.
+
+        >>> DEFAULT_MARKS.reasoning("<think>plan</think>\\nText"), DEFAULT_MARKS.reasoning("Text")
+        ('plan', None)
+        """
+        reading = self.read(text, is_inside=is_inside)
+        thoughts = (text[begin:end].strip() for begin, end in reading.thoughts)
+        return "\n\n".join(thought for thought in thoughts if thought) or None
 
 
 def find_marks(template: str, tokens: Iterable[str]) -> ThoughtMarks:
@@ -230,12 +246,13 @@ def _read_channels(text: str, *, is_inside: bool) -> AnswerSpans:
     Messages on a channel other than `final` count as thoughts, and so does an unfinished header.
     """
     spans: list[tuple[int, int]] = []
+    thoughts: list[tuple[int, int]] = []
     channel: str | None = "analysis" if is_inside else None
     begin: int | None = 0
     header = None
     for match in _CHANNEL_MARK.finditer(text):
-        if begin is not None and channel in (None, "final"):
-            spans.append((begin, match.start()))
+        if begin is not None:
+            (spans if channel in (None, "final") else thoughts).append((begin, match.start()))
         begin = None
         if match[1] == "channel":
             header, channel = match.end(), ""
@@ -245,9 +262,13 @@ def _read_channels(text: str, *, is_inside: bool) -> AnswerSpans:
         else:
             channel, header = None, None
     is_open = header is not None or (begin is not None and channel not in (None, "final"))
-    if begin is not None and not is_open:
-        spans.append((begin, len(text)))
-    return AnswerSpans(tuple(span for span in spans if span[0] < span[1]), is_open)
+    if begin is not None:
+        (thoughts if is_open else spans).append((begin, len(text)))
+    return AnswerSpans(_not_empty(spans), is_open, _not_empty(thoughts))
+
+
+def _not_empty(spans: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    return tuple(span for span in spans if span[0] < span[1])
 
 
 DEFAULT_MARKS = ThoughtMarks(

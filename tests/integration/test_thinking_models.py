@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.inference import Completion, FinishReason, Message, Prompt, Sampling
+from jobs.inference import Completion, FinishReason, Message, Prompt, RawPrompt, Sampling
 from jobs.provenance import ThinkingFacts
 from tests.fakes import MODEL, FakeEngine, fake_models
 from tests.integration.test_inference import job
@@ -43,6 +43,7 @@ class Bench:
         thinking: Thinking | None = None,
         template: str = TEMPLATE,
         special: tuple[str, ...] = (),
+        prompt: Prompt | RawPrompt = Prompt((Message("user", "a plan}"),)),  # noqa: B008  immutable
     ) -> Completion:
         """What a kind gets for a prompt."""
         thinking = thinking or Thinking()
@@ -61,7 +62,7 @@ class Bench:
         self.inference = JobInference(
             job(MODEL), ModelPool([language_model]), deadline_at=time.monotonic() + SECONDS
         )
-        return self.inference.generate(Prompt((Message("user", "a plan}"),)), sampling)
+        return self.inference.generate(prompt, sampling)
 
     def close(self) -> None:
         for engine in self._engines:
@@ -79,6 +80,7 @@ def test_kind_gets_the_answer_without_the_thought(bench: Bench) -> None:
     """Three tokens of the answer are allowed; the thought's four come on top."""
     done = bench.ask(template=TEMPLATE + SWITCH, thinking=Thinking(True), sampling=Sampling(max_new_tokens=3))
     assert done.text == "Bread needs} time."
+    assert done.reasoning == "a plan}"
     assert done.usage.new_tokens == 7
     assert bench.inference is not None
     assert bench.inference.model_use().generations[0].thinking == ThinkingFacts(
@@ -89,6 +91,45 @@ def test_kind_gets_the_answer_without_the_thought(bench: Bench) -> None:
 def test_template_turns_thinking_off_unless_asked(bench: Bench) -> None:
     done = bench.ask(template=TEMPLATE + SWITCH, sampling=Sampling(max_new_tokens=3))
     assert (done.text, done.usage.new_tokens) == ("Bread needs} time.", 3)
+    assert done.reasoning is None
+
+
+def test_argument_of_a_prompt_turns_thinking_on(bench: Bench) -> None:
+    arguments = (("enable_thinking", True),)
+    prompt = Prompt((Message("user", "a plan}"),), arguments)
+    done = bench.ask(template=TEMPLATE + SWITCH, sampling=Sampling(max_new_tokens=3), prompt=prompt)
+    assert (done.text, done.reasoning) == ("Bread needs} time.", "a plan}")
+    assert bench.inference is not None
+    generation = bench.inference.model_use().generations[0]
+    assert generation.template_arguments == arguments
+    assert not generation.is_raw
+
+
+def test_raw_prompt_is_continued_without_the_template(bench: Bench) -> None:
+    prompt = RawPrompt("plan} </think> Bread")
+    done = bench.ask(template=TEMPLATE + SWITCH, sampling=Sampling(max_new_tokens=9), prompt=prompt)
+    assert (done.text, done.usage.prompt_tokens) == ("needs} time.", 3)
+    assert bench.inference is not None
+    (generation,) = bench.inference.model_use().generations
+    assert generation.is_raw
+    assert generation.thinking is not None
+    assert generation.thinking.template_settings == ()
+
+
+def test_tokens_of_a_thought_do_not_count_as_the_minimum(bench: Bench) -> None:
+    """The answer has three words, after which the model would end; the thought has four tokens."""
+    ended = bench.ask(special=("<think>", "</think>"), sampling=Sampling(max_new_tokens=6))
+    assert (len(ended.token_ids), ended.finish_reason) == (8, FinishReason.STOP)
+    sampling = Sampling(max_new_tokens=6, min_new_tokens=5)
+    done = bench.ask(special=("<think>", "</think>"), sampling=sampling)
+    assert done.token_ids[:7] == ended.token_ids[:7]
+    assert ended.token_ids[7] not in done.token_ids[:9]
+
+
+def test_stop_string_waits_for_the_minimum_of_the_answer(bench: Bench) -> None:
+    sampling = Sampling(max_new_tokens=9, min_new_tokens=3, stop=("}", "me"))
+    done = bench.ask(special=("<think>", "</think>"), sampling=sampling)
+    assert (done.text, done.stop_string) == ("Bread needs} ti", "me")
 
 
 def test_stop_string_counts_in_the_answer_alone(bench: Bench) -> None:

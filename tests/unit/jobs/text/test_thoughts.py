@@ -61,6 +61,10 @@ def test_thought_of_a_family_is_taken_out_by_the_marks_of_its_template(family: s
     marks = find_marks(template, tokens)
     assert marks.is_own
     assert marks.answer(text) == ("Text", False)
+    reasoning = marks.reasoning(text)
+    assert reasoning is not None
+    assert reasoning.startswith("plan")
+    assert reasoning == "plan" or family == "seed-oss"
 
 
 @pytest.mark.parametrize("family", [name for name in FAMILIES if name not in ("deepseek r1", "exaone deep")])
@@ -86,8 +90,29 @@ def test_thought_that_the_prompt_began_ends_at_its_mark(text: str, answer: tuple
     assert marks.answer(text, is_inside=True) == answer
 
 
+@pytest.mark.parametrize(
+    ("text", "is_inside", "reasoning"),
+    [
+        ("plan</think>Text", True, "plan"),
+        ("plan</think>Text", False, "plan"),
+        ("a<think>b</think>c</think>Text", True, "a\n\nb\n\nc"),
+        ("a<think>b</think>c</think>Text", False, "a\n\nb\n\nc"),
+        ("<think>a</think>Text<think>b</think>More", False, "a\n\nb"),
+        ("<think>\n\n</think>\n\nText", False, None),
+        ("<think>half a plan", False, "half a plan"),
+        ("half a plan", True, "half a plan"),
+        ("Text", False, None),
+        ("", False, None),
+    ],
+)
+def test_reasoning_is_what_is_not_the_answer(text: str, is_inside: bool, reasoning: str | None) -> None:
+    assert find_marks("<think>", ()).reasoning(text, is_inside=is_inside) == reasoning
+
+
 def test_only_the_final_channel_is_an_answer() -> None:
     marks = find_marks("", CHANNEL_MARKS)
+    assert marks.reasoning(HARMONY) == "The user wants bread."
+    assert marks.reasoning("The user<|end|>", is_inside=True) == "The user"
     assert marks.answer(HARMONY) == ("Bread needs time.", False)
     assert marks.answer(HARMONY[: HARMONY.index("final") + 3]) == ("", True)
     assert marks.answer("<|channel|>commentary to=x<|message|>{}<|call|>") == ("", False)
