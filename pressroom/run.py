@@ -75,7 +75,7 @@ class RunRequest:
     """Folder for the results; None if they are not kept."""
     devices: tuple[Device, ...]
     resume_command: tuple[str, ...]
-    """Command that continues the batch, without the batch id."""
+    """Command that continues the batch, without the batch id; empty if its services end with the run."""
     kind: str | None = None
     """Kind of the batches that the command runs; None if the caller checks the kind itself."""
     is_ingested: bool = False
@@ -120,10 +120,11 @@ def run_batch(request: RunRequest, settings: Settings, export: Export[ExportedT]
             )
             exported = export(machine.database, open_store(machine.urls.s3_url), summary, out)
         except BaseException:  # a second Ctrl-C or a failed worker start: finished work is safe
-            say(resume)
+            if request.resume_command:
+                say(resume)
             raise
         say_parked(summary.report)
-        if summary.report.status is BatchStatus.RUNNING:
+        if summary.report.status is BatchStatus.RUNNING and request.resume_command:
             say(resume)
     return RunResult(summary, exported, submission.dropped)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter
 
@@ -13,6 +14,11 @@ from jobs.rejection import quoted
 from jobs.shown import json_text
 from kinds.prompt.payload import PromptSettings
 from kinds.prompt.schema import answer_fields
+from kinds.prompt.truncation import Cut
+
+if TYPE_CHECKING:
+    from db.reports import JobResult
+    from pressroom.results import Result
 
 TEXT_FILE = "text.txt"
 FIELDS_FILE = "output.json"
@@ -50,19 +56,22 @@ class Answer(BaseModel):
     """Thoughts of a model that thinks; None without thoughts."""
     logprobs: tuple[TokenProbability, ...] | None = None
     """Log-probabilities of the tokens; None unless the settings request them."""
+    truncated: str | None = None
+    """Which column was cut in the prompt, and how much of it was kept; None if nothing was cut."""
 
     @property
     def is_simple(self) -> bool:
         """Whether the first artifact holds all of the answer."""
         is_stop = self.finish_reason is FinishReason.STOP
-        return is_stop and self.reasoning is None and self.logprobs is None
+        return is_stop and self.reasoning is None and self.logprobs is None and self.truncated is None
 
 
 _ANSWERS = TypeAdapter(tuple[Answer, ...])
 
 
-def answer_of(completion: Completion, settings: PromptSettings) -> Answer:
+def answer_of(completion: Completion, settings: PromptSettings, cut: Cut | None = None) -> Answer:
     """Return the answer in a completion. Raises AnswerCutError or AnswerInvalidError."""
+    truncated = None if cut is None else str(cut)
     logprobs = None if completion.logprobs is None else tuple(map(_probability, completion.logprobs))
     if settings.json_schema is None:
         return Answer(
@@ -70,6 +79,7 @@ def answer_of(completion: Completion, settings: PromptSettings) -> Answer:
             finish_reason=completion.finish_reason,
             reasoning=completion.reasoning,
             logprobs=logprobs,
+            truncated=truncated,
         )
     if completion.finish_reason is FinishReason.LENGTH:
         raise AnswerCutError(
@@ -77,7 +87,7 @@ def answer_of(completion: Completion, settings: PromptSettings) -> Answer:
             f"max_tokens; it begins with {quoted(completion.text)}"
         )
     fields = answer_fields(completion.text)
-    return Answer(fields=fields, reasoning=completion.reasoning, logprobs=logprobs)
+    return Answer(fields=fields, reasoning=completion.reasoning, logprobs=logprobs, truncated=truncated)
 
 
 def _probability(token: TokenLogprob) -> TokenProbability:
@@ -99,8 +109,9 @@ def artifacts_of(answers: Sequence[Answer]) -> tuple[Artifact, ...]:
     return artifact, Artifact(name=ANSWERS_FILE, media_type="application/json", body=body)
 
 
-def read_answers(names: Sequence[str], bodies: Sequence[bytes]) -> tuple[Answer, ...]:
-    """Return the answers of a row from the names and the bodies of its artifacts."""
+def read_answers(result: Result[JobResult]) -> tuple[Answer, ...]:
+    """Return the answers of a row from its artifacts."""
+    names, bodies = [artifact.name for artifact in result.evidence.artifacts], result.bodies
     if ANSWERS_FILE in names:
         return _ANSWERS.validate_json(bodies[names.index(ANSWERS_FILE)])
     if names[0] == FIELDS_FILE:

@@ -47,8 +47,23 @@ def check_settings(settings: PromptSettings) -> None:
                 f"the table already has a column {quoted(name)}: choose another name "
                 + ("with --into" if settings.json_schema is None else "in the schema, or rename the column")
             )
+    _check_truncation(settings)
     check_names(settings.template_name, (settings.template, settings.system), columns)
     template_of(settings).check(columns)
+
+
+def _check_truncation(settings: PromptSettings) -> None:
+    column = settings.truncate_column
+    if column is None:
+        return
+    if settings.truncate is None:
+        raise ColumnUnknownError(f"the column {quoted(column)} is cut only with --truncate end")
+    read = template_of(settings).columns
+    if column not in settings.columns or column not in read:
+        names = [name for name in settings.columns if name in read]
+        raise ColumnUnknownError(
+            f"the template reads no column {quoted(column)} that could be cut{_hint(column, names)}"
+        )
 
 
 def new_columns(settings: PromptSettings) -> tuple[str, ...]:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jobs.intake.files import check_input, read_input
-from jobs.rejection import FileRejectedError, refuse_file
-from pressroom.commands.kind import SubmissionOptions, run_command, submit_command
+from jobs.intake.files import check_input
+from jobs.rejection import FileRejectedError
+from kinds.prompt.recipe import read_recipe, read_text
+from pressroom.commands.kind import SubmissionOptions, parse_settings, run_command, submit_command
+from pressroom.commands.session import devices_of_command, settings_of_command
+
+if TYPE_CHECKING:
+    from jobs.intake.dialect import FileOptions
+    from workers.intake import BatchRequest
 
 PROMPT = "prompt"
 
-MAX_FILE_BYTES = 1_000_000
-"""Maximum size of a template or a schema in bytes. The settings limit their characters further."""
+MAX_PREVIEW_ROWS = 50
 
 
 def _file(text: str) -> Path:
@@ -56,6 +62,47 @@ class PromptOptions(SubmissionOptions):
         str | None,
         typer.Option(metavar="COLUMN", help="Name of the new column; defaults to 'text'."),
     ] = None
+    recipe: Annotated[
+        Path | None,
+        typer.Option(
+            "--with",
+            metavar="FOLDER",
+            file_okay=False,
+            exists=True,
+            help="Recipe: a folder with user.jinja and, if needed, system.jinja, schema.json and "
+            "recipe.toml. Other options take precedence.",
+        ),
+    ] = None
+    settings_columns: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMNS",
+            help="Columns, separated by commas, that override a sampling parameter of their row.",
+        ),
+    ] = None
+    template_argument: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="Variable for the model's chat template, such as enable_thinking=true; may be repeated.",
+        ),
+    ] = None
+    truncate: Annotated[
+        str | None,
+        typer.Option(
+            metavar="end",
+            help="Cut a row that is too long, instead of refusing it, at the end of its longest "
+            "column or of the one in the setting truncate_column.",
+        ),
+    ] = None
+
+    def request(self, kind: str, file: FileOptions) -> BatchRequest:
+        """Return the request for a batch, with the model of the recipe unless another one is given."""
+        # super() does not work here, because a dataclass with slots is a new class.
+        request = SubmissionOptions.request(self, kind, file)
+        if self.model is None and self.recipe is not None:
+            request = replace(request, model=read_recipe(self.recipe).file.model or request.model)
+        return request
 
     model_map: Annotated[
         list[str] | None,
@@ -67,20 +114,29 @@ class PromptOptions(SubmissionOptions):
     ] = None
 
     def kind_settings(self, kind: str) -> dict[str, object]:
-        """Return the settings of the batch, with the contents of the files. Raises FileRejectedError."""
-        # super() does not work in a dataclass with slots, which is a class made from this one.
-        settings = SubmissionOptions.kind_settings(self, kind)
+        """Return the settings of the batch, with the contents of the files.
+
+        Raises FileRejectedError, RecipeInvalidError or BadParameter.
+        """
+        settings = {} if self.recipe is None else dict(read_recipe(self.recipe).settings)
+        settings |= self._own_settings()
+        return settings | parse_settings(kind, self.settings)
+
+    def _own_settings(self) -> dict[str, object]:
+        files = {"template": self.template, "system": self.system, "json_schema": self.schema}
+        settings: dict[str, object] = {
+            name: read_text(path) for name, path in files.items() if path is not None
+        }
         if self.template is not None:
-            settings |= {"template": _read(self.template), "template_name": self.template.stem}
-        if self.system is not None:
-            settings["system"] = _read(self.system)
-        if self.schema is not None:
-            settings["json_schema"] = _read(self.schema)
-        if self.into is not None:
-            settings["into"] = self.into
-        if self.model_map:
-            settings["model_map"] = dict(map(_mapped, self.model_map))
-        return settings
+            settings["template_name"] = self.template.stem
+        named = {
+            "into": self.into,
+            "settings_columns": self.settings_columns,
+            "template_arguments": ",".join(self.template_argument or ()) or None,
+            "truncate": self.truncate,
+            "model_map": dict(map(_mapped, self.model_map)) if self.model_map else None,
+        }
+        return settings | {name: value for name, value in named.items() if value is not None}
 
 
 def _mapped(pair: str) -> tuple[str, str]:
@@ -90,18 +146,39 @@ def _mapped(pair: str) -> tuple[str, str]:
     return name, model
 
 
-def _read(path: Path) -> str:
-    """Return the text of a file. Raises FileRejectedError."""
-    try:
-        return read_input(path, MAX_FILE_BYTES).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise refuse_file(path, "text_invalid_unicode", "is not UTF-8", "save the file as UTF-8") from error
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions(PromptOptions):
+    """Options of `pressroom run prompt`."""
+
+    preview: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=MAX_PREVIEW_ROWS,
+            metavar="ROWS",
+            help="Run only the first rows, print their prompts and answers, and keep nothing.",
+        ),
+    ] = None
+
+    def run_instead(
+        self, request: BatchRequest, inputs: Mapping[str, Path], device: str, *, json: bool
+    ) -> bool:
+        """Run a preview if it is requested, and return whether it is."""
+        if self.preview is None:
+            return False
+        from kinds.prompt.preview import run_preview
+
+        if not inputs or not request.settings.get("template"):
+            raise typer.BadParameter("a preview needs a FILE and a template", param_hint="--preview")
+        (path,) = inputs.values()
+        run_preview(request, path, self.preview, settings_of_command(), devices_of_command(device), json=json)
+        return True
 
 
 run_prompt = run_command(
     PROMPT,
     "Send each row of a table through a template; the results are the table with new columns.",
-    options_type=PromptOptions,
+    options_type=RunOptions,
 )
 submit_prompt = submit_command(
     PROMPT,

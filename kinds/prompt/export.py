@@ -95,12 +95,11 @@ def _write_rows(
     with (folder / PROVENANCE).open("w", encoding="utf-8") as statements:
         for ended in ended_jobs(reader, summary.batch_id, folder):
             if isinstance(ended, JobResult):
-                inputs, outputs = table.inputs(ended), table.failure(ended)
-                job = ended
+                job, answers = ended, None
             else:
-                job = ended.job
-                names = [artifact.name for artifact in ended.evidence.artifacts]
-                inputs, outputs = table.inputs(job), table.outputs(read_answers(names, ended.bodies))
+                job, answers = ended.job, read_answers(ended)
                 write_statement(ended, statements)
+            inputs = table.inputs(job)
+            outputs = table.failure(job) if answers is None else table.outputs(answers)
             table.write(inputs, outputs)
             yield PageRow.of(job, inputs, outputs)

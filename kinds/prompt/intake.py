@@ -13,10 +13,11 @@ from typing import cast
 from pydantic import JsonValue
 
 from db.stages import NewJob
-from jobs.errors import InputError
+from jobs.errors import InputError, PromptTooLongError
 from jobs.guards import CONTROL_TOKENS
 from jobs.intake.columns import ID_COLUMN, MAX_COLUMNS, ColumnsRefusedError, usual_name
-from jobs.intake.payloads import ITEMS, read_payloads
+from jobs.intake.dialect import FileOptions
+from jobs.intake.payloads import ITEMS, Check, Items, read_payloads
 from jobs.intake.records import Record, file_records, item_records
 from jobs.intake.values import MAX_INTEGER
 from jobs.registry import load_kind
@@ -48,7 +49,8 @@ def read_table(source: IntakeSource) -> IntakePlan:
             "there is no template: give --template FILE, whose variables are columns; only an OpenAI batch "
             "file needs none"
         )
-    table = _Table.open(source)
+    (rows,) = source.inputs.values()
+    table = _Table.read(rows, source.request.file)
     settings = settings.model_copy(update={"columns": table.columns})
     check_settings(settings)
     return IntakePlan(
@@ -62,12 +64,13 @@ def read_table(source: IntakeSource) -> IntakePlan:
 def _jobs(source: IntakeSource, table: _Table, settings: PromptSettings) -> Iterator[NewJob | Rejected]:
     kind = load_kind(source.request.kind)
     check = prompt_check(kind, settings, source.request.model, source.settings)
+    judge = _RenderCheck(settings) if check is None else check
     lines = read_payloads(
         table.path,
         table.records,
         _payload,
         control_tokens=CONTROL_TOKENS if check is None else check.control_tokens,
-        check=check or _RenderCheck(settings),
+        check=judge if settings.truncate is None else _may_be_long(judge),
         id_column=table.id_column,
     )
     for line in lines:
@@ -87,12 +90,11 @@ class _Table:
         self.id_column = next((name for name in columns if usual_name(name) == ID_COLUMN), ID_COLUMN)
 
     @classmethod
-    def open(cls, source: IntakeSource) -> _Table:
-        """Open the only input of a batch. Raises FileRejectedError."""
-        (rows,) = source.inputs.values()
+    def read(cls, rows: Path | Items, options: FileOptions) -> _Table:
+        """Read the beginning of a table, which is a file or in memory. Raises FileRejectedError."""
         header: list[str] = []
         if isinstance(rows, Path):
-            path, fields = rows, file_records(rows, lambda names: _header(names, header), source.request.file)
+            path, fields = rows, file_records(rows, lambda names: _header(names, header), options)
         else:
             path, fields = ITEMS, item_records(str(ITEMS), rows)
         records = (
@@ -102,6 +104,22 @@ class _Table:
         first = list(islice(records, NUM_PEEKED))
         keys = (name for record in first if isinstance(record, Record) for name in record.fields)
         return cls(path, header or list(dict.fromkeys(keys)), chain(first, records))
+
+
+def first_rows(
+    path: Path, options: FileOptions, num_rows: int
+) -> tuple[list[dict[str, object]], list[Rejected]]:
+    """Return the first rows of a table, and the records refused so far. Raises FileRejectedError."""
+    rows: list[dict[str, object]] = []
+    rejected: list[Rejected] = []
+    for record in _Table.read(path, options).records:
+        if isinstance(record, Rejected):
+            rejected.append(record)
+        else:
+            rows.append(record.fields)
+        if len(rows) == num_rows:
+            break
+    return rows, rejected
 
 
 def _header(names: list[str], header: list[str]) -> list[str]:
@@ -151,6 +169,15 @@ def _json_value(value: object) -> object:
 def _payload(record: Record) -> PromptPayload:
     """Return the payload of a row, whose values are those of JSON already."""
     return PromptPayload.model_construct(row=cast("dict[str, JsonValue]", record.fields))
+
+
+def _may_be_long(check: Check[PromptPayload]) -> Check[PromptPayload]:
+    """Return a check that accepts prompts that are too long, because their jobs cut them."""
+
+    def judge(payloads: Sequence[PromptPayload]) -> list[InputError | Refusal | None]:
+        return [None if isinstance(each, PromptTooLongError) else each for each in check(payloads)]
+
+    return judge
 
 
 class _RenderCheck:

@@ -12,6 +12,7 @@ from kinds.prompt.openai.blocks import run_block
 from kinds.prompt.openai.generate import longest_request, run_line
 from kinds.prompt.payload import PromptOutput, PromptPayload, PromptSettings
 from kinds.prompt.row import RowRequest, template_of
+from kinds.prompt.truncation import first_completion
 from workers.settings import DEFAULT_MODEL
 
 STAGE = "generate"
@@ -62,9 +63,14 @@ class PromptKind(Kind[PromptPayload]):
             )
         if payload.block:
             return run_block(payload.block, context.inference)
-        request = RowRequest.of(payload.row, settings, seed=context.seed)
-        completions = [context.inference.generate(request.prompt, each) for each in request.samplings()]
-        answers = [answer_of(completion, settings) for completion in completions]
+        inference = context.inference
+        request, first, cut = first_completion(payload.row, settings, inference, seed=context.seed)
+        others = [inference.generate(request.prompt, sampling) for sampling in request.samplings()[1:]]
+        completions = [first, *others]
+        answers = [
+            answer_of(first, settings, cut),
+            *(answer_of(completion, settings) for completion in others),
+        ]
         return Result(
             artifacts=artifacts_of(answers),
             template=template_of(settings).identity,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from enum import StrEnum
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
 
@@ -136,6 +136,12 @@ class PromptSettings(SamplingSettings):
     regex: Source | None = Field(default=None, description="regular expression that an answer matches")
     template_arguments: Scalars = Field(
         default_factory=dict, description="variables for the model's chat template, such as enable_thinking"
+    )
+    truncate: Literal["end"] | None = Field(
+        default=None, description="whether a row that is too long is cut at the end of a column"
+    )
+    truncate_column: str | None = Field(
+        default=None, description="column to cut; by default, the longest text that the template reads"
     )
     into: str = Field(
         default=DEFAULT_COLUMN, min_length=1, max_length=200, description="name of the new column"

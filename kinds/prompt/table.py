@@ -20,6 +20,7 @@ ERROR = "error"
 REASONING = "reasoning"
 LOGPROBS = "logprobs"
 FINISH_REASON = "finish_reason"
+TRUNCATED = "truncated"
 """Columns that the table has only if at least one row needs them."""
 
 
@@ -89,6 +90,8 @@ def _rare(answer: Answer) -> dict[str, object]:
         values[REASONING] = answer.reasoning
     if answer.logprobs is not None:
         values[LOGPROBS] = [each.model_dump() for each in answer.logprobs]
+    if answer.truncated is not None:
+        values[TRUNCATED] = answer.truncated
     if answer.finish_reason is not FinishReason.STOP:
         values[FINISH_REASON] = answer.finish_reason.value
     return values

@@ -127,6 +127,20 @@ class SubmissionOptions:
             file=file,
         )
 
+    def run_instead(
+        self,
+        request: BatchRequest,  # noqa: ARG002
+        inputs: Mapping[str, Path],  # noqa: ARG002
+        device: str,  # noqa: ARG002
+        *,
+        json: bool,  # noqa: ARG002
+    ) -> bool:
+        """Do what the options of a kind request instead of a run, such as a preview; return whether any do.
+
+        Raises PressroomError or BadParameter.
+        """
+        return False
+
     def kind_settings(self, kind: str) -> dict[str, object]:
         """Return the values of the kind's settings. Raises ConfigurationError, InputError or BadParameter."""
         return parse_settings(kind, self.settings)
@@ -161,6 +175,8 @@ def run_command(
         with errors_reported():
             request = options.request(kind, table_format.options())
             inputs = input_files(kind, file, options.inputs)
+            if options.run_instead(request, inputs, device, json=json):
+                return
             run = _Run(name or kind, inputs, batch, retry_failed, device, out, options.settings or [])
             result = _run_request(request, run)
         _print_result(result, out, options.max_dropped, json=json)
