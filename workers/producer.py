@@ -120,24 +120,41 @@ def submit_in(
 
     Also raises RunUnderWayError while another run of the schedule has not ended.
     """
+    tally = DroppedTally(_name_of(inputs), on_rejected)
+    plan = plan_in(connection, inputs, request, settings, tally, on_note=on_note, s3_url=s3_url)
+    return accept_plan(
+        connection, plan, request, settings, tally, on_progress=on_progress, schedule_id=schedule_id
+    )
+
+
+def plan_in(
+    connection: Connection,
+    inputs: Inputs,
+    request: BatchRequest,
+    settings: Settings,
+    on_rejected: Callable[[Rejected], None],
+    *,
+    on_note: OnNote = _ignore,
+    s3_url: str | None = None,
+) -> IntakePlan:
+    """Return the settings and the jobs of the batch that `submit_in` would accept. Raises as it does.
+
+    The records are read while the caller iterates over the jobs, among which are refused records.
+    """
     _check_request(request)
     kind = load_kind(request.kind)
     intake_of(kind)
-    tally = DroppedTally(_name_of(inputs), on_rejected)
     source = IntakeSource(
         inputs=inputs,
         request=request,
         options=options_of(kind, request.settings),
         connection=connection,
         settings=settings,
-        on_rejected=tally,
+        on_rejected=on_rejected,
         on_note=on_note,
         s3_url=s3_url,
     )
-    plan = plan_batch(source)
-    return accept_plan(
-        connection, plan, request, settings, tally, on_progress=on_progress, schedule_id=schedule_id
-    )
+    return plan_batch(source)
 
 
 def accept_plan(

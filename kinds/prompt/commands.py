@@ -104,6 +104,14 @@ class PromptOptions(SubmissionOptions):
             request = replace(request, model=read_recipe(self.recipe).file.model or request.model)
         return request
 
+    keep: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Keep each result under this name. Rows that have not changed since return what is kept "
+            "instead of generating it again.",
+        ),
+    ] = None
     model_map: Annotated[
         list[str] | None,
         typer.Option(
@@ -134,6 +142,7 @@ class PromptOptions(SubmissionOptions):
             "settings_columns": self.settings_columns,
             "template_arguments": ",".join(self.template_argument or ()) or None,
             "truncate": self.truncate,
+            "keep": self.keep,
             "model_map": dict(map(_mapped, self.model_map)) if self.model_map else None,
         }
         return settings | {name: value for name, value in named.items() if value is not None}
@@ -160,10 +169,28 @@ class RunOptions(PromptOptions):
         ),
     ] = None
 
+    plan: Annotated[
+        bool,
+        typer.Option(
+            "--plan",
+            help="Say how many rows are new, changed and unchanged under the name of --keep, and what they "
+            "will cost; run nothing.",
+        ),
+    ] = False
+
     def run_instead(
         self, request: BatchRequest, inputs: Mapping[str, Path], device: str, *, json: bool
     ) -> bool:
-        """Run a preview if it is requested, and return whether it is."""
+        """Run a preview or print a plan if it is requested, and return whether it is."""
+        if self.plan:
+            from kinds.prompt.plan import print_plan
+
+            if not inputs:
+                raise typer.BadParameter("a plan needs a FILE", param_hint="--plan")
+            if self.preview is not None:
+                raise typer.BadParameter("choose either --plan or --preview", param_hint="--plan")
+            print_plan(request, inputs, json=json)
+            return True
         if self.preview is None:
             return False
         from kinds.prompt.preview import run_preview

@@ -27,6 +27,7 @@ from kinds.prompt.openai.intake import is_batch_file, read_batch_file
 from kinds.prompt.payload import PromptPayload, PromptSettings
 from kinds.prompt.row import RowRequest
 from workers.intake import InputMissingError, IntakePlan, IntakeSource
+from workers.models.manifest import model_digest
 from workers.prompt_check import prompt_check
 
 NUM_PEEKED = 100
@@ -44,6 +45,12 @@ def read_table(source: IntakeSource) -> IntakePlan:
         raise TypeError(f"the options of a prompt batch are {type(settings).__name__}")
     if not settings.template.strip():
         if is_batch_file(source):
+            if settings.keep is not None:
+                raise InputError(
+                    "lines of an OpenAI batch file are not kept: submit the file without keep, or a table "
+                    "with a template",
+                    code="keep_of_batch_file",
+                )
             return read_batch_file(source, settings)
         raise InputMissingError(
             "there is no template: give --template FILE, whose variables are columns; only an OpenAI batch "
@@ -51,7 +58,7 @@ def read_table(source: IntakeSource) -> IntakePlan:
         )
     (rows,) = source.inputs.values()
     table = _Table.read(rows, source.request.file)
-    settings = settings.model_copy(update={"columns": table.columns})
+    settings = settings.model_copy(update={"columns": table.columns} | _keep_facts(source, settings))
     check_settings(settings)
     return IntakePlan(
         jobs=_jobs(source, table, settings),
@@ -59,6 +66,18 @@ def read_table(source: IntakeSource) -> IntakePlan:
         model=source.request.model,
         name=table.path.name,
     )
+
+
+def _keep_facts(source: IntakeSource, settings: PromptSettings) -> dict[str, object]:
+    """Return the settings on which kept results depend and which only intake knows."""
+    if settings.keep is None:
+        return {}
+    digest = model_digest(source.settings.models_folder, source.request.model)
+    return {
+        "model_digest": digest,
+        "thinking": source.settings.thinking,
+        "batch_seed": source.request.seed,
+    }
 
 
 def _jobs(source: IntakeSource, table: _Table, settings: PromptSettings) -> Iterator[NewJob | Rejected]:

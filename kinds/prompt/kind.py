@@ -8,6 +8,7 @@ from jobs.inference import Completion, FinishReason, Prompt, RawPrompt, Sampling
 from jobs.kind import Context, Input, Intake, Kind, Parent, Result, Stage
 from jobs.provenance import sha256_hex
 from kinds.prompt.answer import answer_of, artifacts_of
+from kinds.prompt.kept import keep_result, kept_result, row_key, row_seed
 from kinds.prompt.openai.blocks import run_block
 from kinds.prompt.openai.generate import longest_request, run_line
 from kinds.prompt.payload import PromptOutput, PromptPayload, PromptSettings
@@ -54,7 +55,8 @@ class PromptKind(Kind[PromptPayload]):
     def run(self, payload: PromptPayload, context: Context) -> Result:
         """Generate the texts of a row or of a line, or compute the embeddings of a block of lines.
 
-        Raises TemplateError, AnswerInvalidError and errors of `Inference`.
+        The texts of a row may be kept ones. Raises TemplateError, AnswerInvalidError and errors of
+        `Inference`.
         """
         settings = PromptSettings.model_validate(context.settings)
         if payload.request is not None:
@@ -63,8 +65,20 @@ class PromptKind(Kind[PromptPayload]):
             )
         if payload.block:
             return run_block(payload.block, context.inference)
+        if settings.keep is None:
+            return self._generate(payload, settings, context, seed=context.seed)
+        key = row_key(payload.row, settings)
+        kept = context.kept.find((key,), keep=settings.keep).get(key)
+        if kept is not None:
+            return kept_result(kept)
+        result = self._generate(payload, settings, context, seed=row_seed(key, settings))
+        return keep_result(result, settings, key=key, subject=context.custom_id)
+
+    def _generate(
+        self, payload: PromptPayload, settings: PromptSettings, context: Context, *, seed: int
+    ) -> Result:
         inference = context.inference
-        request, first, cut = first_completion(payload.row, settings, inference, seed=context.seed)
+        request, first, cut = first_completion(payload.row, settings, inference, seed=seed)
         others = [inference.generate(request.prompt, sampling) for sampling in request.samplings()[1:]]
         completions = [first, *others]
         answers = [

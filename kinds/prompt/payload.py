@@ -154,6 +154,15 @@ class PromptSettings(SamplingSettings):
         default_factory=dict, description="installed models by the names in an OpenAI batch file"
     )
     input_format: InputFormat = Field(default=InputFormat.TABLE, description="set by intake")
+    keep: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=200,
+        description="name under which results are kept, so that unchanged rows are not generated again",
+    )
+    model_digest: str = Field(default="", description="digest of the model's files; set by intake with keep")
+    thinking: bool = Field(default=False, description="whether models may think; set by intake with keep")
+    batch_seed: int = Field(default=0, ge=0, description="seed of the batch; set by intake with keep")
 
     @model_validator(mode="after")
     def _one_constraint(self) -> Self:
@@ -202,3 +211,5 @@ class PromptOutput(BaseModel):
 
     finish_reasons: tuple[FinishReason, ...]
     """Why each text ended."""
+    is_kept: bool = False
+    """Whether an earlier job generated the texts, so that this one only returned them."""
