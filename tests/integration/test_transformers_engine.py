@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
 from jobs.errors import ConfigurationError, EngineError
 from jobs.inference import Completion, Sampling
-from tests.tiny_llama import NUM_TOKENS, build_tiny_llama, write_tiny_llama
+from tests.tiny_llama import END_OF_TEXT_ID, NUM_TOKENS, build_tiny_llama, write_tiny_llama
 from workers.engine import Engine, EngineOptions, Request
 from workers.engines.attention import slot_attention
 from workers.engines.transformers import open_engine
@@ -188,6 +188,34 @@ def test_loading_writes_nothing_to_the_terminal(tiny_folder: Path) -> None:
     )
     ran = subprocess.run([sys.executable, "-c", code, str(tiny_folder)], capture_output=True, timeout=300)
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, b"", b"")
+
+
+@pytest.mark.parametrize("minimum", [0, 1, 7, 20])
+def test_bias_penalty_and_minimum_length_change_tokens_as_generate_does(
+    engine: Engine, reference: LlamaForCausalLM, minimum: int
+) -> None:
+    """The bias makes the end of text likely, so the text ends once it may."""
+    model: Any = reference
+    prompt = random_prompt(40, seed=9)
+    bias = ((END_OF_TEXT_ID, 30.0), (65, 2.5), (66, -100.0))
+    ids = torch.tensor([prompt])
+    with torch.inference_mode():
+        output = model.generate(
+            ids,
+            attention_mask=torch.ones_like(ids),
+            max_new_tokens=20,
+            min_new_tokens=minimum,
+            do_sample=False,
+            repetition_penalty=1.2,
+            sequence_bias=[[[token_id], value] for token_id, value in bias],
+            eos_token_id=END_OF_TEXT_ID,
+            pad_token_id=0,
+        )
+    sampling = Sampling(max_new_tokens=20, min_new_tokens=minimum, repetition_penalty=1.2, logit_bias=bias)
+    request = Request(request_id=f"minimum-{minimum}", prompt_ids=prompt, sampling=sampling)
+    done = engine.submit(request).result(SECONDS)
+    assert done.token_ids == tuple(output[0, len(prompt) :].tolist())
+    assert len(done.token_ids) == min(minimum + 1, 20)
 
 
 PINNED_PROMPTS = (
