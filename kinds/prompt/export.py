@@ -102,4 +102,4 @@ def _write_rows(
             inputs = table.inputs(job)
             outputs = table.failure(job) if answers is None else table.outputs(answers)
             table.write(inputs, outputs)
-            yield PageRow.of(job, inputs, outputs)
+            yield PageRow.of(job, inputs, outputs, table.settings)

@@ -7,7 +7,7 @@ from pydantic import BaseModel
 from jobs.inference import Completion, FinishReason, Prompt, RawPrompt, Sampling
 from jobs.kind import Context, Input, Intake, Kind, Parent, Result, Stage
 from jobs.provenance import sha256_hex
-from kinds.prompt.answer import answer_of, artifacts_of
+from kinds.prompt.answer import NUM_CUT, answer_of, artifacts_of
 from kinds.prompt.kept import keep_result, kept_result, row_key, row_seed
 from kinds.prompt.openai.blocks import run_block
 from kinds.prompt.openai.generate import longest_request, run_line
@@ -79,7 +79,7 @@ class PromptKind(Kind[PromptPayload]):
     ) -> Result:
         inference = context.inference
         request, first, cut = first_completion(payload.row, settings, inference, seed=seed)
-        others = [inference.generate(request.prompt, sampling) for sampling in request.samplings()[1:]]
+        others = [inference.generate(request.prompt, sampling) for sampling in request.other_samplings()]
         completions = [first, *others]
         answers = [
             answer_of(first, settings, cut),
@@ -97,7 +97,7 @@ class PromptKind(Kind[PromptPayload]):
 def _metrics(completions: list[Completion]) -> dict[str, object]:
     """Return the figures of a row, of which only those that readers should notice are listed."""
     num_cut = sum(each.finish_reason is FinishReason.LENGTH for each in completions)
-    return {"num_texts": len(completions), **({"num_cut": num_cut} if num_cut else {})}
+    return {"num_texts": len(completions), **({NUM_CUT: num_cut} if num_cut else {})}
 
 
 def _parents(settings: PromptSettings) -> tuple[Parent, ...]:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from db.reports import JobResult
 from jobs.shown import json_text
+from kinds.prompt.answer import NUM_CUT
+from kinds.prompt.columns import new_columns
 from kinds.prompt.payload import PromptSettings
 from kinds.prompt.row import template_of
 from pressroom.pages import Page
@@ -45,18 +47,36 @@ class PageRow:
 
     custom_id: str
     inputs: tuple[PageCell, ...]
-    outputs: tuple[PageCell, ...]
+    answers: tuple[PageCell, ...]
+    """New columns that every row has."""
+    remarks: tuple[PageCell, ...]
+    """Further new columns, such as the thoughts of the model."""
+    is_long: bool
+    """Whether a text reached its maximum number of tokens."""
     error: tuple[str, str] | None
     """Code and message of the error; None for a row with an answer."""
 
     @classmethod
-    def of(cls, job: JobResult, inputs: Mapping[str, object], outputs: Mapping[str, object]) -> PageRow:
-        """Return the row of a job that has ended."""
+    def of(
+        cls,
+        job: JobResult,
+        inputs: Mapping[str, object],
+        outputs: Mapping[str, object],
+        settings: PromptSettings,
+    ) -> PageRow:
+        """Return the row of a job that has ended. The columns that the template reads come first."""
         has_failed = job.artifact_name is None
+        read = template_of(settings).columns
+        names = sorted(inputs, key=lambda name: name not in read)  # otherwise in the order of the table
+        names = [name for name in names if inputs[name] != job.custom_id]  # the id is shown above the row
+        cells = [] if has_failed else [PageCell.of(*column) for column in outputs.items()]
+        new = set(new_columns(settings))
         return cls(
             custom_id=job.custom_id,
-            inputs=tuple(PageCell.of(name, value) for name, value in inputs.items()),
-            outputs=() if has_failed else tuple(PageCell.of(*column) for column in outputs.items()),
+            inputs=tuple(PageCell.of(name, inputs[name]) for name in names),
+            answers=tuple(cell for cell in cells if cell.name in new),
+            remarks=tuple(cell for cell in cells if cell.name not in new),
+            is_long=bool(job.metrics.get(NUM_CUT)) and not has_failed,
             error=(job.error_code or job.status.value, job.error_message or "") if has_failed else None,
         )
 
@@ -75,9 +95,19 @@ def render_table_page(
         summary=summary,
         report=summary.report,
         settings=settings,
-        read=template_of(settings).columns,
+        sources=_sources(settings),
         rows=rows,
         num_rows=num_rows,
         max_columns=MAX_PAGE_COLUMNS,
         has_rejected=has_rejected,
     )
+
+
+def _sources(settings: PromptSettings) -> list[tuple[str, str]]:
+    """Return the names and the sources of the templates and the schema."""
+    named = (
+        ("System template", settings.system),
+        ("Template", settings.template),
+        ("Schema", settings.json_schema),
+    )
+    return [(name, source) for name, source in named if source is not None]

@@ -21,7 +21,7 @@ class RowRequest:
 
     prompt: Prompt
     sampling: Sampling
-    """Parameters of the first text; see `samplings`."""
+    """Parameters of the first text."""
     num_texts: int
 
     @classmethod
@@ -38,9 +38,10 @@ class RowRequest:
             own.n,
         )
 
-    def samplings(self) -> list[Sampling]:
-        """Return the parameters of each text: they differ in their seeds, which are consecutive."""
-        return [replace(self.sampling, seed=self.sampling.seed + number) for number in range(self.num_texts)]
+    def other_samplings(self) -> list[Sampling]:
+        """Return the parameters of the other texts, which have the seeds that follow that of the first."""
+        seed = self.sampling.seed
+        return [replace(self.sampling, seed=seed + number) for number in range(1, self.num_texts)]
 
 
 def template_of(settings: PromptSettings) -> RowTemplate:

@@ -29,7 +29,7 @@ class ResultTable:
 
     def __init__(self, settings: PromptSettings, lines: TextIO) -> None:
         """Write to `lines`, which is results.jsonl open for writing."""
-        self._settings = settings
+        self.settings = settings
         self._lines = lines
         self._types = ColumnTypes()
         own = dict.fromkeys(settings.columns)
@@ -43,7 +43,7 @@ class ResultTable:
         """Return the columns of a job's row that are part of the results, in the order of the table."""
         row: Mapping[str, object] = PromptPayload.model_validate(job.payload).row
         known = {name: row[name] for name in self._own if name in row}
-        hidden = self._settings.settings_columns
+        hidden = self.settings.settings_columns
         return known | {
             name: value for name, value in row.items() if name not in known and name not in hidden
         }
@@ -66,7 +66,7 @@ class ResultTable:
 
     def rare_name(self, name: str) -> str:
         """Return the name of a column that only some rows have; it differs from the columns of the table."""
-        return f"prompt_{name}" if name in self._settings.columns or name in self._new else name
+        return f"prompt_{name}" if name in self.settings.columns or name in self._new else name
 
     def write(self, inputs: Mapping[str, object], outputs: Mapping[str, object]) -> None:
         """Append a row."""

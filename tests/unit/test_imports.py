@@ -124,6 +124,7 @@ print(json.dumps(sorted(name for name in sys.modules if name.startswith("kinds."
         (["--help"], set()),
         (["run", "--help"], set()),
         (["run", "articles", "--help"], {"article"}),
+        (["run", "prompt", "--help"], {"prompt"}),
         (["monitor", "--help"], {"sentiment"}),
         (["evaluate", "--help"], set()),
     ],

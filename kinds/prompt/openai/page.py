@@ -20,7 +20,7 @@ MAX_SHOWN_CHARACTERS = 2_000
 MAX_SHOWN_TURNS = 12
 """Maximum number of turns, or of embedded texts, that the page shows of a line."""
 
-PAGE = Page(package="kinds.prompt", template="lines.html.jinja", style="table.css")
+PAGE = Page(package="kinds.prompt", template="lines.html.jinja", style="lines.css")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

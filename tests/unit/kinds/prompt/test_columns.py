@@ -78,7 +78,8 @@ def test_row_overrides_the_parameters_of_the_batch() -> None:
 
 def test_texts_of_a_row_have_consecutive_seeds() -> None:
     request = RowRequest.of({"name": "a"}, settings(n=3, temperature=1), seed=10)
-    assert [each.seed for each in request.samplings()] == [10, 11, 12]
+    assert request.sampling.seed == 10
+    assert [each.seed for each in request.other_samplings()] == [11, 12]
 
 
 def test_settings_are_accepted_as_text() -> None:
