@@ -95,6 +95,22 @@ class PromptOptions(SubmissionOptions):
             "column or of the one in the setting truncate_column.",
         ),
     ] = None
+    model_map: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=MODEL",
+            help="Installed model that serves the lines of an OpenAI batch file with this name; may be "
+            "repeated.",
+        ),
+    ] = None
+    keep: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Keep each result under this name. Rows that have not changed since return what is kept "
+            "instead of generating it again.",
+        ),
+    ] = None
 
     def request(self, kind: str, file: FileOptions) -> BatchRequest:
         """Return the request for a batch, with the model of the recipe unless another one is given."""
@@ -104,23 +120,6 @@ class PromptOptions(SubmissionOptions):
             request = replace(request, model=read_recipe(self.recipe).file.model or request.model)
         return request
 
-    keep: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Keep each result under this name. Rows that have not changed since return what is kept "
-            "instead of generating it again.",
-        ),
-    ] = None
-    model_map: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME=MODEL",
-            help="Installed model that serves the lines of an OpenAI batch file with this name; may be "
-            "repeated.",
-        ),
-    ] = None
-
     def kind_settings(self, kind: str) -> dict[str, object]:
         """Return the settings of the batch, with the contents of the files.
 
@@ -129,6 +128,11 @@ class PromptOptions(SubmissionOptions):
         settings = {} if self.recipe is None else dict(read_recipe(self.recipe).settings)
         settings |= self._own_settings()
         return settings | parse_settings(kind, self.settings)
+
+    def resume_options(self) -> tuple[str, ...]:
+        """Return the options that decide which models the workers of the batch load."""
+        maps = (word for pair in self.model_map or () for word in ("--model-map", pair))
+        return (*SubmissionOptions.resume_options(self), *maps)
 
     def _own_settings(self) -> dict[str, object]:
         files = {"template": self.template, "system": self.system, "json_schema": self.schema}

@@ -56,6 +56,12 @@ def read_table(source: IntakeSource) -> IntakePlan:
             "there is no template: give --template FILE, whose variables are columns; only an OpenAI batch "
             "file needs none"
         )
+    if settings.model_map:
+        raise InputError(
+            "setting model_map has an effect only on an OpenAI batch file, and these have no template: leave "
+            "it out",
+            code="setting_invalid",
+        )
     (rows,) = source.inputs.values()
     table = _Table.read(rows, source.request.file)
     settings = settings.model_copy(update={"columns": table.columns} | _keep_facts(source, settings))

@@ -127,6 +127,10 @@ class SubmissionOptions:
             file=file,
         )
 
+    def resume_options(self) -> tuple[str, ...]:
+        """Return the options that the command which continues the batch needs, too."""
+        return tuple(word for pair in self.settings or () for word in ("--set", pair))
+
     def run_instead(
         self,
         request: BatchRequest,  # noqa: ARG002
@@ -177,7 +181,7 @@ def run_command(
             inputs = input_files(kind, file, options.inputs)
             if options.run_instead(request, inputs, device, json=json):
                 return
-            run = _Run(name or kind, inputs, batch, retry_failed, device, out, options.settings or [])
+            run = _Run(name or kind, inputs, batch, retry_failed, device, out, options.resume_options())
             result = _run_request(request, run)
         _print_result(result, out, options.max_dropped, json=json)
 
@@ -251,15 +255,15 @@ class _Run:
     retry_failed: bool
     device: str
     out: Path
-    settings: list[str]
-    """Values of --set."""
+    options: tuple[str, ...]
+    """Options of the kind that the command which continues the batch needs, too."""
 
     def resume_command(self, model: str) -> tuple[str, ...]:
         """Return the command that continues the batch, without the batch id."""
         return (
             *("pressroom", "run", self.name),
             *(("--model", model) if model else ()),
-            *(word for pair in self.settings for word in ("--set", pair)),
+            *self.options,
             *("--device", self.device, "--out", str(self.out)),
         )
 

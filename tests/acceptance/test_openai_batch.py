@@ -266,7 +266,7 @@ def test_embeddings_are_read_by_the_official_type_in_both_formats(finished: Fini
 
 def test_the_page_and_the_summary_count_the_lines(finished: Finished) -> None:
     summary = json.loads((finished.out / "summary.json").read_text())
-    assert summary["num_completed"] == finished.printed["lines"]["completed"]
+    assert summary["lines"] == finished.printed["lines"]
     page = (finished.out / "index.html").read_text()
     assert "batch.jsonl" in page
     assert "errors.jsonl" in page

@@ -33,6 +33,7 @@ from pressroom.console import EXIT_FAILURE, print_json
 from pressroom.default_export.export import PROVENANCE
 from pressroom.export import INDEX, SUMMARY, keeps_results, staged_export
 from pressroom.results import Result, ResultReader
+from pressroom.run import REJECTED
 from pressroom.show import print_labelled, print_status, say_altered
 from pressroom.summary import Summary
 from storage.store import Store
@@ -61,22 +62,31 @@ class BatchFileReport:
         else:
             self.num_failed += 1
 
+    @property
+    def num_errors(self) -> int:
+        """Number of lines in the error file."""
+        return self.num_refused + self.num_failed
+
+    def as_json(self) -> dict[str, object]:
+        """Return the numbers of lines for the summary."""
+        return {"completed": self.num_completed, "refused": self.num_refused, "failed": self.num_failed}
+
     def print(self, summary: Summary, out: Path, *, json: bool) -> None:
         """Print the summary and the files, as `pressroom.export.ExportReport` specifies.
 
         Raises typer.Exit if a line failed although intake accepted it.
         """
         say_altered(summary.altered)
-        num_errors = self.num_refused + self.num_failed
         if json:
-            counts = {"completed": self.num_completed, "refused": self.num_refused, "failed": self.num_failed}
-            print_json({**summary.as_json(), "lines": counts, "out": str(out)})
+            print_json({**summary.as_json(), "lines": self.as_json(), "out": str(out)})
         else:
             print_status(summary.report, is_live=False)
             print_labelled("output", f"{out / OUTPUT}: {plural(self.num_completed, 'line', 'lines')}")
-            if num_errors:
+            if self.num_errors:
                 refused = f", of which {self.num_refused:,} were refused" if self.num_refused else ""
-                print_labelled("errors", f"{out / ERRORS}: {plural(num_errors, 'line', 'lines')}{refused}")
+                print_labelled(
+                    "errors", f"{out / ERRORS}: {plural(self.num_errors, 'line', 'lines')}{refused}"
+                )
             print_labelled("page", str(out / INDEX))
         if self.num_failed:
             raise typer.Exit(EXIT_FAILURE)
@@ -117,9 +127,15 @@ def export_batch_file(database: Engine, store: Store, summary: Summary, out: Pat
             report.count(ended)
             if len(shown) < MAX_PAGE_LINES:
                 shown.append(PageLine.of(ended.line, ended.answers, ended.error))
-        counts = (report.num_completed, report.num_refused + report.num_failed)
-        (folder / INDEX).write_text(render_lines_page(summary, shown, *counts), encoding="utf-8")
-        record = {**summary.as_json(), "num_lines": sum(counts), "num_completed": report.num_completed}
+        page = render_lines_page(
+            summary,
+            shown,
+            num_completed=report.num_completed,
+            num_errors=report.num_errors,
+            has_rejected=(out / REJECTED).exists() and summary.report.counts.rejected > 0,
+        )
+        (folder / INDEX).write_text(page, encoding="utf-8")
+        record = {**summary.as_json(), "lines": report.as_json()}
         (folder / SUMMARY).write_text(json_text(record, indent=2) + "\n", encoding="utf-8")
     return report
 

@@ -71,7 +71,12 @@ def _cut(text: str) -> str:
 
 
 def render_lines_page(
-    summary: Summary, lines: Sequence[PageLine], num_completed: int, num_errors: int
+    summary: Summary,
+    lines: Sequence[PageLine],
+    *,
+    num_completed: int,
+    num_errors: int,
+    has_rejected: bool,
 ) -> str:
     """Return the page as HTML, with a note if it does not show all lines."""
     return PAGE.render(
@@ -81,4 +86,5 @@ def render_lines_page(
         lines=lines,
         num_completed=num_completed,
         num_errors=num_errors,
+        has_rejected=has_rejected,
     )

@@ -177,6 +177,11 @@ def test_a_setting_without_an_effect_is_refused(desk: Desk) -> None:
         desk.submit(chat(), temperature=0.5)
 
 
+def test_a_map_of_models_for_a_table_is_refused(desk: Desk) -> None:
+    with pytest.raises(InputError, match="model_map has an effect only on an OpenAI batch file"):
+        desk.submit(chat(), template="{{ body }}")
+
+
 def test_a_map_to_models_that_no_profile_has_is_refused(desk: Desk) -> None:
     with pytest.raises(ConfigurationError, match="no worker profile includes"):
         desk.submit(chat(), model_map={"gpt-4o-mini": "large"})
