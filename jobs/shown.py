@@ -136,6 +136,20 @@ def plural(count: int, singular: str, plural_form: str) -> str:
     return f"{count:,} {singular if count == 1 else plural_form}"
 
 
+def duration(seconds: float) -> str:
+    """Return a duration in its two largest units.
+
+    >>> duration(8.2), duration(95), duration(9000)
+    ('8 s', '1 min 35 s', '2 h 30 min')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
 def utc_text(at: datetime | None) -> str | None:
     """Return the instant in UTC in the form that JSON outputs use, or None for None.
 

@@ -191,6 +191,8 @@ class RunOptions(PromptOptions):
 
             if not inputs:
                 raise typer.BadParameter("a plan needs a FILE", param_hint="--plan")
+            if not request.settings.get("keep"):
+                raise typer.BadParameter("a plan needs --keep NAME", param_hint="--plan")
             if self.preview is not None:
                 raise typer.BadParameter("choose either --plan or --preview", param_hint="--plan")
             print_plan(request, inputs, json=json)

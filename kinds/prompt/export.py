@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 
 from db.batches import batch_settings
 from db.reports import JobResult
-from jobs.shown import json_text
+from jobs.shown import json_text, plural
 from kinds.prompt.answer import read_answers
 from kinds.prompt.ended import ended_jobs, write_statement
 from kinds.prompt.openai.export import export_batch_file
@@ -23,7 +23,7 @@ from pressroom.default_export.table import convert_table
 from pressroom.export import INDEX, RESULTS, SUMMARY, ExportReport, keeps_results, staged_export
 from pressroom.results import ResultReader
 from pressroom.run import REJECTED
-from pressroom.show import print_status, say_altered
+from pressroom.show import print_labelled, print_status, say_altered
 from pressroom.summary import Summary
 from storage.store import Store
 
@@ -34,14 +34,22 @@ class TableReport:
 
     num_rows: int = 0
     """Number of rows in the table, including those whose jobs failed."""
+    num_kept: int = 0
+    """Number of rows that had not changed, so that their results are kept ones."""
+
+    def counts(self) -> dict[str, int]:
+        """Return the counts with the names that they have in JSON."""
+        return {"num_rows": self.num_rows, "num_kept": self.num_kept}
 
     def print(self, summary: Summary, out: Path, *, json: bool) -> None:
         """Print the summary and the path of the page, as `pressroom.export.ExportReport` specifies."""
         say_altered(summary.altered)
         if json:
-            print_json({**summary.as_json(), "num_rows": self.num_rows, "out": str(out)})
+            print_json({**summary.as_json(), **self.counts(), "out": str(out)})
             return
         print_status(summary.report, is_live=False)
+        if self.num_kept:
+            print_labelled("kept", f"{plural(self.num_kept, 'row has', 'rows have')} not changed")
         print_line(f"results: {out / INDEX}")
 
 
@@ -66,20 +74,24 @@ def export_table(
     if keeps_results(summary, out, "row"):
         return TableReport()
     shown: list[PageRow] = []
-    num_rows = 0
+    num_rows = num_kept = 0
     with staged_export(out, summary.batch_id) as folder:
         with (folder / RESULTS).open("w", encoding="utf-8") as lines:
             table = ResultTable(settings, lines)
             for row in _write_rows(database, store, summary, folder, table):
                 num_rows += 1
+                num_kept += row.is_kept
                 if len(shown) < MAX_PAGE_ROWS:
                     shown.append(row)
         convert_table(folder / RESULTS, folder, table.schema(), _cells)
-        page = render_table_page(summary, settings, shown, num_rows, has_rejected=(out / REJECTED).exists())
+        report = TableReport(num_rows, num_kept)
+        page = render_table_page(
+            summary, settings, shown, report.counts(), has_rejected=(out / REJECTED).exists()
+        )
         (folder / INDEX).write_text(page, encoding="utf-8")
-        record = {**summary.as_json(), "num_rows": num_rows}
+        record = {**summary.as_json(), **report.counts()}
         (folder / SUMMARY).write_text(json_text(record, indent=2) + "\n", encoding="utf-8")
-    return TableReport(num_rows)
+    return report
 
 
 def _cells(row: Mapping[str, object]) -> Mapping[str, object]:

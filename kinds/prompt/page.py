@@ -55,6 +55,8 @@ class PageRow:
     """Whether a text reached its maximum number of tokens."""
     error: tuple[str, str] | None
     """Code and message of the error; None for a row with an answer."""
+    is_kept: bool
+    """Whether the row had not changed, so that its result is a kept one."""
 
     @classmethod
     def of(
@@ -78,6 +80,7 @@ class PageRow:
             remarks=tuple(cell for cell in cells if cell.name not in new),
             is_long=bool(job.metrics.get(NUM_CUT)) and not has_failed,
             error=(job.error_code or job.status.value, job.error_message or "") if has_failed else None,
+            is_kept=not has_failed and job.metrics.get("is_kept") is True,
         )
 
 
@@ -85,11 +88,11 @@ def render_table_page(
     summary: Summary,
     settings: PromptSettings,
     rows: Sequence[PageRow],
-    num_rows: int,
+    counts: Mapping[str, int],
     *,
     has_rejected: bool,
 ) -> str:
-    """Return the page as HTML, with a note if it does not show all rows."""
+    """Return the page as HTML, with a note if it does not show all rows. `counts` are those of the report."""
     return PAGE.render(
         summary.report.created_at,
         summary=summary,
@@ -97,7 +100,7 @@ def render_table_page(
         settings=settings,
         sources=_sources(settings),
         rows=rows,
-        num_rows=num_rows,
+        **counts,
         max_columns=MAX_PAGE_COLUMNS,
         has_rejected=has_rejected,
     )

@@ -16,7 +16,7 @@ from db.stages import NewJob
 from jobs.errors import InputError
 from jobs.kept import Cost, KeptStatus
 from jobs.rejection import Rejected
-from jobs.shown import plural
+from jobs.shown import duration, plural
 from kinds.prompt.kept import row_key
 from kinds.prompt.payload import PromptPayload, PromptSettings
 from pressroom.commands.session import connected
@@ -95,7 +95,7 @@ class KeepPlan:
         tokens = f"about {self.num_tokens:,} tokens"
         if self.seconds is None:
             return f"{tokens}; the time is not known, because the batch that was measured was deleted"
-        return f"{tokens}, {self.seconds / 60:.1f} minutes, from what was measured"
+        return f"{tokens}, {duration(self.seconds)}, from what was measured"
 
 
 def print_plan(request: BatchRequest, inputs: Inputs, *, json: bool) -> None:

@@ -15,7 +15,7 @@ from db.kept import cost_of_kept
 from db.stages import stage_outputs
 from jobs.outputs import OutputT
 from jobs.provenance import StatementAlteredError
-from jobs.shown import json_text, plural, printable
+from jobs.shown import duration, json_text, plural, printable
 from kinds.recommendation.export.census import ReleaseFigures
 from kinds.recommendation.export.files import export_release
 from kinds.recommendation.export.page import cut, percent
@@ -303,20 +303,6 @@ def _details(details: object) -> str:
         for name, (before, now) in changed.items()
     ]
     return f": {'; '.join(fields[:3])}{' ...' if len(fields) > 3 else ''}" if fields else ""
-
-
-def duration(seconds: float) -> str:
-    """Return a duration in its two largest units.
-
-    >>> duration(8.2), duration(95), duration(9000)
-    ('8 s', '1 min 35 s', '2 h 30 min')
-    """
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
 def _line(label: str, text: str) -> str:

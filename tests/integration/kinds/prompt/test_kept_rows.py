@@ -19,9 +19,11 @@ from jobs.batch import BatchStatus
 from jobs.errors import InputError
 from jobs.provenance import CodeFacts
 from jobs.rejection import Rejected
+from kinds.prompt.export import export_results
 from kinds.prompt.payload import PromptOutput
 from kinds.prompt.plan import KeepPlan, PlanWithoutKeepError, plan_rows
 from pressroom.results import ResultReader
+from pressroom.summary import Summary
 from storage.memory import MemoryStore
 from tests.factories import job_ids, wait_until
 from tests.fakes import MODEL, FakeEngine, fake_models
@@ -141,6 +143,16 @@ def test_second_run_generates_nothing_and_gives_the_same_texts(desk: Desk) -> No
     assert set(desk.are_kept(first).values()) == {False}
     assert set(desk.are_kept(second).values()) == {True}
     assert batch_status(desk.database, second).usage.new_tokens == 0
+
+
+def test_export_counts_the_rows_that_have_not_changed(desk: Desk, tmp_path: Path) -> None:
+    desk.run(rows(*NAMES))
+    batch_id = desk.run(rows("kettle", *NAMES[1:]))
+    summary = Summary(report=batch_status(desk.database, batch_id), elapsed_seconds=1, startup_seconds=0)
+    export_results(desk.database, desk.store, summary, tmp_path / "out")
+    record = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert (record["num_rows"], record["num_kept"]) == (5, 4)
+    assert "4 rows that have not changed" in (tmp_path / "out" / "index.html").read_text()
 
 
 def test_statement_of_a_kept_text_names_the_job_and_the_statement_that_made_it(desk: Desk) -> None:
