@@ -163,17 +163,21 @@ class RequestSize:
     at least one byte."""
     max_new_tokens: int
     template_arguments: TemplateArguments = ()
+    constraint: Constraint | None = None
+    """What the text must look like. At intake, the worker's engine is asked whether it can serve this."""
 
     @classmethod
     def of(cls, prompt: Prompt | RawPrompt, sampling: Sampling) -> RequestSize:
         """Return the exact size of a request."""
         if isinstance(prompt, RawPrompt):
-            return cls(None, len(prompt.text.encode()), sampling.max_new_tokens)
+            num_bytes = len(prompt.text.encode())
+            return cls(None, num_bytes, sampling.max_new_tokens, constraint=sampling.constraint)
         return cls(
             tuple(message.role for message in prompt.messages),
             sum(len(message.content.encode()) for message in prompt.messages),
             sampling.max_new_tokens,
             prompt.template_arguments,
+            sampling.constraint,
         )
 
 

@@ -111,6 +111,18 @@ def _thinking_facts(model: LanguageModel, prompt: Prompt | RawPrompt, thoughts: 
     )
 
 
+def _constrained(completion: Completion, thoughts: ThoughtPlan | None, model: str) -> Completion:
+    """Return the completion of a request with a constraint, whose answer the engine has separated.
+
+    Raises ThoughtUnfinishedError if there is no answer.
+    """
+    if thoughts is not None and not completion.text:
+        raise _unfinished(completion, model)
+    if completion.reasoning is None:
+        return completion
+    return replace(completion, reasoning=_reasoning(completion.reasoning, thoughts))
+
+
 def _without_thoughts(completion: Completion, thoughts: ThoughtPlan | None, model: str) -> Completion:
     """Return the completion with its thoughts apart from its text, as the kind receives it.
 
@@ -121,17 +133,27 @@ def _without_thoughts(completion: Completion, thoughts: ThoughtPlan | None, mode
     text, is_open = marks.answer(completion.text, is_inside=is_inside)
     is_cut = completion.finish_reason is FinishReason.LENGTH
     if is_open or (is_cut and not text and completion.text):
-        raise ThoughtUnfinishedError(
-            f"the model {model!r} was still thinking after {completion.usage.new_tokens} tokens, so there "
-            "is no answer: raise PRESSROOM_MAX_THOUGHT_TOKENS or PRESSROOM_MAX_CONTEXT_TOKENS, or use a "
-            "model whose chat template can turn thinking off"
-        )
+        raise _unfinished(completion, model)
     if text == completion.text:
         return completion
-    reasoning = marks.reasoning(completion.text, is_inside=is_inside)
+    return replace(completion, text=text, reasoning=_reasoning(completion.text, thoughts))
+
+
+def _reasoning(text: str, thoughts: ThoughtPlan | None) -> str | None:
+    """Return the thoughts in a text without their marks; None if there are none."""
+    marks = DEFAULT_MARKS if thoughts is None else thoughts.marks
+    reasoning = marks.reasoning(text, is_inside=thoughts is not None and thoughts.is_inside)
     if reasoning is not None and len(reasoning) > MAX_REASONING_CHARACTERS:
-        reasoning = reasoning[:MAX_REASONING_CHARACTERS] + "\N{HORIZONTAL ELLIPSIS}"
-    return replace(completion, text=text, reasoning=reasoning)
+        return reasoning[:MAX_REASONING_CHARACTERS] + "\N{HORIZONTAL ELLIPSIS}"
+    return reasoning
+
+
+def _unfinished(completion: Completion, model: str) -> ThoughtUnfinishedError:
+    return ThoughtUnfinishedError(
+        f"the model {model!r} was still thinking after {completion.usage.new_tokens} tokens, so there "
+        "is no answer: raise PRESSROOM_MAX_THOUGHT_TOKENS or PRESSROOM_MAX_CONTEXT_TOKENS, or use a "
+        "model whose chat template can turn thinking off"
+    )
 
 
 class JobInference:
@@ -192,6 +214,8 @@ class JobInference:
                 is_raw=isinstance(prompt, RawPrompt),
             )
         )
+        if sampling.constraint is not None:
+            return _constrained(completion, thoughts, name)
         return _without_thoughts(completion, thoughts, name)
 
     def classify(

@@ -1,4 +1,7 @@
-"""Finds prompts that are too long for the batch's model, before jobs are made, if the model is installed."""
+"""Finds first requests that cannot be served, before jobs are made, if the batch's model is installed.
+
+A prompt may be too long for the model, and a constraint may be one that engines do not support.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,10 @@ from typing import Any
 from pydantic import BaseModel
 
 from jobs.errors import InputError, PromptTooLongError
-from jobs.inference import RawPrompt, RequestSize, Role, TemplateArguments
+from jobs.inference import Constraint, RawPrompt, RequestSize, Role, TemplateArguments
 from jobs.kind import Kind
 from jobs.rejection import Refusal, apart, attempt
+from workers.engines.constraints import Grammars, is_installed
 from workers.models.manifest import ModelNotInstalledError, check_engine, model_folder, read_manifest
 from workers.settings import Settings
 from workers.tokenizer import load_tokenizer
@@ -32,9 +36,11 @@ class _LongPrompt:
 
 
 class PromptCheck:
-    """Checks whether the first prompt of each payload fits the model's context length.
+    """Checks whether the first prompt of each payload fits the model's context length, and its constraint.
 
-    Call it with a sequence of payloads.
+    Call it with a sequence of payloads. A machine for intake may lack the library that compiles constraints
+    (it is part of the extra `engine`). A constraint that is not supported then fails its jobs, with the same
+    error.
     """
 
     def __init__(self, kind: Kind[Any], kind_settings: BaseModel, model: str, settings: Settings) -> None:
@@ -49,6 +55,7 @@ class PromptCheck:
         self._kind_settings = kind_settings
         self._max_context_tokens = min(settings.max_context_tokens, manifest.max_context_tokens)
         self._tokenizer = load_tokenizer(folder, is_thinking_requested=settings.thinking)
+        self._grammars = Grammars(self._tokenizer, self._tokenizer.num_tokens) if is_installed() else None
         self._frame_tokens = lru_cache(_MAX_FRAMES)(self._count_frame_tokens)
         self.control_tokens = self._tokenizer.control_tokens
         """Tokens with which a text could end its chat turn and begin another."""
@@ -74,10 +81,16 @@ class PromptCheck:
         try:
             # Nearly every prompt is accepted without being rendered, or at least without being tokenised.
             size = self._kind.first_request_size(payload, self._kind_settings)
-            if size is not None and self._fits(size):
-                return None
+            if size is not None:
+                self._check_constraint(size.constraint)
+                if self._fits(size):
+                    return None
             request = self._kind.first_request(payload, self._kind_settings)
-            if request is None or self._fits(RequestSize.of(*request)):
+            if request is None:
+                return None
+            size = RequestSize.of(*request)
+            self._check_constraint(size.constraint)
+            if self._fits(size):
                 return None
             prompt, sampling = request
             if isinstance(prompt, RawPrompt):
@@ -87,6 +100,11 @@ class PromptCheck:
             return _LongPrompt(text, 0, sampling.max_new_tokens)
         except InputError as error:
             return error
+
+    def _check_constraint(self, constraint: Constraint | None) -> None:
+        """Raise ConstraintUnsupportedError. Constraints that were checked before cost nothing."""
+        if constraint is not None and self._grammars is not None:
+            self._grammars.compile(constraint)
 
     def _verdict(self, prompt: _LongPrompt, length: int | Refusal) -> InputError | Refusal | None:
         if isinstance(length, Refusal):

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from workers.engine import Request
+from workers.engines.constraints import Matcher
 from workers.prefix import MIN_PREFIX_TOKENS, PrefixIndex, PrefixMatch, common_prefix_length
 
 
@@ -31,6 +32,11 @@ class Generation:
     """Uniform random numbers in [0, 1), one for each new token, from the request's own random generator."""
     barred_ids: tuple[int, ...] = ()
     """Token ids that must not come next, because the text is still too short to end."""
+    matcher: Matcher | None = None
+    """The place of the text in the grammar of its constraint; None where any token may come next."""
+    extra_ids: tuple[int, ...] = ()
+    """Token ids that may come next although the constraint does not allow them, because they begin a thought.
+    """
 
     @property
     def prompt_ids(self) -> tuple[int, ...]:

@@ -53,6 +53,8 @@ class ThoughtPlan:
     """Maximum tokens of the thought, in addition to those that the sampling allows for the answer."""
     decode: Callable[[tuple[int, ...]], str]
     """Returns the text of token ids including the marks, even if these are special tokens."""
+    begin_ids: tuple[int, ...] = ()
+    """Ids of the tokens that are a mark with which a thought begins."""
 
 
 TemplateSettings = tuple[tuple[str, bool | int | str], ...]

@@ -99,6 +99,8 @@ class ChatTokenizer:
         added = (token.content for token in tokenizer.get_added_tokens_decoder().values())
         self.thought_marks = find_marks(chat_template, added)
         self._mark_ids = _mark_ids(tokenizer, self.thought_marks)
+        begins = (tokenizer.token_to_id(begin) for begin, _ in self.thought_marks.pairs)
+        self._thought_begin_ids = tuple(token_id for token_id in begins if token_id is not None)
         names = _variables(chat_template)
         self.template_settings = template_settings(names, chat_template, is_requested=is_thinking_requested)
         digest = hashlib.sha256(chat_template.encode()).hexdigest()
@@ -191,7 +193,9 @@ class ChatTokenizer:
         if not self.thought_marks.is_own:
             return None
         is_inside = self.thought_marks.opens(self.decode_thoughts(prompt_ids[-_TAIL_TOKENS:]))
-        return ThoughtPlan(self.thought_marks, is_inside, max_tokens, self.decode_thoughts)
+        return ThoughtPlan(
+            self.thought_marks, is_inside, max_tokens, self.decode_thoughts, self._thought_begin_ids
+        )
 
     def _render(self, messages: tuple[tuple[str, str], ...], arguments: TemplateArguments = ()) -> str:
         variables = {

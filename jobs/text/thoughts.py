@@ -41,6 +41,9 @@ _CHANNEL_MARK = re.compile(r"<\|(channel|message|start|end|return|call)\|>")
 """Matches the marks of gpt-oss's Harmony format, in which <|channel|>analysis<|message|>...<|end|> precedes
 <|channel|>final."""
 
+CHANNEL_MESSAGE = _MESSAGE
+"""The mark after which the text of a message begins."""
+
 CHANNEL_MARKS = tuple(f"<|{name}|>" for name in ("channel", "message", "start", "end", "return", "call"))
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.inference import Completion, FinishReason, Message, Prompt, RawPrompt, Sampling
+from jobs.inference import Completion, Constraint, FinishReason, Message, Prompt, RawPrompt, Sampling
 from jobs.provenance import ThinkingFacts
 from tests.fakes import MODEL, FakeEngine, fake_models
 from tests.integration.test_inference import job
@@ -148,6 +148,40 @@ def test_unfinished_thought_fails_the_job_by_name(bench: Bench) -> None:
 def test_model_that_ends_within_its_thought_fails_by_name(bench: Bench) -> None:
     with pytest.raises(ThoughtUnfinishedError):
         bench.ask(("assistant", "<think>", "a", "plan}"), sampling=Sampling(max_new_tokens=9))
+
+
+THINK = ("<think>", "</think>")
+ANSWERS = Constraint.of_choice(["Bread", "time."])
+"""A constraint that no thought of these models satisfies."""
+
+
+def test_constraint_begins_after_the_thoughts(bench: Bench) -> None:
+    done = bench.ask(special=THINK, sampling=Sampling(max_new_tokens=9, constraint=ANSWERS))
+    assert (done.text, done.reasoning, done.finish_reason) == ("Bread", "a plan}", FinishReason.STOP)
+
+
+def test_constraint_begins_at_once_where_the_template_turns_thinking_off(bench: Bench) -> None:
+    sampling = Sampling(max_new_tokens=3, constraint=ANSWERS)
+    done = bench.ask(template=TEMPLATE + SWITCH, sampling=sampling)
+    assert (done.text, done.reasoning) == ("Bread", None)
+
+
+def test_unfinished_thought_before_a_constraint_fails_the_job_by_name(bench: Bench) -> None:
+    sampling = Sampling(max_new_tokens=2, constraint=ANSWERS)
+    with pytest.raises(ThoughtUnfinishedError):
+        bench.ask(special=THINK, thinking=Thinking(max_tokens=1), sampling=sampling)
+
+
+def test_constraint_applies_from_the_start_to_a_model_that_is_not_known_to_think(bench: Bench) -> None:
+    done = bench.ask(sampling=Sampling(max_new_tokens=9, constraint=ANSWERS))
+    assert done.text in {"Bread", "time."}
+    assert done.reasoning is None
+
+
+def test_constraint_begins_with_the_final_channel(bench: Bench) -> None:
+    words = ("assistant", "<|channel|>", "final", "<|message|>", "Bread", "needs}")
+    sampling = Sampling(max_new_tokens=9, constraint=ANSWERS)
+    assert bench.ask(words, special=CHANNELS, sampling=sampling).text == "Bread"
 
 
 CHANNELS = ("<|channel|>", "<|message|>", "<|end|>", "<|start|>")

@@ -12,11 +12,13 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
-from jobs.errors import EngineError, InputError, PressroomError, PromptTooLongError
+from jobs.errors import EngineError, InputError, PermanentError, PressroomError, PromptTooLongError
 from jobs.inference import Completion, FinishReason, Sampling, TokenLogprob, TopLogprob, Usage
 from workers.engine import EngineInfo, EngineOptions, EngineProgress, Request, Tokenizer
+from workers.engines.constraints import Grammars, Matcher
 from workers.engines.request_engine import Flight, RequestEngine, deadline_error
 from workers.engines.text import TextStream
 from workers.scheduler import Generation, PrefillBatch, PrefillRow, PrefixSave, Scheduler, SlotMove
@@ -51,6 +53,8 @@ class NextToken:
     """False if the row's logits have no finite maximum, so its token is meaningless."""
     scores: TokenScores | None = None
     """Log-probabilities, if the row requests them."""
+    error: PermanentError | None = None
+    """Why the row cannot be continued; its token is then meaningless."""
 
 
 class Executor(Protocol):
@@ -110,6 +114,8 @@ class _GenerationFlight(Flight[Completion]):
     text: TextStream | None
     scores: list[TokenScores] = field(default_factory=list)
     """Log-probabilities at each place, if the request asks for them."""
+    grammar: Matcher | None = None
+    """From which the answer's matcher begins, if the request has a constraint."""
 
 
 class BatchingEngine(RequestEngine[_GenerationFlight, PrefillBatch]):
@@ -121,6 +127,7 @@ class BatchingEngine(RequestEngine[_GenerationFlight, PrefillBatch]):
         self._executor = executor
         self._tokenizer = tokenizer
         self._num_tokens = executor.num_tokens
+        self._grammars = Grammars(tokenizer, executor.num_tokens)
         self._scheduler = Scheduler(
             num_slots=self._info.num_slots,
             max_prefill_tokens=executor.max_prefill_tokens,
@@ -149,8 +156,27 @@ class BatchingEngine(RequestEngine[_GenerationFlight, PrefillBatch]):
             text=TextStream(self._tokenizer, stop, thoughts, min_tokens) if needs_text else None,
         )
         self._bar_end(flight)
-        self._submit(flight, error)
+        constraint = request.sampling.constraint
+        self._submit(flight, error, is_ready=constraint is None)
+        if constraint is not None and error is None:
+            # A slow constraint delays only its own requests.
+            self._grammars.find(constraint).add_done_callback(partial(self._constrain, flight))
         return flight.future
+
+    def _constrain(self, flight: _GenerationFlight, grammar: Future[Matcher]) -> None:
+        """Queue a request whose constraint has been compiled, or fail it."""
+        error = grammar.exception()
+        if isinstance(error, Exception):
+            self._fail(flight, error)
+            return
+        flight.grammar = grammar.result()
+        generation, text = flight.generation, flight.text
+        if text is None or text.has_answer:
+            generation.matcher = flight.grammar.begin()
+        if text is not None:
+            text.may_stop = partial(_is_satisfied, flight.grammar)
+            generation.extra_ids = text.thought_begin_ids
+        self._release(flight)
 
     def progress(self) -> EngineProgress:
         with self._changed:
@@ -235,9 +261,12 @@ class BatchingEngine(RequestEngine[_GenerationFlight, PrefillBatch]):
         if isinstance(outcome, Exception):
             self._fail_row(generation, outcome)
             return
-        if not outcome.is_finite:
+        if not outcome.is_finite and outcome.error is None:
             self._executor.clear(generation.slot)
             self._fail_row(generation, ArithmeticError("no finite logits"))
+            return
+        if outcome.error is not None:
+            self._fail_row(generation, outcome.error)
             return
         generation.output_ids.append(outcome.token_id)
         generation.num_near_ties += outcome.is_near_tie
@@ -246,12 +275,48 @@ class BatchingEngine(RequestEngine[_GenerationFlight, PrefillBatch]):
             return  # cancelled meanwhile; it is dropped before the next step
         if outcome.scores is not None:
             flight.scores.append(outcome.scores)
-        reason = self._finish_reason(generation, flight.text)
+        try:
+            self._advance(flight, outcome.token_id)
+            reason = self._finish_reason(generation, flight.text)
+            self._begin_answer(flight)
+        except PermanentError as error:
+            self._fail_row(generation, error)
+            return
         if reason is not None:
             self._leave_slot(generation)
             self._complete(flight, self._completion(flight, reason))
         else:
             self._bar_end(flight)
+
+    def _advance(self, flight: _GenerationFlight, token_id: int) -> None:
+        """Add a token to the answer under a constraint. Raises ConstraintFailedError."""
+        generation = flight.generation
+        if generation.matcher is None:
+            return
+        is_thought = token_id in generation.extra_ids
+        generation.extra_ids = ()
+        if is_thought:
+            generation.matcher = None
+            return
+        if flight.text is not None:
+            flight.text.begin_answer()
+        if token_id not in self._tokenizer.end_of_text_ids:
+            generation.matcher.accept(token_id)
+
+    def _begin_answer(self, flight: _GenerationFlight) -> None:
+        """Constrain a text whose thoughts have just ended. Raises ConstraintFailedError."""
+        text = flight.text
+        if (
+            flight.grammar is None
+            or flight.generation.matcher is not None
+            or text is None
+            or not text.has_answer
+        ):
+            return
+        matcher = flight.grammar.begin()
+        if beginning := text.begin_answer():  # the last token of the thought may contain more than its mark
+            matcher.accept_text(beginning)
+        flight.generation.matcher = matcher
 
     def _bar_end(self, flight: _GenerationFlight) -> None:
         """Exclude the end-of-text tokens from the next step if the text is shorter than its minimum."""
@@ -269,6 +334,8 @@ class BatchingEngine(RequestEngine[_GenerationFlight, PrefillBatch]):
             return FinishReason.STOP
         if text is not None and text.push(token_id) is not None:
             return FinishReason.STOP
+        if generation.matcher is not None and generation.matcher.is_finished:
+            return FinishReason.STOP
         max_new_tokens = sampling.max_new_tokens + (0 if text is None else text.num_thought_tokens)
         return FinishReason.LENGTH if len(generation.output_ids) >= max_new_tokens else None
 
@@ -277,7 +344,8 @@ class BatchingEngine(RequestEngine[_GenerationFlight, PrefillBatch]):
         token_ids = tuple(generation.output_ids)
         stop_string = None if text is None else text.finish()
         return Completion(
-            text=self._tokenizer.decode(token_ids) if text is None else text.text,
+            text=self._text(flight, stop_string),
+            reasoning=None if text is None else text.thought,
             token_ids=token_ids,
             finish_reason=reason if stop_string is None else FinishReason.STOP,
             usage=Usage(len(generation.prompt_ids), generation.num_cached_tokens, len(token_ids)),
@@ -285,6 +353,15 @@ class BatchingEngine(RequestEngine[_GenerationFlight, PrefillBatch]):
             stop_string=stop_string,
             logprobs=self._logprobs(flight),
         )
+
+    def _text(self, flight: _GenerationFlight, stop_string: str | None) -> str:
+        """Return the text of a completion: under a constraint, exactly what its grammar accepted."""
+        generation, text = flight.generation, flight.text
+        if flight.grammar is not None and (text is None or stop_string is None):
+            return "" if generation.matcher is None else generation.matcher.text
+        if text is None:
+            return self._tokenizer.decode(tuple(generation.output_ids))
+        return text.text if flight.grammar is None else text.answer
 
     def _logprobs(self, flight: _GenerationFlight) -> tuple[TokenLogprob, ...] | None:
         if flight.generation.request.sampling.num_logprobs is None:
@@ -308,6 +385,9 @@ class BatchingEngine(RequestEngine[_GenerationFlight, PrefillBatch]):
         flight = self._flight_of(generation)
         self._leave_slot(generation)
         if flight is not None:
+            if isinstance(cause, PermanentError):
+                self._fail(flight, cause)
+                return
             error = EngineError(f"the engine step of request {flight.request_id} failed: {cause!r}")
             error.__cause__ = cause
             self._fail(flight, error)
@@ -328,6 +408,16 @@ class BatchingEngine(RequestEngine[_GenerationFlight, PrefillBatch]):
         return flight if flight is not None and flight.generation is generation else None
 
 
+def _is_satisfied(grammar: Matcher, text: str) -> bool:
+    """Return whether a whole text satisfies a constraint."""
+    matcher = grammar.begin()
+    try:
+        matcher.accept_text(text)
+    except PermanentError:
+        return False
+    return matcher.is_satisfied
+
+
 def find_error(request: Request, *, num_tokens: int, max_context_tokens: int) -> PressroomError | None:
     """Return why the request cannot run, or None. num_tokens is the model's number of token ids."""
     prompt_ids, sampling = request.prompt_ids, request.sampling
@@ -339,7 +429,7 @@ def find_error(request: Request, *, num_tokens: int, max_context_tokens: int) ->
             f"request {request.request_id}: token id {bad} is not below {num_tokens}; "
             "was the prompt encoded with another model's tokenizer?"
         )
-    problem = sampling_problem(sampling) or _unserved(sampling)
+    problem = sampling_problem(sampling)
     if problem is not None:
         return InputError(f"request {request.request_id}: {problem}")
     strange = next((token for token, _ in sampling.logit_bias if not 0 <= token < num_tokens), None)
@@ -387,6 +477,12 @@ def sampling_problem(sampling: Sampling) -> str | None:
         (_MIN_SEED <= sampling.seed <= _MAX_SEED, "seed", sampling.seed, "a 64-bit integer"),
         (all(sampling.stop), "stop", sampling.stop, "without empty strings"),
         (
+            sampling.constraint is None or not sampling.ignore_end_of_text,
+            "ignore_end_of_text",
+            sampling.ignore_end_of_text,
+            "false with a constraint, which decides where a text may end",
+        ),
+        (
             all(-100 <= bias <= 100 for _, bias in sampling.logit_bias),
             "logit_bias",
             dict(sampling.logit_bias),
@@ -408,18 +504,3 @@ def sampling_problem(sampling: Sampling) -> str | None:
     return next(
         (f"{name} is {value}; it must be {wanted}" for ok, name, value, wanted in checks if not ok), None
     )
-
-
-_UNSERVED = ("constraint",)
-"""Sampling parameters that the engines do not serve yet."""
-
-
-def _unserved(sampling: Sampling) -> str | None:
-    """Return which sampling parameter the engines do not serve, or None.
-
-    >>> _unserved(Sampling(max_new_tokens=1)) is None
-    True
-    """
-    defaults = Sampling(max_new_tokens=1)
-    names = (name for name in _UNSERVED if getattr(sampling, name) != getattr(defaults, name))
-    return next((f"this engine does not serve {name}" for name in names), None)

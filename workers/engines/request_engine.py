@@ -112,8 +112,11 @@ class RequestEngine(ABC, Generic[FlightT, WorkT]):
     def _seconds_in_step(self) -> float:
         return max(watchdog.seconds_in_step for watchdog in self._watchdogs)
 
-    def _submit(self, flight: FlightT, error: PressroomError | None) -> None:
-        """Queue the request, or fail it with `error` if a check of the request found one."""
+    def _submit(self, flight: FlightT, error: PressroomError | None, *, is_ready: bool = True) -> None:
+        """Queue the request, or fail it with `error` if a check of the request found one.
+
+        A request that is not ready is queued by `_release`. Until then it can be cancelled like any other.
+        """
         with self._changed:
             if self._closed:
                 error = EngineLostError(
@@ -123,10 +126,18 @@ class RequestEngine(ABC, Generic[FlightT, WorkT]):
                 error = InputError(f"request {flight.request_id} is already in flight; ids must be unique")
             if error is None:
                 self._flights[flight.request_id] = flight
-                self._inbox.append(flight)
-                self._changed.notify()
+                if is_ready:
+                    self._inbox.append(flight)
+                    self._changed.notify()
         if error is not None:
             flight.future.set_exception(error)
+
+    def _release(self, flight: FlightT) -> None:
+        """Queue a request that was not ready when it was submitted."""
+        with self._changed:
+            if self._flights.get(flight.request_id) is flight:
+                self._inbox.append(flight)
+                self._changed.notify()
 
     def _run_lane(self, watchdog: StepWatchdog) -> None:
         try:

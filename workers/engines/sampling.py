@@ -2,8 +2,9 @@
 
 The steps have the order of transformers' generate() (`_get_logits_processor` in generation/utils.py): logit
 bias, repetition penalty, minimum length, temperature, top-k, top-p, min-p, draw. OpenAI's frequency and
-presence penalties, which transformers does not have, follow the repetition penalty, as in vLLM. A step
-changes the logits of only those rows that use it, and costs nothing if no row does.
+presence penalties, which transformers does not have, follow the repetition penalty, as in vLLM. Constraints
+come just before the temperature, so that limits such as top-k count only the tokens that may come next. A
+step changes the logits of only those rows that use it, and costs nothing if no row does.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import torch
 
 from jobs.inference import LEAST_LOGPROB, Sampling
 from workers.engines.batching import NextToken, TokenScores
+from workers.engines.token_masks import TokenMasks
 from workers.scheduler import Generation
 
 NEAR_TIE_GAP = 1e-4
@@ -37,6 +39,7 @@ class Sampler:
         # whole rows can be gathered and scattered without a mask.
         self._history = torch.zeros(num_slots, max_context_tokens + 1, dtype=torch.int64, device=device)
         self._device = device
+        self._masks = TokenMasks(device)
         self._bias = lru_cache(_MAX_BIASES)(partial(_bias_tensors, device))
 
     def begin(self, generation: Generation, slot: int) -> None:
@@ -66,6 +69,7 @@ class Sampler:
         self._penalise(logits, first_slot, generations)
         self._penalise_output(logits, first_slot, generations)
         _bar(logits, generations)
+        errors = self._masks.apply(logits, generations)
         best, second, best_ids = _best_two(logits)
         gaps, tops, ids = (best - second).tolist(), best.tolist(), best_ids.tolist()
         sampled = [i for i, row in enumerate(generations) if row.request.sampling.temperature > 0]
@@ -73,8 +77,10 @@ class Sampler:
             ids[index] = token_id
             gaps[index] = float("inf")
         return [
-            NextToken(token_id, gap < NEAR_TIE_GAP, abs(top) < float("inf"), row_scores)
-            for token_id, gap, top, row_scores in zip(ids, gaps, tops, scores.of(ids), strict=True)
+            NextToken(token_id, gap < NEAR_TIE_GAP, abs(top) < float("inf"), row_scores, errors.get(i))
+            for i, (token_id, gap, top, row_scores) in enumerate(
+                zip(ids, gaps, tops, scores.of(ids), strict=True)
+            )
         ]
 
     def _record(self, first_slot: int, generations: Sequence[Generation]) -> None:
@@ -212,7 +218,9 @@ def _bar(logits: torch.Tensor, generations: Sequence[Generation]) -> None:
 
     Like transformers' MinNewTokensLengthLogitsProcessor, if these are the end-of-text tokens.
     """
-    barred = [(i, token_id) for i, g in enumerate(generations) for token_id in g.barred_ids]
+    # Under a constraint, the end is excluded only where the text can go on, which TokenMasks knows.
+    free = [(i, row) for i, row in enumerate(generations) if row.matcher is None]
+    barred = [(i, token_id) for i, row in free for token_id in row.barred_ids]
     if barred:
         index, ids = torch.tensor(barred, device=logits.device).unbind(1)
         logits[index, ids] = float("-inf")

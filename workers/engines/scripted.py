@@ -18,15 +18,18 @@ import time
 import zlib
 from array import array
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from jobs.errors import ConfigurationError
 from jobs.validation import describe_first
 from workers.engine import Engine, EngineInfo, EngineOptions, Tokenizer
 from workers.engines.batching import BatchingEngine, NextToken, TokenScores
+from workers.engines.constraints import Matcher
 from workers.scheduler import Generation, PrefillRow, PrefixSave, SlotMove
 
 SCRIPT_VARIABLE = "PRESSROOM_SCRIPT"
@@ -211,6 +214,9 @@ class ScriptedExecutor:
         seed = sampling.seed if sampling.temperature > 0 else 0
         digest = zlib.crc32(array("q", prompt_ids).tobytes() + repr(seed).encode())
         ends = self._end_of_text_ids
+        if generation.matcher is not None:
+            token_id = self._shortest(generation.matcher)
+            return NextToken(token_id, scores=_scores(token_id, sampling.num_logprobs, self.num_tokens))
         is_long = position >= _MIN_LENGTH + digest % (_MAX_LENGTH - _MIN_LENGTH)
         if is_long and not sampling.ignore_end_of_text and not generation.barred_ids:
             token_id = min(ends)
@@ -219,6 +225,23 @@ class ScriptedExecutor:
             words = [token_id for token_id in prompt_ids if token_id not in avoided] or [prompt_ids[0]]
             token_id = words[(digest + position) % len(words)]
         return NextToken(token_id, scores=_scores(token_id, sampling.num_logprobs, self.num_tokens))
+
+    def _shortest(self, matcher: Matcher) -> int:
+        """Return a token that the constraint allows, and that brings the text to its end if there is one.
+
+        That is the end itself, or else whatever closes a JSON string, object or list.
+        """
+        mask = np.zeros(-(-self.num_tokens // 32), dtype=np.uint32)
+        matcher.fill(mask)
+        allowed = np.flatnonzero(np.unpackbits(mask.view(np.uint8), bitorder="little"))
+        closing = [token_id for token_id in self._closing_ids if token_id in allowed]
+        return int((closing or allowed)[0])
+
+    @cached_property
+    def _closing_ids(self) -> tuple[int, ...]:
+        tokens = {self._tokenizer.token_bytes(token_id): token_id for token_id in range(self.num_tokens)}
+        closing = (tokens.get(mark) for mark in (b'"', b"}", b"]"))
+        return (*sorted(self._end_of_text_ids), *(token_id for token_id in closing if token_id is not None))
 
     def _play(self, generations: Sequence[Generation]) -> None:
         """Apply the script to the batch."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from jobs.text.thoughts import CHANNEL_MESSAGE
 from workers.engine import Tokenizer
 from workers.thinking import ThoughtPlan
 
@@ -40,6 +43,9 @@ class TextStream:
         """Number of tokens that the text may have in addition to those of the answer: the maximum for
         thoughts while a thought lasts, then the number of tokens up to its end."""
         self._was_thinking = thoughts is not None and thoughts.is_inside
+        self._fixed_begin: int | None = None
+        self.may_stop: Callable[[str], bool] = lambda _: True
+        """Whether a stop string may end the answer after this text."""
 
     def push(self, token_id: int) -> str | None:
         """Add a token; return the stop string if the text now contains one, and end `text` before it."""
@@ -66,20 +72,62 @@ class TextStream:
         self._context_start, self._undecoded_start = self._undecoded_start, len(self._token_ids)
         num_known = len(self.text)
         self.text += piece
-        begin = 0 if self._thoughts is None else self._answer_begin(self._thoughts)
+        begin = self._answer_begin()
         if begin is None or len(self._token_ids) - self.num_thought_tokens < self._min_tokens:
             return None
         # Only a stop string that the new piece completes is new.
         begins = {stop: max(begin, num_known - len(stop) + 1) for stop in self._stop}
         hits = [(at, stop) for stop in self._stop if (at := self.text.find(stop, begins[stop])) >= 0]
+        hits = [(at, stop) for at, stop in hits if self.may_stop(self.text[begin:at])]
         if hits:
             # If several stop strings begin at the same place, the longest is reported; the text is the same.
             at, self.stop_string = min(hits, key=lambda hit: (hit[0], -len(hit[1])))
             self.text = self.text[:at]
         return self.stop_string
 
-    def _answer_begin(self, thoughts: ThoughtPlan) -> int | None:
+    @property
+    def thought_begin_ids(self) -> tuple[int, ...]:
+        """Tokens with which a thought can begin in place of the answer."""
+        return () if self._thoughts is None or not self.has_answer else self._thoughts.begin_ids
+
+    @property
+    def has_answer(self) -> bool:
+        """Whether the next token belongs to the answer."""
+        if self._thoughts is None or self._fixed_begin is not None:
+            return True
+        if not self._thoughts.marks.has_channels:
+            return not self._was_thinking
+        # Only a message on the channel of the answer is one.
+        reading = self._thoughts.marks.read(self.text, is_inside=self._thoughts.is_inside)
+        return not reading.is_open and self.text.endswith(CHANNEL_MESSAGE)
+
+    def begin_answer(self) -> str:
+        """Read everything from here on as the answer, also what looks like a mark; return what it has.
+
+        That is the end of a token in which a thought ends, without whitespace around it.
+        """
+        if self._fixed_begin is not None or self._thoughts is None:
+            return ""
+        begin = self._answer_begin() or 0
+        beginning = self.text[begin:].strip()
+        self._fixed_begin = len(self.text) - len(self.text[begin:].lstrip())
+        return beginning
+
+    @property
+    def answer(self) -> str:
+        """The text after the place where begin_answer() was called."""
+        return self.text[self._fixed_begin or 0 :]
+
+    @property
+    def thought(self) -> str | None:
+        """The text before that place, with its marks; None if it is empty."""
+        return self.text[: self._fixed_begin] or None if self._fixed_begin is not None else None
+
+    def _answer_begin(self) -> int | None:
         """Return where the current part of the answer begins; None inside a thought."""
+        thoughts = self._thoughts
+        if thoughts is None or self._fixed_begin is not None:
+            return self._fixed_begin or 0
         reading = thoughts.marks.read(self.text, is_inside=thoughts.is_inside)
         if reading.is_open:
             self.num_thought_tokens = thoughts.max_tokens

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from pydantic import BaseModel
 
 from jobs.errors import PromptTooLongError
-from jobs.inference import Prompt, RawPrompt, RequestSize, Sampling
+from jobs.inference import Constraint, Prompt, RawPrompt, RequestSize, Sampling
 from tests.plugins.kinds import TrialKind, TrialPayload, TrialSettings
 from tests.tiny_model import write_tiny_model
+from workers.engines.constraints import ConstraintUnsupportedError
 from workers.models.install import add_model
 from workers.models.sources import FolderSource
 from workers.prompt_check import prompt_check
@@ -125,3 +127,38 @@ def test_template_arguments_count(settings: Settings) -> None:
     fits, refusal = check([text_of(31), text_of(32)])
     assert fits is None
     assert isinstance(refusal, PromptTooLongError)
+
+
+class ConstrainedKind(TrialKind):
+    """A trial kind whose payloads are regular expressions for the texts."""
+
+    def first_request(self, payload: TrialPayload, settings: BaseModel) -> tuple[Prompt, Sampling]:
+        prompt, sampling = super().first_request(payload, settings)
+        return prompt, replace(sampling, constraint=Constraint.of_regex(payload.text))
+
+
+def test_constraint_that_cannot_be_served_is_refused_with_the_reason(settings: Settings) -> None:
+    check = prompt_check(ConstrainedKind(), TrialSettings(), "tiny", settings)
+    assert check is not None
+    payloads = [TrialPayload(text=pattern) for pattern in ("a", "(?=a)", "a")]
+    first, refusal, last = check(payloads)
+    assert (first, last) == (None, None)
+    assert isinstance(refusal, ConstraintUnsupportedError)
+    assert "look-around" in str(refusal)
+
+
+def test_constraint_that_the_models_tokens_cannot_satisfy_is_refused(settings: Settings) -> None:
+    check = prompt_check(ConstrainedKind(), TrialSettings(), "tiny", settings)
+    assert check is not None
+    (refusal,) = check([TrialPayload(text="[0-9]")])
+    assert isinstance(refusal, ConstraintUnsupportedError)
+
+
+def test_machine_without_the_grammar_library_checks_no_constraint(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The job then fails on its worker, with the same error."""
+    monkeypatch.setattr("workers.prompt_check.is_installed", lambda: False)
+    check = prompt_check(ConstrainedKind(), TrialSettings(), "tiny", settings)
+    assert check is not None
+    assert check([TrialPayload(text="(?=a)")]) == [None]
