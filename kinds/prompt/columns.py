@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from jobs.errors import InputError
 from jobs.rejection import quoted
 from kinds.prompt.payload import SAMPLING_NAMES, PromptSettings
-from kinds.prompt.row import template_of
+from kinds.prompt.row import columns_read, template_columns, template_of
 from kinds.prompt.schema import schema_columns
-from kinds.prompt.template import check_names, nearest_column
+from kinds.prompt.template import ROW, UnknownVariableError, check_names, nearest_column
 
 
 class ColumnExistsError(InputError):
@@ -24,10 +24,17 @@ class ColumnUnknownError(InputError):
     code = "column_unknown"
 
 
+class LabelsUnusableError(InputError):
+    """The column with labels cannot be compared with the answers."""
+
+    code = "labels_unusable"
+
+
 def check_settings(settings: PromptSettings) -> None:
     """Check the templates, the new columns and the named columns against the columns of the table.
 
-    Raises TemplateError, SchemaInvalidError, ColumnExistsError or ColumnUnknownError.
+    Raises TemplateError, SchemaInvalidError, ColumnExistsError, ColumnUnknownError or
+    LabelsUnusableError.
     """
     columns = settings.columns
     for name in settings.settings_columns:
@@ -47,9 +54,55 @@ def check_settings(settings: PromptSettings) -> None:
                 f"the table already has a column {quoted(name)}: choose another name "
                 + ("with --into" if settings.json_schema is None else "in the schema, or rename the column")
             )
+    _check_column_names(settings)
+    _check_labels(settings)
     _check_truncation(settings)
-    check_names(settings.template_name, (settings.template, settings.system), columns)
-    template_of(settings).check(columns)
+    names = template_columns(settings)
+    check_names(settings.template_name, (settings.template, settings.system), names)
+    try:
+        template_of(settings).check(names)
+    except UnknownVariableError as error:
+        if settings.recipe is None:
+            raise
+        advice = "if the table has it under another name, add --column NAME=COLUMN"
+        raise UnknownVariableError(f"{error}; {advice}") from error
+
+
+def _check_column_names(settings: PromptSettings) -> None:
+    """Raise ColumnUnknownError for names that are not read, and for columns that the table lacks."""
+    read = template_of(settings).columns
+    for name, column in settings.column_names.items():
+        if column not in settings.columns:
+            raise ColumnUnknownError(
+                f"the table has no column {quoted(column)} for {quoted(name)}"
+                f"{_hint(column, settings.columns)}: name a column of the table"
+            )
+        if name not in read and ROW not in template_of(settings).names:
+            raise ColumnUnknownError(
+                f"the template reads nothing named {quoted(name)}{_hint(name, tuple(sorted(read)))}: write "
+                "--column NAME=COLUMN with a name that the template reads"
+            )
+
+
+def _check_labels(settings: PromptSettings) -> None:
+    """Raise ColumnUnknownError or LabelsUnusableError for labels that say nothing about the answers."""
+    labels = settings.labels
+    if labels is None:
+        return
+    if labels not in settings.columns:
+        raise ColumnUnknownError(
+            f"the table has no column {quoted(labels)} with labels{_hint(labels, settings.columns)}"
+        )
+    if labels in columns_read(settings):
+        raise LabelsUnusableError(
+            f"the template reads the column {quoted(labels)} itself, so the model sees the right answer: "
+            "remove it from the template"
+        )
+    if len(names := new_columns(settings)) > 1:
+        raise LabelsUnusableError(
+            f"labels are compared with the only new column, but there are {len(names)}: "
+            f"{', '.join(map(quoted, names[:5]))}"
+        )
 
 
 def _check_truncation(settings: PromptSettings) -> None:
@@ -59,8 +112,8 @@ def _check_truncation(settings: PromptSettings) -> None:
     if settings.truncate is None:
         raise ColumnUnknownError(f"the column {quoted(column)} is cut only with --truncate end")
     read = template_of(settings).columns
-    if column not in settings.columns or column not in read:
-        names = [name for name in settings.columns if name in read]
+    if column not in (columns := template_columns(settings)) or column not in read:
+        names = [name for name in columns if name in read]
         raise ColumnUnknownError(
             f"the template reads no column {quoted(column)} that could be cut{_hint(column, names)}"
         )

@@ -18,4 +18,25 @@ COMMANDS = (
         "Queue a job for each row of a table; print the batch's id once everything is accepted.",
         kind="prompt",
     ),
+    Command("recipes", None, "Templates with settings and example rows, for `run prompt --with RECIPE`."),
+    Command(
+        "recipes list",
+        "kinds.prompt.recipe_commands:list_recipes",
+        "List the recipes that come with Pressroom.",
+    ),
+    Command(
+        "recipes show",
+        "kinds.prompt.recipe_commands:show_recipe",
+        "Show a recipe's columns, settings and templates.",
+    ),
+    Command(
+        "recipes check",
+        "kinds.prompt.recipe_commands:check_recipe_files",
+        "Check a recipe's files, and make the prompts of its example rows, without a model.",
+    ),
+    Command(
+        "recipes init",
+        "kinds.prompt.recipe_commands:init_recipe",
+        "Make a recipe of your own as a copy of another one.",
+    ),
 )

@@ -11,8 +11,9 @@ import typer
 
 from jobs.intake.files import check_input
 from jobs.rejection import FileRejectedError
-from kinds.prompt.recipe import read_recipe, read_text
+from kinds.prompt.recipe import RecipeUnknownError, find_recipe, read_recipe, read_text
 from pressroom.commands.kind import SubmissionOptions, parse_settings, run_command, submit_command
+from pressroom.commands.options import columns_of
 from pressroom.commands.session import devices_of_command, settings_of_command
 
 if TYPE_CHECKING:
@@ -32,6 +33,14 @@ def _file(text: str) -> Path:
     except FileRejectedError as error:
         raise typer.BadParameter(f"{error.rejected.reason}: {path} ({error.rejected.advice})") from error
     return path
+
+
+def _recipe(text: str) -> Path:
+    """Return the folder of a recipe. A recipe that does not exist is reported as wrong usage."""
+    try:
+        return find_recipe(text)
+    except RecipeUnknownError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,11 +75,24 @@ class PromptOptions(SubmissionOptions):
         Path | None,
         typer.Option(
             "--with",
-            metavar="FOLDER",
-            file_okay=False,
-            exists=True,
-            help="Recipe: a folder with user.jinja and, if needed, system.jinja, schema.json and "
-            "recipe.toml. Other options take precedence.",
+            parser=_recipe,
+            metavar="RECIPE",
+            help="Recipe: a name that `pressroom recipes list` prints, or a folder with user.jinja and, if "
+            "needed, system.jinja, schema.json and recipe.toml. Other options take precedence.",
+        ),
+    ] = None
+    column: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=COLUMN",
+            help="Column of the table that the template reads as NAME; may be repeated.",
+        ),
+    ] = None
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="Column with the right answers: the summary and the page report accuracy and macro-F1.",
         ),
     ] = None
     settings_columns: Annotated[
@@ -146,6 +168,8 @@ class PromptOptions(SubmissionOptions):
             "settings_columns": self.settings_columns,
             "template_arguments": ",".join(self.template_argument or ()) or None,
             "truncate": self.truncate,
+            "column_names": columns_of(self.column, "--column") or None,
+            "labels": self.labels,
             "keep": self.keep,
             "model_map": dict(map(_mapped, self.model_map)) if self.model_map else None,
         }

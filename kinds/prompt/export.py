@@ -13,6 +13,7 @@ from db.reports import JobResult
 from jobs.shown import json_text, plural
 from kinds.prompt.answer import read_answers
 from kinds.prompt.ended import ended_jobs, write_statement
+from kinds.prompt.labels import LabelFigures, LabelTally
 from kinds.prompt.openai.export import export_batch_file
 from kinds.prompt.page import MAX_PAGE_ROWS, PageRow, render_table_page
 from kinds.prompt.payload import InputFormat, PromptSettings
@@ -36,20 +37,29 @@ class TableReport:
     """Number of rows in the table, including those whose jobs failed."""
     num_kept: int = 0
     """Number of rows that had not changed, so that their results are kept ones."""
+    labels: LabelFigures | None = None
+    """Comparison with a column of labels; None if no column was named."""
 
     def counts(self) -> dict[str, int]:
         """Return the counts with the names that they have in JSON."""
         return {"num_rows": self.num_rows, "num_kept": self.num_kept}
 
+    def as_json(self) -> dict[str, object]:
+        """Return the figures as JSON, which follow those of the summary."""
+        labels = {} if self.labels is None else {"labels": self.labels.as_json()}
+        return {**self.counts(), **labels}
+
     def print(self, summary: Summary, out: Path, *, json: bool) -> None:
         """Print the summary and the path of the page, as `pressroom.export.ExportReport` specifies."""
         say_altered(summary.altered)
         if json:
-            print_json({**summary.as_json(), **self.counts(), "out": str(out)})
+            print_json({**summary.as_json(), **self.as_json(), "out": str(out)})
             return
         print_status(summary.report, is_live=False)
         if self.num_kept:
             print_labelled("kept", f"{plural(self.num_kept, 'row has', 'rows have')} not changed")
+        for line in () if self.labels is None else self.labels.lines():
+            print_labelled("labels", line)
         print_line(f"results: {out / INDEX}")
 
 
@@ -75,21 +85,27 @@ def export_table(
         return TableReport()
     shown: list[PageRow] = []
     num_rows = num_kept = 0
+    tally = None if settings.labels is None else LabelTally(settings)
     with staged_export(out, summary.batch_id) as folder:
         with (folder / RESULTS).open("w", encoding="utf-8") as lines:
             table = ResultTable(settings, lines)
-            for row in _write_rows(database, store, summary, folder, table):
+            for row in _write_rows(database, store, summary, folder, table, tally):
                 num_rows += 1
                 num_kept += row.is_kept
                 if len(shown) < MAX_PAGE_ROWS:
                     shown.append(row)
         convert_table(folder / RESULTS, folder, table.schema(), _cells)
-        report = TableReport(num_rows, num_kept)
+        report = TableReport(num_rows, num_kept, None if tally is None else tally.figures())
         page = render_table_page(
-            summary, settings, shown, report.counts(), has_rejected=(out / REJECTED).exists()
+            summary,
+            settings,
+            shown,
+            report.counts(),
+            has_rejected=(out / REJECTED).exists(),
+            labels=report.labels,
         )
         (folder / INDEX).write_text(page, encoding="utf-8")
-        record = {**summary.as_json(), **report.counts()}
+        record = {**summary.as_json(), **report.as_json()}
         (folder / SUMMARY).write_text(json_text(record, indent=2) + "\n", encoding="utf-8")
     return report
 
@@ -100,7 +116,12 @@ def _cells(row: Mapping[str, object]) -> Mapping[str, object]:
 
 
 def _write_rows(
-    database: Engine, store: Store, summary: Summary, folder: Path, table: ResultTable
+    database: Engine,
+    store: Store,
+    summary: Summary,
+    folder: Path,
+    table: ResultTable,
+    tally: LabelTally | None,
 ) -> Iterator[PageRow]:
     """Write each row and the provenance of its answer; yield it as the page shows it."""
     reader = ResultReader(database, store, summary.leave_out)
@@ -114,4 +135,6 @@ def _write_rows(
             inputs = table.inputs(job)
             outputs = table.failure(job) if answers is None else table.outputs(answers)
             table.write(inputs, outputs)
+            if tally is not None:
+                tally.add(inputs, None if answers is None else outputs)
             yield PageRow.of(job, inputs, outputs, table.settings)

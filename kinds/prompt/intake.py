@@ -25,7 +25,7 @@ from jobs.rejection import Refusal, Rejected, attempt
 from kinds.prompt.columns import check_settings
 from kinds.prompt.openai.intake import is_batch_file, read_batch_file
 from kinds.prompt.payload import PromptPayload, PromptSettings
-from kinds.prompt.row import RowRequest
+from kinds.prompt.row import RowRequest, row_of
 from workers.intake import InputMissingError, IntakePlan, IntakeSource
 from workers.models.manifest import model_digest
 from workers.prompt_check import prompt_check
@@ -217,4 +217,4 @@ class _RenderCheck:
         return [each if isinstance(each, Refusal) else None for each in made]
 
     def _render(self, payload: PromptPayload) -> RowRequest:
-        return RowRequest.of(payload.row, self._settings, seed=0)
+        return RowRequest.of(row_of(payload, self._settings), self._settings, seed=0)

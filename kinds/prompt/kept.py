@@ -18,7 +18,11 @@ from kinds.prompt.row import RowRequest
 KEY_VERSION = 1
 """Version of the keys. Increase it when the same request gives a different result."""
 
-_NOT_IN_KEY = {"keep", "batch_seed", "columns", "settings_columns", "into", "template_name", *SAMPLING_NAMES}
+_NOT_IN_KEY = {
+    *("keep", "batch_seed", "columns", "settings_columns", "into", "template_name"),
+    *("recipe", "labels", "column_names"),
+    *SAMPLING_NAMES,
+}
 """Settings that do not affect a result, or that are part of the request's sampling. All others belong to the
 key, so that a setting that is added later is never forgotten."""
 

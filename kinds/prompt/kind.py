@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from pydantic import BaseModel
 
 from jobs.inference import Completion, FinishReason, Prompt, RawPrompt, Sampling
@@ -12,7 +14,7 @@ from kinds.prompt.kept import keep_result, kept_result, row_key, row_seed
 from kinds.prompt.openai.blocks import run_block
 from kinds.prompt.openai.generate import longest_request, run_line
 from kinds.prompt.payload import PromptOutput, PromptPayload, PromptSettings
-from kinds.prompt.row import RowRequest, template_of
+from kinds.prompt.row import RowRequest, row_of, template_of
 from kinds.prompt.truncation import first_completion
 from workers.settings import DEFAULT_MODEL
 
@@ -49,7 +51,7 @@ class PromptKind(Kind[PromptPayload]):
             return longest_request(payload.request, max_new_tokens=own.max_tokens)
         if payload.block:
             return None
-        request = RowRequest.of(payload.row, own, seed=0)
+        request = RowRequest.of(row_of(payload, own), own, seed=0)
         return request.prompt, request.sampling
 
     def run(self, payload: PromptPayload, context: Context) -> Result:
@@ -65,20 +67,21 @@ class PromptKind(Kind[PromptPayload]):
             )
         if payload.block:
             return run_block(payload.block, context.inference)
+        row = row_of(payload, settings)
         if settings.keep is None:
-            return self._generate(payload, settings, context, seed=context.seed)
-        key = row_key(payload.row, settings)
+            return self._generate(row, settings, context, seed=context.seed)
+        key = row_key(row, settings)
         kept = context.kept.find((key,), keep=settings.keep).get(key)
         if kept is not None:
             return kept_result(kept)
-        result = self._generate(payload, settings, context, seed=row_seed(key, settings))
+        result = self._generate(row, settings, context, seed=row_seed(key, settings))
         return keep_result(result, settings, key=key, subject=context.custom_id)
 
     def _generate(
-        self, payload: PromptPayload, settings: PromptSettings, context: Context, *, seed: int
+        self, row: Mapping[str, object], settings: PromptSettings, context: Context, *, seed: int
     ) -> Result:
         inference = context.inference
-        request, first, cut = first_completion(payload.row, settings, inference, seed=seed)
+        request, first, cut = first_completion(row, settings, inference, seed=seed)
         others = [inference.generate(request.prompt, sampling) for sampling in request.other_samplings()]
         completions = [first, *others]
         answers = [
@@ -101,10 +104,14 @@ def _metrics(completions: list[Completion]) -> dict[str, object]:
 
 
 def _parents(settings: PromptSettings) -> tuple[Parent, ...]:
-    """Return the files that the prompt was made from, besides the template of the user's turn."""
+    """Return the recipe and the files that the prompt was made from, besides the user's template."""
     sources = {"system": settings.system, "schema": settings.json_schema}
-    return tuple(
+    files = tuple(
         Parent(role, settings.template_name, sha256_hex(source.encode()))
         for role, source in sources.items()
         if source is not None
     )
+    recipe = settings.recipe
+    if recipe is None:
+        return files
+    return Parent("recipe", f"{recipe.name} {recipe.version}", recipe.sha256), *files

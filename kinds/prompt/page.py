@@ -9,8 +9,9 @@ from db.reports import JobResult
 from jobs.shown import json_text
 from kinds.prompt.answer import NUM_CUT
 from kinds.prompt.columns import new_columns
+from kinds.prompt.labels import LabelFigures
 from kinds.prompt.payload import PromptSettings
-from kinds.prompt.row import template_of
+from kinds.prompt.row import columns_read
 from pressroom.pages import Page
 from pressroom.summary import Summary
 
@@ -68,7 +69,7 @@ class PageRow:
     ) -> PageRow:
         """Return the row of a job that has ended. The columns that the template reads come first."""
         has_failed = job.artifact_name is None
-        read = template_of(settings).columns
+        read = columns_read(settings)
         names = sorted(inputs, key=lambda name: name not in read)  # otherwise in the order of the table
         names = [name for name in names if inputs[name] != job.custom_id]  # the id is shown above the row
         cells = [] if has_failed else [PageCell.of(*column) for column in outputs.items()]
@@ -91,6 +92,7 @@ def render_table_page(
     counts: Mapping[str, int],
     *,
     has_rejected: bool,
+    labels: LabelFigures | None = None,
 ) -> str:
     """Return the page as HTML, with a note if it does not show all rows. `counts` are those of the report."""
     return PAGE.render(
@@ -103,6 +105,7 @@ def render_table_page(
         **counts,
         max_columns=MAX_PAGE_COLUMNS,
         has_rejected=has_rejected,
+        labels=labels,
     )
 
 

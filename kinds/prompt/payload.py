@@ -70,6 +70,7 @@ Biases = Annotated[
     dict[Annotated[int, Field(ge=0)], Annotated[float, Field(ge=-100, le=100)]], BeforeValidator(_mapping)
 ]
 Scalars = Annotated[dict[str, bool | int | float | str], BeforeValidator(_mapping)]
+TextMap = Annotated[dict[str, str], BeforeValidator(_mapping)]
 Source = Annotated[str, Field(max_length=MAX_SOURCE_CHARACTERS)]
 
 
@@ -121,6 +122,17 @@ class SamplingSettings(BaseModel):
         return self
 
 
+class RecipeIdentity(BaseModel):
+    """The recipe that the settings of a batch came from, for provenance."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    version: str
+    sha256: str
+    """Digest of the recipe's files that affect results."""
+
+
 SAMPLING_NAMES = tuple(SamplingSettings.model_fields)
 """Names of the settings that a column may override for its row."""
 
@@ -149,8 +161,15 @@ class PromptSettings(SamplingSettings):
     settings_columns: Names = Field(
         default=(), description="columns that override a sampling parameter of their row"
     )
+    column_names: TextMap = Field(
+        default_factory=dict, description="columns of the table by the names that the template has for them"
+    )
+    labels: str | None = Field(
+        default=None, min_length=1, description="column with the right answers, for accuracy and macro-F1"
+    )
+    recipe: RecipeIdentity | None = Field(default=None, description="recipe of the settings; set by --with")
     columns: tuple[str, ...] = Field(default=(), description="columns of the table; set by intake")
-    model_map: Annotated[dict[str, str], BeforeValidator(_mapping)] = Field(
+    model_map: TextMap = Field(
         default_factory=dict, description="installed models by the names in an OpenAI batch file"
     )
     input_format: InputFormat = Field(default=InputFormat.TABLE, description="set by intake")

@@ -19,6 +19,7 @@ from jobs.rejection import Rejected
 from jobs.shown import duration, plural
 from kinds.prompt.kept import row_key
 from kinds.prompt.payload import PromptPayload, PromptSettings
+from kinds.prompt.row import row_of
 from pressroom.commands.session import connected
 from pressroom.console import print_json, print_line, say
 from pressroom.run import MAX_REJECTED_SHOWN
@@ -134,7 +135,10 @@ def plan_rows(
         if own.keep is None:
             raise PlanWithoutKeepError("a plan compares rows with kept results: give --keep NAME")
         for block in _blocks(_accepted(plan.jobs, refuse)):
-            keys = [(job.custom_id, row_key(_row(job), own)) for job in block]
+            keys = [
+                (job.custom_id, row_key(row_of(PromptPayload.model_validate(job.payload), own), own))
+                for job in block
+            ]
             counts.update(classify(database, request.kind, keys, keep=own.keep))
     return KeepPlan(
         keep=own.keep,
@@ -165,10 +169,6 @@ def _accepted(jobs: Iterable[NewJob | Rejected], refuse: Callable[[Rejected], No
             refuse(job)
         else:
             yield job
-
-
-def _row(job: NewJob) -> dict[str, object]:
-    return dict(PromptPayload.model_validate(job.payload).row)
 
 
 def _blocks(items: Iterator[ItemT]) -> Iterator[list[ItemT]]:

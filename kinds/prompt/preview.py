@@ -22,7 +22,7 @@ from kinds.prompt.ended import Ended, ended_jobs
 from kinds.prompt.intake import first_rows
 from kinds.prompt.kind import ROWS
 from kinds.prompt.payload import PromptPayload, PromptSettings
-from kinds.prompt.row import RowRequest
+from kinds.prompt.row import RowRequest, row_of
 from kinds.prompt.table import ResultTable
 from kinds.prompt.template import printed
 from pressroom.client import Client
@@ -132,7 +132,7 @@ def _read_rows(database: Engine, store: Store, summary: Summary, out: Path) -> S
 
 def _row(ended: Ended, settings: PromptSettings, table: ResultTable) -> PreviewRow:
     job, answers = (ended, None) if isinstance(ended, JobResult) else (ended.job, read_answers(ended))
-    row = PromptPayload.model_validate(job.payload).row
+    row = row_of(PromptPayload.model_validate(job.payload), settings)
     request = RowRequest.of(row, settings, seed=0)
     return PreviewRow(
         custom_id=job.custom_id,

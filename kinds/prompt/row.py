@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from jobs.errors import InputError
 from jobs.inference import Constraint, Prompt, Sampling
 from jobs.validation import describe_first
-from kinds.prompt.payload import PromptSettings, SamplingSettings
+from kinds.prompt.payload import PromptPayload, PromptSettings, SamplingSettings
 from kinds.prompt.schema import schema_constraint
 from kinds.prompt.template import RowTemplate, row_template
 
@@ -42,6 +42,31 @@ class RowRequest:
         """Return the parameters of the other texts, which have the seeds that follow that of the first."""
         seed = self.sampling.seed
         return [replace(self.sampling, seed=seed + number) for number in range(1, self.num_texts)]
+
+
+def row_of(payload: PromptPayload, settings: PromptSettings) -> Mapping[str, object]:
+    """Return the row of a job under the names that the template has for its columns.
+
+    A column that gets another name replaces a column that has this name already.
+    """
+    row: Mapping[str, object] = payload.row
+    if not settings.column_names:
+        return row
+    renamed = {name: row.get(column) for name, column in settings.column_names.items()}
+    sources = set(settings.column_names.values())
+    return {name: value for name, value in row.items() if name not in sources} | renamed
+
+
+def template_columns(settings: PromptSettings) -> tuple[str, ...]:
+    """Return the columns of the table under the names that the template has for them."""
+    sources = set(settings.column_names.values())
+    kept = (name for name in settings.columns if name not in sources)
+    return tuple(dict.fromkeys((*settings.column_names, *kept)))
+
+
+def columns_read(settings: PromptSettings) -> frozenset[str]:
+    """Return the columns of the table that the template reads. Raises TemplateError."""
+    return frozenset(settings.column_names.get(name, name) for name in template_of(settings).columns)
 
 
 def template_of(settings: PromptSettings) -> RowTemplate:

@@ -26,7 +26,9 @@ def test_recipe_is_its_files_and_settings(tmp_path: Path) -> None:
     )
     recipe = read_recipe(tmp_path)
     assert recipe.file.model == "tiny"
+    assert recipe.identity.name == tmp_path.name
     assert recipe.settings == {
+        "recipe": recipe.identity.model_dump(),
         "template": "About {{ name }}.",
         "template_name": tmp_path.name,
         "system": "You sell.",
@@ -44,10 +46,10 @@ def test_template_alone_is_a_recipe(tmp_path: Path) -> None:
     [
         ({"recipe_toml": ""}, "needs the file user.jinja"),
         ({"user_jinja": "Hi", "recipe_toml": "= 1"}, "is not TOML"),
-        ({"user_jinja": "Hi", "recipe_toml": "temperature = 1"}, "temperature is not a setting"),
+        ({"user_jinja": "Hi", "recipe_toml": "temperature = 1"}, "temperature is not a key of a recipe"),
         (
             {"user_jinja": "Hi", "recipe_toml": "[settings]\nsystem = 'a'"},
-            "'system' is the file system.jinja",
+            "system is the file system.jinja",
         ),
     ],
 )
