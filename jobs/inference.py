@@ -140,7 +140,8 @@ class Sampling:
     token, and 100 practically enforces it."""
     seed: int = 0
     """Seed of the request's own random generator, so that the same request draws the same tokens in any
-    batch."""
+    batch. Only a draw among very many improbable tokens, as at a high temperature without top-k or min-p, may
+    depend on the batch, because rounding shifts the sums of their probabilities."""
     stop: tuple[str, ...] = ()
     """Strings that end generation. The text does not include the string that ended it."""
     ignore_end_of_text: bool = False

@@ -16,6 +16,7 @@ from jobs.errors import InputError, PromptTooLongError
 from jobs.inference import Constraint, RawPrompt, RequestSize, Role, TemplateArguments
 from jobs.kind import Kind
 from jobs.rejection import Refusal, apart, attempt
+from workers.engines.batching import sampling_problem
 from workers.engines.constraints import Grammars, is_installed
 from workers.models.manifest import ModelNotInstalledError, check_engine, model_folder, read_manifest
 from workers.settings import Settings
@@ -88,6 +89,9 @@ class PromptCheck:
             request = self._kind.first_request(payload, self._kind_settings)
             if request is None:
                 return None
+            problem = sampling_problem(request[1], self._tokenizer.num_tokens)
+            if problem is not None:
+                return InputError(problem, code="sampling_invalid")
             size = RequestSize.of(*request)
             self._check_constraint(size.constraint)
             if self._fits(size):

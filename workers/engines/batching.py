@@ -429,15 +429,9 @@ def find_error(request: Request, *, num_tokens: int, max_context_tokens: int) ->
             f"request {request.request_id}: token id {bad} is not below {num_tokens}; "
             "was the prompt encoded with another model's tokenizer?"
         )
-    problem = sampling_problem(sampling)
+    problem = sampling_problem(sampling, num_tokens)
     if problem is not None:
         return InputError(f"request {request.request_id}: {problem}")
-    strange = next((token for token, _ in sampling.logit_bias if not 0 <= token < num_tokens), None)
-    if strange is not None:
-        return InputError(
-            f"request {request.request_id}: logit_bias names token id {strange}, but the model's ids are "
-            f"0 to {num_tokens - 1}"
-        )
     if len(prompt_ids) + request.max_new_tokens > max_context_tokens:
         return PromptTooLongError(len(prompt_ids), request.max_new_tokens, max_context_tokens)
     if request.deadline_at is not None and request.deadline_at <= time.monotonic():
@@ -445,10 +439,10 @@ def find_error(request: Request, *, num_tokens: int, max_context_tokens: int) ->
     return None
 
 
-def sampling_problem(sampling: Sampling) -> str | None:
-    """Return what is wrong with the sampling parameters, or None.
+def sampling_problem(sampling: Sampling, num_tokens: int) -> str | None:
+    """Return what is wrong with the sampling parameters for a model with num_tokens token ids, or None.
 
-    >>> sampling_problem(Sampling(max_new_tokens=0))
+    >>> sampling_problem(Sampling(max_new_tokens=0), 100)
     'max_new_tokens is 0; it must be at least 1'
     """
     checks = (
@@ -487,6 +481,12 @@ def sampling_problem(sampling: Sampling) -> str | None:
             "logit_bias",
             dict(sampling.logit_bias),
             "from -100 to 100 for each token",
+        ),
+        (
+            all(0 <= token_id < num_tokens for token_id, _ in sampling.logit_bias),
+            "logit_bias",
+            dict(sampling.logit_bias),
+            f"for token ids from 0 to {num_tokens - 1}, which are those of the model",
         ),
         (
             len(dict(sampling.logit_bias)) == len(sampling.logit_bias),

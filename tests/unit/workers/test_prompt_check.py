@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from jobs.errors import PromptTooLongError
+from jobs.errors import InputError, PromptTooLongError
 from jobs.inference import Constraint, Prompt, RawPrompt, RequestSize, Sampling
 from tests.plugins.kinds import TrialKind, TrialPayload, TrialSettings
 from tests.tiny_model import write_tiny_model
@@ -162,3 +162,24 @@ def test_machine_without_the_grammar_library_checks_no_constraint(
     check = prompt_check(ConstrainedKind(), TrialSettings(), "tiny", settings)
     assert check is not None
     assert check([TrialPayload(text="(?=a)")]) == [None]
+
+
+class BiasedKind(TrialKind):
+    """A trial kind whose sampling follows from the payload's text."""
+
+    def first_request(self, payload: TrialPayload, settings: BaseModel) -> tuple[Prompt, Sampling]:
+        prompt, _ = super().first_request(payload, settings)
+        token_id, minimum = map(int, payload.text.split())
+        return prompt, Sampling(max_new_tokens=8, min_new_tokens=minimum, logit_bias=((token_id, 1.0),))
+
+
+def test_sampling_that_the_engine_would_refuse_is_refused_at_intake(settings: Settings) -> None:
+    check = prompt_check(BiasedKind(), TrialSettings(), "tiny", settings)
+    assert check is not None
+    good, unknown, long = check([TrialPayload(text=text) for text in ("7 8", "8 0", "0 9")])
+    assert good is None
+    assert isinstance(unknown, InputError)
+    assert isinstance(long, InputError)
+    assert unknown.code == long.code == "sampling_invalid"
+    assert "token ids from 0 to 7" in str(unknown)
+    assert "min_new_tokens is 9" in str(long)
