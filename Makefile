@@ -35,9 +35,10 @@ recommendation-models: model ## install the embedding model too (82 MB)
 demo: model ## write two dozen articles with a real model; they end up in out/
 	@$(BIN)/pressroom run articles examples/articles/briefs.csv --out out
 
-demo-prompt: model ## a table of products through a template, in out-prompt/; again: nothing is generated
-	@$(BIN)/pressroom run prompt examples/prompts/products.csv --template examples/prompts/product.jinja \
-		--into description --set max_tokens=90 --keep demo --out out-prompt
+demo-prompt: model ## a table of products through a template and a schema, in out-prompt/; again: nothing is generated
+	@$(BIN)/pressroom run prompt examples/prompts/products.csv --template examples/prompts/product-fields.jinja \
+		--schema examples/prompts/product-fields.json --set max_tokens=400 --set repetition_penalty=1.1 \
+		--keep demo --out out-prompt
 
 demo-sentiment: sentiment-models ## months of invented news through a monitor: alerts and reports in out-sentiment/
 	@$(BIN)/python -m examples.sentiment.demo --out out-sentiment
