@@ -140,8 +140,9 @@ class Sampling:
     token, and 100 practically enforces it."""
     seed: int = 0
     """Seed of the request's own random generator, so that the same request draws the same tokens in any
-    batch. Only a draw among very many improbable tokens, as at a high temperature without top-k or min-p, may
-    depend on the batch, because rounding shifts the sums of their probabilities."""
+    batch. Only a draw between two tokens that rounding can exchange may depend on the batch, mostly among
+    very many improbable tokens, as at a high temperature without top-k or min-p. `Completion.num_near_ties`
+    counts such draws."""
     stop: tuple[str, ...] = ()
     """Strings that end generation. The text does not include the string that ended it."""
     ignore_end_of_text: bool = False
@@ -255,8 +256,9 @@ class Completion:
     finish_reason: FinishReason
     usage: Usage
     num_near_ties: int = 0
-    """Number of greedy steps in which the two highest logits differed by less than the precision of the
-    engine's arithmetic. In such a step, a different batch shape may select the other token."""
+    """Number of steps in which two tokens differed by less than the precision of the engine's arithmetic: the
+    two highest logits of a greedy step, or a sampled token and the next one that could have been drawn. In
+    such a step, a different batch shape may select the other token."""
     stop_string: str | None = field(default=None)
     """Stop string that ended the text; None if no stop string did."""
     logprobs: tuple[TokenLogprob, ...] | None = None

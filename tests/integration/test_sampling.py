@@ -274,3 +274,26 @@ def test_request_draws_the_same_numbers_whenever_it_begins() -> None:
     sampler.begin(second, 1)
     assert first.draws == second.draws
     assert len(set(first.draws)) == 4
+
+
+@pytest.mark.parametrize(
+    ("draw", "values", "is_near"),
+    [
+        (0.25, (2.0, 1.0), False),
+        (0.731, (2.0, 1.0), False),
+        (0.731_058, (2.0, 1.0), True),  # 1 / (1 + exp(-1)) = 0.7310586
+        (0.731_059, (2.0, 1.0), True),
+        (1e-9, (2.0, 1.0), False),  # there is no token before the first one
+        (0.999_999_9, (2.0, 1.0), False),  # nor after the last one
+        (0.25, (1.000_01, 1.0), True),  # either of them may come first
+    ],
+)
+def test_draw_that_rounding_can_change_is_a_near_tie(
+    draw: float, values: tuple[float, ...], is_near: bool
+) -> None:
+    scores = torch.full((1, NUM_TOKENS), float("-inf"))
+    scores[0, 200 : 200 + len(values)] = torch.tensor(values)
+    row = generation(Sampling(max_new_tokens=1, temperature=1.0), draw)
+    sampler = Sampler(num_slots=1, max_context_tokens=10, device=torch.device("cpu"))
+    sampler.begin(row, 0)
+    assert sampler.choose(scores, 0, [row])[0].is_near_tie is is_near

@@ -23,6 +23,11 @@ from workers.scheduler import Generation
 NEAR_TIE_GAP = 1e-4
 """Gap between two logits below which a greedy choice counts as a near tie. fp32 logits of one row differ by
 up to about 1e-5 between batch shapes (measured); this is ten times that."""
+NEAR_DRAW_GAP = 2e-5
+"""A sampled token is a near tie if the number drawn is closer than this to the share of another token, or if
+another token's probability differs by less than this share. Logits that differ by 1e-5 between batch shapes
+change sums of probabilities by about as much."""
+
 _TOP_TOKENS = 256
 """Number of best tokens that nucleus sampling examines first. The whole vocabulary is sorted only if these do
 not reach top_p: sorting 49,152 logits takes 100 times longer."""
@@ -72,14 +77,14 @@ class Sampler:
         errors = self._masks.apply(logits, generations)
         best, second, best_ids = _best_two(logits)
         gaps, tops, ids = (best - second).tolist(), best.tolist(), best_ids.tolist()
+        are_near = [gap < NEAR_TIE_GAP for gap in gaps]
         sampled = [i for i, row in enumerate(generations) if row.request.sampling.temperature > 0]
-        for index, token_id in zip(sampled, self._draw(logits, sampled, generations), strict=True):
-            ids[index] = token_id
-            gaps[index] = float("inf")
+        for index, drawn in zip(sampled, self._draw(logits, sampled, generations), strict=True):
+            ids[index], are_near[index] = drawn
         return [
-            NextToken(token_id, gap < NEAR_TIE_GAP, abs(top) < float("inf"), row_scores, errors.get(i))
-            for i, (token_id, gap, top, row_scores) in enumerate(
-                zip(ids, gaps, tops, scores.of(ids), strict=True)
+            NextToken(token_id, is_near, abs(top) < float("inf"), row_scores, errors.get(i))
+            for i, (token_id, is_near, top, row_scores) in enumerate(
+                zip(ids, are_near, tops, scores.of(ids), strict=True)
             )
         ]
 
@@ -150,10 +155,12 @@ class Sampler:
         scores = logits[index[:, None], output]
         logits[index[:, None], output] = scores - count * frequency[:, None] - presence[:, None]
 
-    def _draw(self, logits: torch.Tensor, rows: list[int], generations: Sequence[Generation]) -> list[int]:
+    def _draw(
+        self, logits: torch.Tensor, rows: list[int], generations: Sequence[Generation]
+    ) -> list[tuple[int, bool]]:
         """Draw one token for each of these rows by inverse transform sampling.
 
-        One uniform number is used per row.
+        One uniform number is used per row. Returns the tokens, and whether each draw is a near tie.
         """
         if not rows:
             return []
@@ -165,12 +172,12 @@ class Sampler:
         probabilities = scores.softmax(-1)
         chosen = _draw_from_top(probabilities, draws, min(_TOP_TOKENS, num_tokens))
         # Flat distributions need more than the best few tokens: these rows need a full sort.
-        flat = [i for i, token_id in enumerate(chosen) if token_id < 0]
+        flat = [i for i, (token_id, _) in enumerate(chosen) if token_id < 0]
         if flat:
             unsorted = probabilities[torch.tensor(flat, device=self._device)]
             full = _draw_from_top(unsorted, [draws[i] for i in flat], num_tokens)
-            for index, token_id in zip(flat, full, strict=True):
-                chosen[index] = token_id
+            for index, drawn in zip(flat, full, strict=True):
+                chosen[index] = drawn
         return chosen
 
 
@@ -251,11 +258,13 @@ def _best_two(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.T
     return best, second, torch.where(best == second, ids.amin(-1), ids[:, 0])
 
 
-def _draw_from_top(probabilities: torch.Tensor, draws: Sequence[_Draw], num_top: int) -> list[int]:
+def _draw_from_top(
+    probabilities: torch.Tensor, draws: Sequence[_Draw], num_top: int
+) -> list[tuple[int, bool]]:
     """Draw from the num_top best tokens of each row (P, V); return -1 for rows where these do not suffice.
 
     They suffice if they contain all tokens that the row's limits keep or, in a row without limits, the token
-    drawn.
+    drawn. The second value of each pair is True if the draw is a near tie, see NEAR_DRAW_GAP.
     """
     device, num_tokens = probabilities.device, probabilities.shape[1]
     values, ids = probabilities.topk(num_top, dim=-1)
@@ -285,6 +294,33 @@ def _draw_from_top(probabilities: torch.Tensor, draws: Sequence[_Draw], num_top:
     position = (cumulative <= target[:, None]).sum(-1)
     # Rounding may put the target at the very end: take the last token that has any mass.
     position = torch.where(is_whole, torch.minimum(position, (mass > 0).sum(-1) - 1), position)
-    chosen = ids.gather(1, position.clamp(max=num_top - 1)[:, None])[:, 0]
+    place = position.clamp(max=num_top - 1)[:, None]
+    chosen = ids.gather(1, place)[:, 0]
     decided: list[int] = torch.where(is_whole | (is_open & (position < num_top)), chosen, -1).tolist()
-    return decided
+    return list(zip(decided, _are_near_ties(values, mass, cumulative, target, place), strict=True))
+
+
+def _are_near_ties(
+    values: torch.Tensor,
+    mass: torch.Tensor,
+    cumulative: torch.Tensor,
+    target: torch.Tensor,
+    place: torch.Tensor,
+) -> list[bool]:
+    """Return for each row whether a different batch shape may draw another token.
+
+    `values` are the probabilities (P, T) in descending order, `mass` the part of them that may be drawn,
+    `cumulative` its sums, `target` (P,) the sum at which a token is drawn, and `place` (P, 1) its place.
+    """
+    end = cumulative.gather(1, place)[:, 0]
+    begin = end - mass.gather(1, place)[:, 0]
+    has_before, has_after = begin > 0, end < cumulative[:, -1]
+    is_edge = (has_before & (target - begin < NEAR_DRAW_GAP)) | (has_after & (end - target < NEAR_DRAW_GAP))
+    # Two tokens of nearly the same probability may change places.
+    own = values.gather(1, place)[:, 0]
+    before = values.gather(1, (place - 1).clamp(min=0))[:, 0]
+    after = values.gather(1, (place + 1).clamp(max=values.shape[1] - 1))[:, 0]
+    gap = own * NEAR_DRAW_GAP
+    is_swap = (has_before & (before - own < gap)) | (has_after & (own - after < gap))
+    near: list[bool] = (is_edge | is_swap).tolist()
+    return near
