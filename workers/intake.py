@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -23,6 +24,7 @@ from jobs.registry import load_kind, load_target
 from jobs.rejection import Rejected
 from jobs.validation import describe_first
 from storage import open_store
+from storage.resources import put_resource
 from storage.store import Store
 from workers.prompt_check import prompt_check
 from workers.settings import Settings
@@ -89,6 +91,8 @@ class IntakeSource:
     """Prints a note about the inputs for the user."""
     s3_url: str | None = None
     """URL of the store if it is not the configured one."""
+    is_trial: bool = False
+    """Whether the jobs are only counted, so that nothing may be stored."""
 
     def path(self, name: str) -> Path | None:
         """Return the file of an input, or None if it was not given.
@@ -118,6 +122,15 @@ class IntakeSource:
     def open_store(self) -> Store:
         """Open the store, for readers that store resources. Raises ConfigurationError."""
         return open_store(self.s3_url or self.settings.require_s3_url())
+
+    def store_resource(self, body: bytes, *, media_type: str) -> str:
+        """Store a resource for the jobs, and return its digest; in a trial, return only the digest.
+
+        Raises ConfigurationError or StoreError.
+        """
+        if self.is_trial:
+            return hashlib.sha256(body).hexdigest()
+        return put_resource(self.open_store(), body, media_type=media_type)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -136,10 +136,12 @@ def plan_in(
     *,
     on_note: OnNote = _ignore,
     s3_url: str | None = None,
+    is_trial: bool = False,
 ) -> IntakePlan:
     """Return the settings and the jobs of the batch that `submit_in` would accept. Raises as it does.
 
-    The records are read while the caller iterates over the jobs, among which are refused records.
+    The records are read while the caller iterates over the jobs, among which are refused records. In a trial,
+    nothing is stored.
     """
     _check_request(request)
     kind = load_kind(request.kind)
@@ -153,6 +155,7 @@ def plan_in(
         on_rejected=on_rejected,
         on_note=on_note,
         s3_url=s3_url,
+        is_trial=is_trial,
     )
     return plan_batch(source)
 

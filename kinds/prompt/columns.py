@@ -40,12 +40,12 @@ def check_settings(settings: PromptSettings) -> None:
     for name in settings.settings_columns:
         if name not in SAMPLING_NAMES:
             raise ColumnUnknownError(
-                f"settings column {quoted(name)} is no sampling parameter{_hint(name, SAMPLING_NAMES)}; the "
+                f"settings column {quoted(name)} is no sampling parameter{hint(name, SAMPLING_NAMES)}; the "
                 f"parameters are {', '.join(SAMPLING_NAMES)}"
             )
         if name not in columns:
             raise ColumnUnknownError(
-                f"the table has no settings column {quoted(name)}{_hint(name, columns)}: name columns of the "
+                f"the table has no settings column {quoted(name)}{hint(name, columns)}: name columns of the "
                 "table"
             )
     for name in new_columns(settings):
@@ -115,7 +115,7 @@ def _check_truncation(settings: PromptSettings) -> None:
     if column not in (columns := template_columns(settings)) or column not in read:
         names = [name for name in columns if name in read]
         raise ColumnUnknownError(
-            f"the template reads no column {quoted(column)} that could be cut{_hint(column, names)}"
+            f"the template reads no column {quoted(column)} that could be cut{hint(column, names)}"
         )
 
 
@@ -134,6 +134,7 @@ def numbered(name: str, number: int) -> str:
     return name if number == 0 else f"{name}_{number + 1}"
 
 
-def _hint(name: str, columns: Sequence[str]) -> str:
+def hint(name: str, columns: Sequence[str]) -> str:
+    """Return a note in parentheses that names the nearest column, or nothing if none is near."""
     nearest = nearest_column(name, columns)
     return f" (did you mean {quoted(nearest)}?)" if nearest else ""

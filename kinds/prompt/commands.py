@@ -11,10 +11,13 @@ import typer
 
 from jobs.intake.files import check_input
 from jobs.rejection import FileRejectedError
+from kinds.prompt.kind import EXAMPLES
+from kinds.prompt.payload import DEFAULT_NUM_EXAMPLES, MAX_NUM_EXAMPLES
 from kinds.prompt.recipe import RecipeUnknownError, find_recipe, read_recipe, read_text
 from pressroom.commands.kind import SubmissionOptions, parse_settings, run_command, submit_command
 from pressroom.commands.options import columns_of
 from pressroom.commands.session import devices_of_command, settings_of_command
+from workers.settings import DEFAULT_EMBEDDER
 
 if TYPE_CHECKING:
     from jobs.intake.dialect import FileOptions
@@ -109,6 +112,31 @@ class PromptOptions(SubmissionOptions):
             help="Variable for the model's chat template, such as enable_thinking=true; may be repeated.",
         ),
     ] = None
+    examples: Annotated[
+        Path | None,
+        typer.Option(
+            parser=_file,
+            metavar="FILE",
+            help="Table with the columns of the template and the answers: its rows that are nearest to a row "
+            "are put into the prompt of the row as examples.",
+        ),
+    ] = None
+    num_examples: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=MAX_NUM_EXAMPLES,
+            metavar="NUMBER",
+            help=f"Number of examples in each prompt; defaults to {DEFAULT_NUM_EXAMPLES}.",
+        ),
+    ] = None
+    embedder: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help=f"Installed model that finds the nearest examples; defaults to {DEFAULT_EMBEDDER!r}.",
+        ),
+    ] = None
     truncate: Annotated[
         str | None,
         typer.Option(
@@ -148,13 +176,22 @@ class PromptOptions(SubmissionOptions):
         Raises FileRejectedError, RecipeInvalidError or BadParameter.
         """
         settings = {} if self.recipe is None else dict(read_recipe(self.recipe).settings)
-        settings |= self._own_settings()
-        return settings | parse_settings(kind, self.settings)
+        settings |= self._own_settings() | parse_settings(kind, self.settings)
+        if any(pair.startswith(f"{EXAMPLES}=") for pair in self.named_inputs()):
+            settings.setdefault("embedder", DEFAULT_EMBEDDER)  # the batch's workers must have it
+        return settings
 
     def resume_options(self) -> tuple[str, ...]:
         """Return the options that decide which models the workers of the batch load."""
         maps = (word for pair in self.model_map or () for word in ("--model-map", pair))
-        return (*SubmissionOptions.resume_options(self), *maps)
+        embedder = self.kind_settings(PROMPT).get("embedder")
+        others = () if embedder is None else ("--embedder", str(embedder))
+        return (*SubmissionOptions.resume_options(self), *maps, *others)
+
+    def named_inputs(self) -> list[str]:
+        """Return the additional inputs, with the examples."""
+        examples = [] if self.examples is None else [f"{EXAMPLES}={self.examples}"]
+        return [*SubmissionOptions.named_inputs(self), *examples]
 
     def _own_settings(self) -> dict[str, object]:
         files = {"template": self.template, "system": self.system, "json_schema": self.schema}
@@ -171,6 +208,8 @@ class PromptOptions(SubmissionOptions):
             "column_names": columns_of(self.column, "--column") or None,
             "labels": self.labels,
             "keep": self.keep,
+            "num_examples": self.num_examples,
+            "embedder": self.embedder,
             "model_map": dict(map(_mapped, self.model_map)) if self.model_map else None,
         }
         return settings | {name: value for name, value in named.items() if value is not None}
@@ -227,8 +266,9 @@ class RunOptions(PromptOptions):
 
         if not inputs or not request.settings.get("template"):
             raise typer.BadParameter("a preview needs a FILE and a template", param_hint="--preview")
-        (path,) = inputs.values()
-        run_preview(request, path, self.preview, settings_of_command(), devices_of_command(device), json=json)
+        run_preview(
+            request, inputs, self.preview, settings_of_command(), devices_of_command(device), json=json
+        )
         return True
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from itertools import chain, islice
@@ -15,20 +16,33 @@ from pydantic import JsonValue
 from db.stages import NewJob
 from jobs.errors import InputError, PromptTooLongError
 from jobs.guards import CONTROL_TOKENS
+from jobs.inference import ModelTaskError
 from jobs.intake.columns import ID_COLUMN, MAX_COLUMNS, ColumnsRefusedError, usual_name
 from jobs.intake.dialect import FileOptions
-from jobs.intake.payloads import ITEMS, Check, Items, read_payloads
+from jobs.intake.payloads import ITEMS, Accepted, Check, Items, read_payloads
 from jobs.intake.records import Record, file_records, item_records
 from jobs.intake.values import MAX_INTEGER
 from jobs.registry import load_kind
-from jobs.rejection import Refusal, Rejected, attempt
-from kinds.prompt.columns import check_settings
+from jobs.rejection import Refusal, Rejected, attempt, quoted, refuse_file
+from kinds.prompt.columns import check_settings, hint
+from kinds.prompt.examples import (
+    MAX_EXAMPLES,
+    MAX_EXAMPLES_CHARACTERS,
+    Example,
+    answer_columns,
+    example_bytes,
+)
+from kinds.prompt.kind import EXAMPLES, ROWS
 from kinds.prompt.openai.intake import is_batch_file, read_batch_file
-from kinds.prompt.payload import PromptPayload, PromptSettings
-from kinds.prompt.row import RowRequest, row_of
+from kinds.prompt.payload import DEFAULT_NUM_EXAMPLES, PromptPayload, PromptSettings
+from kinds.prompt.row import RowRequest, columns_read, row_of
 from workers.intake import InputMissingError, IntakePlan, IntakeSource
-from workers.models.manifest import model_digest
+from workers.models.manifest import ModelNotInstalledError, model_digest, model_folder, read_manifest
 from workers.prompt_check import prompt_check
+from workers.settings import DEFAULT_EMBEDDER
+
+EMBED = "embed"
+"""Task of an embedder."""
 
 NUM_PEEKED = 100
 """Number of rows whose keys are the columns of a table that has no header, such as JSONL."""
@@ -44,7 +58,7 @@ def read_table(source: IntakeSource) -> IntakePlan:
     if not isinstance(settings, PromptSettings):
         raise TypeError(f"the options of a prompt batch are {type(settings).__name__}")
     if not settings.template.strip():
-        if is_batch_file(source):
+        if EXAMPLES not in source.inputs and is_batch_file(source):
             if settings.keep is not None:
                 raise InputError(
                     "lines of an OpenAI batch file are not kept: submit the file without keep, or a table "
@@ -62,10 +76,10 @@ def read_table(source: IntakeSource) -> IntakePlan:
             "it out",
             code="setting_invalid",
         )
-    (rows,) = source.inputs.values()
-    table = _Table.read(rows, source.request.file)
+    table = _Table.read(source.inputs[ROWS], source.request.file)
     settings = settings.model_copy(update={"columns": table.columns} | _keep_facts(source, settings))
     check_settings(settings)
+    settings = settings.model_copy(update=_example_facts(source, settings))
     return IntakePlan(
         jobs=_jobs(source, table, settings),
         settings=settings.model_dump(mode="json"),
@@ -86,23 +100,102 @@ def _keep_facts(source: IntakeSource, settings: PromptSettings) -> dict[str, obj
     }
 
 
+def _example_facts(source: IntakeSource, settings: PromptSettings) -> dict[str, object]:
+    """Store the examples of the batch, if it has any, and return the settings that describe them.
+
+    Refused examples are passed on like refused rows. Raises FileRejectedError for a file of examples that
+    cannot be used, and InputError for a setting that has no effect without examples.
+    """
+    if EXAMPLES not in source.inputs:
+        if settings.embedder is not None or settings.num_examples != DEFAULT_NUM_EXAMPLES:
+            raise InputError(
+                "embedder and num_examples have no effect without examples: give --examples FILE, or leave "
+                "them out",
+                code="setting_invalid",
+            )
+        return {"examples_sha256": None}
+    examples = _read_examples(source, settings)
+    embedder = settings.embedder or DEFAULT_EMBEDDER
+    _check_embedder(source, embedder)
+    digest = source.store_resource(example_bytes(examples), media_type="application/json")
+    facts: dict[str, object] = {"examples_sha256": digest, "embedder": embedder}
+    if settings.keep is not None:
+        facts["embedder_digest"] = model_digest(source.settings.models_folder, embedder)
+    return facts
+
+
+def _check_embedder(source: IntakeSource, embedder: str) -> None:
+    """Raise ModelTaskError for a model that is installed here and is no embedder."""
+    with suppress(ModelNotInstalledError):  # it may be installed only on the workers' machines
+        task = read_manifest(model_folder(source.settings.models_folder, embedder)).task
+        if task != EMBED:
+            raise ModelTaskError(
+                f"the model {embedder!r} is made for the task {task!r}, and does not embed texts: choose "
+                "another --embedder"
+            )
+
+
+def _read_examples(source: IntakeSource, settings: PromptSettings) -> list[Example]:
+    """Return the usable examples, which are read and checked as rows are."""
+    table = _Table.read(source.inputs[EXAMPLES], source.request.file)
+    needed = (*sorted(columns_read(settings)), *answer_columns(settings))
+    if missing := [name for name in needed if name not in table.columns]:
+        raise refuse_file(
+            table.path,
+            "missing_column",
+            f"has no column {quoted(missing[0])}{hint(missing[0], table.columns)}",
+            "examples need the columns that the template reads, and those of the answer",
+        )
+    examples: list[Example] = []
+    num_characters = 0
+    for line in _read_rows(source, table, settings.model_copy(update={"settings_columns": ()})):
+        if isinstance(line, Rejected):
+            source.on_rejected(line)
+            continue
+        try:
+            example = Example.of(line.custom_id, row_of(line.payload, settings), settings)
+        except InputError as error:
+            record = Record(str(table.path), line.line, {})
+            source.on_rejected(record.reject(error.code, str(error), "correct the example, or remove it"))
+            continue
+        examples.append(example)
+        num_characters += len(example.turn) + len(example.answer)
+        if len(examples) > MAX_EXAMPLES or num_characters > MAX_EXAMPLES_CHARACTERS:
+            raise refuse_file(
+                table.path,
+                "too_many_examples",
+                f"has more than {MAX_EXAMPLES:,} examples or {MAX_EXAMPLES_CHARACTERS:,} characters",
+                "choose the examples that matter most",
+                line.line,
+            )
+    if not examples:
+        raise refuse_file(table.path, "no_example", "has no example that can be used", "correct its lines")
+    return examples
+
+
 def _jobs(source: IntakeSource, table: _Table, settings: PromptSettings) -> Iterator[NewJob | Rejected]:
-    kind = load_kind(source.request.kind)
-    check = prompt_check(kind, settings, source.request.model, source.settings)
-    judge = _RenderCheck(settings) if check is None else check
-    lines = read_payloads(
-        table.path,
-        table.records,
-        _payload,
-        control_tokens=CONTROL_TOKENS if check is None else check.control_tokens,
-        check=judge if settings.truncate is None else _may_be_long(judge),
-        id_column=table.id_column,
-    )
-    for line in lines:
+    for line in _read_rows(source, table, settings, may_be_long=settings.truncate is not None):
         if isinstance(line, Rejected):
             yield line
         else:
             yield NewJob(line.custom_id, line.payload.stored())
+
+
+def _read_rows(
+    source: IntakeSource, table: _Table, settings: PromptSettings, *, may_be_long: bool = False
+) -> Iterator[Accepted[PromptPayload] | Rejected]:
+    """Yield the rows of a table whose texts and prompts have been checked."""
+    kind = load_kind(source.request.kind)
+    check = prompt_check(kind, settings, source.request.model, source.settings)
+    judge = _RenderCheck(settings) if check is None else check
+    return read_payloads(
+        table.path,
+        table.records,
+        _payload,
+        control_tokens=CONTROL_TOKENS if check is None else check.control_tokens,
+        check=_may_be_long(judge) if may_be_long else judge,
+        id_column=table.id_column,
+    )
 
 
 class _Table:

@@ -10,16 +10,18 @@ from jobs.inference import Completion, FinishReason, Prompt, RawPrompt, Sampling
 from jobs.kind import Context, Input, Intake, Kind, Parent, Result, Stage
 from jobs.provenance import sha256_hex
 from kinds.prompt.answer import NUM_CUT, answer_of, artifacts_of
+from kinds.prompt.examples import Example, ExampleMetrics
 from kinds.prompt.kept import keep_result, kept_result, row_key, row_seed
 from kinds.prompt.openai.blocks import run_block
 from kinds.prompt.openai.generate import longest_request, run_line
 from kinds.prompt.payload import PromptOutput, PromptPayload, PromptSettings
 from kinds.prompt.row import RowRequest, row_of, template_of
-from kinds.prompt.truncation import first_completion
+from kinds.prompt.truncation import first_text
 from workers.settings import DEFAULT_MODEL
 
 STAGE = "generate"
 ROWS = "rows"
+EXAMPLES = "examples"
 
 
 class PromptKind(Kind[PromptPayload]):
@@ -33,19 +35,30 @@ class PromptKind(Kind[PromptPayload]):
     stages = (Stage(STAGE, PromptOutput),)
     intake = Intake(
         reader="kinds.prompt.intake:read_table",
-        inputs=(Input(ROWS, "Table whose columns the template reads: CSV, JSONL or Parquet, also .gz;"),),
+        inputs=(
+            Input(ROWS, "Table whose columns the template reads: CSV, JSONL or Parquet, also .gz;"),
+            Input(
+                EXAMPLES,
+                "Table with the same columns and the answers; the nearest rows are put into each prompt.",
+                is_required=False,
+            ),
+        ),
     )
     exporter = "kinds.prompt.export:export_results"
 
     def models(self, model: str, settings: BaseModel, stage: str) -> tuple[str, ...]:  # noqa: ARG002
-        """Return the batch's model, and the models that serve the names in an OpenAI batch file."""
+        """Return the batch's model, the embedder of its examples, and the models of an OpenAI batch file."""
         own = PromptSettings.model_validate(settings, from_attributes=True)
-        return tuple(dict.fromkeys((model, *own.model_map.values())))
+        embedder = () if own.embedder is None else (own.embedder,)
+        return tuple(dict.fromkeys((model, *embedder, *own.model_map.values())))
 
     def first_request(
         self, payload: PromptPayload, settings: BaseModel
     ) -> tuple[Prompt | RawPrompt, Sampling] | None:
-        """Return the request for the job's first text, but with seed 0, so that intake can check it."""
+        """Return the request for the job's first text, but with seed 0, so that intake can check it.
+
+        It contains no examples, because a job leaves out those that do not fit.
+        """
         own = PromptSettings.model_validate(settings, from_attributes=True)
         if payload.request is not None:
             return longest_request(payload.request, max_new_tokens=own.max_tokens)
@@ -81,20 +94,35 @@ class PromptKind(Kind[PromptPayload]):
         self, row: Mapping[str, object], settings: PromptSettings, context: Context, *, seed: int
     ) -> Result:
         inference = context.inference
-        request, first, cut = first_completion(row, settings, inference, seed=seed)
+        examples = _examples(row, settings, context)
+        first = first_text(row, settings, inference, seed=seed, examples=examples)
+        request = first.request
         others = [inference.generate(request.prompt, sampling) for sampling in request.other_samplings()]
-        completions = [first, *others]
+        completions = [first.completion, *others]
         answers = [
-            answer_of(first, settings, cut),
+            answer_of(first.completion, settings, first.cut),
             *(answer_of(completion, settings) for completion in others),
         ]
+        metrics = ExampleMetrics(
+            examples=tuple(example.name for example in first.examples),
+            num_examples_left_out=len(examples) - len(first.examples),
+        )
         return Result(
             artifacts=artifacts_of(answers),
             template=template_of(settings).identity,
-            metrics=_metrics(completions),
+            metrics=_metrics(completions) | metrics.model_dump(mode="json", exclude_defaults=True),
             output=PromptOutput(finish_reasons=tuple(each.finish_reason for each in completions)),
-            parents=_parents(settings),
+            parents=(*_parents(settings), *(example.parent() for example in first.examples)),
         )
+
+
+def _examples(row: Mapping[str, object], settings: PromptSettings, context: Context) -> tuple[Example, ...]:
+    """Return the examples for the prompt of a row, or nothing if the batch has no examples."""
+    if settings.examples_sha256 is None:
+        return ()
+    from kinds.prompt.nearest import nearest_examples  # imported here, because it loads numpy
+
+    return nearest_examples(template_of(settings).messages(row)[-1].content, settings, context)
 
 
 def _metrics(completions: list[Completion]) -> dict[str, object]:

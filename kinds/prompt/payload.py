@@ -22,6 +22,11 @@ MAX_SOURCE_CHARACTERS = 100_000
 
 DEFAULT_COLUMN = "text"
 
+DEFAULT_NUM_EXAMPLES = 3
+
+MAX_NUM_EXAMPLES = 32
+"""Maximum number of examples in a prompt. More of them hardly fit the context of a small model."""
+
 
 def _list(value: object) -> object:
     """Parse a text as a JSON list, or else as one that is separated by commas; keep any other value."""
@@ -173,6 +178,22 @@ class PromptSettings(SamplingSettings):
         default_factory=dict, description="installed models by the names in an OpenAI batch file"
     )
     input_format: InputFormat = Field(default=InputFormat.TABLE, description="set by intake")
+    num_examples: int = Field(
+        default=DEFAULT_NUM_EXAMPLES,
+        ge=1,
+        le=MAX_NUM_EXAMPLES,
+        description="number of examples in the prompt of each row, if the batch has an examples file",
+    )
+    embedder: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=200,
+        description="installed model that finds the nearest examples; set by intake if there are examples",
+    )
+    embedder_digest: str = Field(
+        default="", description="digest of its files; set by intake with examples and keep"
+    )
+    examples_sha256: str | None = Field(default=None, description="digest of the examples; set by intake")
     keep: str | None = Field(
         default=None,
         min_length=1,

@@ -130,7 +130,7 @@ def plan_rows(
     counts: Counter[KeptStatus] = Counter()
     refuse = _Refusals(on_rejected)
     with database.connect() as connection:
-        plan = plan_in(connection, inputs, request, settings, refuse)
+        plan = plan_in(connection, inputs, request, settings, refuse, is_trial=True)
         own = PromptSettings.model_validate(plan.settings)
         if own.keep is None:
             raise PlanWithoutKeepError("a plan compares rows with kept results: give --keep NAME")

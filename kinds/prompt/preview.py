@@ -14,11 +14,11 @@ from sqlalchemy import Engine
 
 from db.batches import batch_settings
 from db.reports import JobResult
-from jobs.intake.payloads import Items
 from jobs.rejection import Rejected
 from jobs.shown import plural
 from kinds.prompt.answer import read_answers
 from kinds.prompt.ended import Ended, ended_jobs
+from kinds.prompt.examples import Example, ExampleMetrics, read_examples
 from kinds.prompt.intake import first_rows
 from kinds.prompt.kind import ROWS
 from kinds.prompt.payload import PromptPayload, PromptSettings
@@ -31,9 +31,10 @@ from pressroom.one_machine import OneMachine
 from pressroom.results import ResultReader
 from pressroom.run import RunRequest, run_batch
 from pressroom.summary import Summary
+from storage.resources import read_resource
 from storage.store import Store
 from workers.devices import Device
-from workers.intake import BatchRequest
+from workers.intake import BatchRequest, Inputs
 from workers.producer import Submission, new_batch
 from workers.settings import Settings
 
@@ -69,7 +70,7 @@ def _block(label: str, text: str) -> Iterator[str]:
 
 def run_preview(
     request: BatchRequest,
-    path: Path,
+    inputs: Mapping[str, Path],
     num_rows: int,
     settings: Settings,
     devices: tuple[Device, ...],
@@ -80,6 +81,7 @@ def run_preview(
 
     Raises what a run of the whole table raises.
     """
+    path = inputs[ROWS]
     rows, rejected = first_rows(path, request.file, num_rows)
     for line in rejected:
         say(f"refused: {line}")
@@ -93,7 +95,7 @@ def run_preview(
         )
         run_request = RunRequest(
             profiles=new_batch(request, own, name=path.name).profiles,
-            submit=_submit(replace(request, idempotency_key=None), rows),
+            submit=_submit(replace(request, idempotency_key=None), {**inputs, ROWS: rows}),
             out=None,
             devices=devices[:1],
             resume_command=(),
@@ -110,12 +112,12 @@ def run_preview(
 
 
 def _submit(
-    request: BatchRequest, rows: Items
+    request: BatchRequest, inputs: Inputs
 ) -> Callable[[OneMachine, Callable[[Rejected], None]], Submission]:
     def submit(machine: OneMachine, on_rejected: Callable[[Rejected], None]) -> Submission:
         with Client(machine.urls) as client:
             return client.submit_request(
-                request, {ROWS: rows}, on_rejected=on_rejected, on_note=say, on_progress=lambda _: None
+                request, inputs, on_rejected=on_rejected, on_note=say, on_progress=lambda _: None
             )
 
     return submit
@@ -125,15 +127,28 @@ def _read_rows(database: Engine, store: Store, summary: Summary, out: Path) -> S
     """Return the rows of the batch that have ended; `out` is the folder in which failures are written."""
     settings = PromptSettings.model_validate(batch_settings(database, summary.batch_id))
     reader = ResultReader(database, store)
+    examples = _examples(store, settings)
     with (out / "rows").open("w", encoding="utf-8") as lines:
         table = ResultTable(settings, lines)
-        return [_row(ended, settings, table) for ended in ended_jobs(reader, summary.batch_id, out)]
+        return [_row(ended, settings, table, examples) for ended in ended_jobs(reader, summary.batch_id, out)]
 
 
-def _row(ended: Ended, settings: PromptSettings, table: ResultTable) -> PreviewRow:
+def _examples(store: Store, settings: PromptSettings) -> Mapping[str, Example]:
+    """Return the examples of the batch by name; none if it has no examples."""
+    if settings.examples_sha256 is None:
+        return {}
+    body = read_resource(store, settings.examples_sha256)
+    return {example.name: example for example in read_examples(body)}
+
+
+def _row(
+    ended: Ended, settings: PromptSettings, table: ResultTable, examples: Mapping[str, Example]
+) -> PreviewRow:
     job, answers = (ended, None) if isinstance(ended, JobResult) else (ended.job, read_answers(ended))
     row = row_of(PromptPayload.model_validate(job.payload), settings)
-    request = RowRequest.of(row, settings, seed=0)
+    names = ExampleMetrics.model_validate(job.metrics).examples
+    turns = [message for name in names for message in examples[name].messages()]
+    request = RowRequest.of(row, settings, seed=0, examples=turns)
     return PreviewRow(
         custom_id=job.custom_id,
         turns=tuple((message.role, message.content) for message in request.prompt.messages),

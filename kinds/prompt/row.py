@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from pydantic import ValidationError
 
 from jobs.errors import InputError
-from jobs.inference import Constraint, Prompt, Sampling
+from jobs.inference import Constraint, Message, Prompt, Sampling
 from jobs.validation import describe_first
 from kinds.prompt.payload import PromptPayload, PromptSettings, SamplingSettings
 from kinds.prompt.schema import schema_constraint
@@ -25,15 +25,24 @@ class RowRequest:
     num_texts: int
 
     @classmethod
-    def of(cls, row: Mapping[str, object], settings: PromptSettings, *, seed: int) -> RowRequest:
+    def of(
+        cls,
+        row: Mapping[str, object],
+        settings: PromptSettings,
+        *,
+        seed: int,
+        examples: Sequence[Message] = (),
+    ) -> RowRequest:
         """Return the request of a row; `seed` applies unless the settings or the row have one.
+
+        `examples` are turns that come before the row's own turn.
 
         Raises TemplateError, or an InputError for a cell that is no valid sampling parameter.
         """
         own = row_settings(row, settings)
-        template = template_of(settings)
+        *system, turn = template_of(settings).messages(row)
         return cls(
-            Prompt(template.messages(row), tuple(settings.template_arguments.items())),
+            Prompt((*system, *examples, turn), tuple(settings.template_arguments.items())),
             _sampling(own, seed if own.seed is None else own.seed, constraint_of(settings)),
             own.n,
         )

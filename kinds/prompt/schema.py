@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from functools import lru_cache
+from types import NoneType
 
 from pydantic import JsonValue
 
@@ -25,6 +27,72 @@ class AnswerInvalidError(PermanentError):
     code = "answer_invalid"
 
 
+_TYPES: dict[str, tuple[type, ...]] = {
+    "null": (NoneType,),
+    "boolean": (bool,),
+    "integer": (int,),
+    "number": (int, float),
+    "string": (str,),
+    "array": (list,),
+    "object": (dict,),
+}
+"""Python's types of the values that JSON schema calls by these names; a Boolean is no number in JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaField:
+    """A property of a schema, as far as values can be compared with it without a grammar."""
+
+    name: str
+    types: tuple[str, ...]
+    """Names of the types that the schema lists; empty if it lists none."""
+    choices: tuple[object, ...] | None
+    """Values of which the field has one; None if the schema lists none."""
+    is_required: bool
+
+    def allows(self, value: object) -> bool:
+        """Return whether a value has one of the types and is one of the choices.
+
+        >>> SchemaField("stars", ("integer",), None, True).allows("5")
+        False
+        """
+        if self.choices is not None and not any(_is_same(value, choice) for choice in self.choices):
+            return False
+        return not self.types or any(_is_of_type(value, name) for name in self.types)
+
+
+def _is_same(value: object, other: object) -> bool:
+    return value == other and isinstance(value, bool) == isinstance(other, bool)
+
+
+def _is_of_type(value: object, name: str) -> bool:
+    if isinstance(value, bool):
+        return name == "boolean"
+    return isinstance(value, _TYPES.get(name, (object,)))
+
+
+@lru_cache(maxsize=64)
+def schema_fields(source: str) -> tuple[SchemaField, ...]:
+    """Return the properties of a schema, in their order. Raises SchemaInvalidError."""
+    required = _parsed(source).get("required")
+    return tuple(
+        _field(name, schema, is_required=isinstance(required, list) and name in required)
+        for name, schema in _properties(source).items()
+    )
+
+
+def _field(name: str, schema: object, *, is_required: bool) -> SchemaField:
+    own = schema if isinstance(schema, dict) else {}
+    types, choices = own.get("type"), own.get("enum")
+    listed = [types] if isinstance(types, str) else types if isinstance(types, list) else []
+    return SchemaField(
+        name,
+        tuple(each for each in listed if isinstance(each, str)),
+        tuple(choices) if isinstance(choices, list) else None,
+        is_required,
+    )
+
+
 @lru_cache(maxsize=64)
 def schema_columns(source: str) -> tuple[str, ...]:
     """Return the names of the properties of a schema, in their order. Raises SchemaInvalidError.
@@ -32,6 +100,10 @@ def schema_columns(source: str) -> tuple[str, ...]:
     >>> schema_columns('{"type": "object", "properties": {"name": {}, "price": {}}}')
     ('name', 'price')
     """
+    return tuple(_properties(source))
+
+
+def _properties(source: str) -> dict[str, object]:
     schema = _parsed(source)
     properties = schema.get("properties")
     if schema.get("type") != "object" or not isinstance(properties, dict):
@@ -40,7 +112,7 @@ def schema_columns(source: str) -> tuple[str, ...]:
         )
     if not properties:
         raise SchemaInvalidError("the schema has no properties: name each new column as a property")
-    return tuple(properties)
+    return properties
 
 
 @lru_cache(maxsize=64)

@@ -1,12 +1,13 @@
-"""Cuts the end of a column if a row is too long for the model's context."""
+"""Makes prompts fit the model's context: leaves out examples, and cuts the end of a column."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from jobs.errors import PromptTooLongError
 from jobs.inference import Completion, Inference
+from kinds.prompt.examples import Example
 from kinds.prompt.payload import PromptSettings
 from kinds.prompt.row import RowRequest, template_of
 
@@ -39,30 +40,54 @@ def cut_column(row: Mapping[str, object], settings: PromptSettings) -> str | Non
     return max(lengths, key=lambda name: lengths[name], default=None)
 
 
-def first_completion(
-    row: Mapping[str, object], settings: PromptSettings, inference: Inference, *, seed: int
-) -> tuple[RowRequest, Completion, Cut | None]:
-    """Generate the first text of a row, and cut a column at its end until the prompt fits, if so chosen.
+@dataclass(frozen=True, slots=True)
+class FirstText:
+    """The first text of a row, and what of the row its prompt contains."""
 
-    The cut is estimated from the length of the prompt in tokens, so it may be a few percent too large. Raises
-    PromptTooLongError if the prompt is too long even without the column, and the errors of generate().
+    request: RowRequest
+    completion: Completion
+    cut: Cut | None
+    """Column that was cut; None if the prompt contains the whole row."""
+    examples: tuple[Example, ...]
+    """Examples in the prompt, in their order."""
+
+
+def first_text(
+    row: Mapping[str, object],
+    settings: PromptSettings,
+    inference: Inference,
+    *,
+    seed: int,
+    examples: Sequence[Example] = (),
+) -> FirstText:
+    """Generate the first text of a row. Until the prompt fits, examples are left out and a column is cut.
+
+    The first of the examples are left out first. A column is cut at its end, if so chosen, and only when no
+    example is left. The cut is estimated from the length of the prompt in tokens, so it may be a few percent
+    too large. Raises PromptTooLongError if the prompt is too long nevertheless, and the errors of generate().
     """
     column = cut_column(row, settings) if settings.truncate is not None else None
     text = "" if column is None else str(row[column])
     num_kept = len(text)
+    left = tuple(examples)
     while True:
         kept = text[:num_kept].rstrip() if num_kept < len(text) else text
         shown = row if column is None else {**row, column: kept}
-        request = RowRequest.of(shown, settings, seed=seed)
+        turns = [message for example in left for message in example.messages()]
+        request = RowRequest.of(shown, settings, seed=seed, examples=turns)
         try:
             completion = inference.generate(request.prompt, request.sampling)
         except PromptTooLongError as error:
-            if not num_kept:
+            if left:
+                left = left[1:]
+            elif num_kept:
+                num_kept = _shorter(num_kept, request, error)
+            else:
                 raise
-            num_kept = _shorter(num_kept, request, error)
         else:
             is_cut = column is not None and num_kept < len(text)
-            return request, completion, Cut(column, len(kept), len(text)) if is_cut and column else None
+            cut = Cut(column, len(kept), len(text)) if is_cut and column else None
+            return FirstText(request, completion, cut, left)
 
 
 def _shorter(num_kept: int, request: RowRequest, error: PromptTooLongError) -> int:

@@ -131,6 +131,10 @@ class SubmissionOptions:
         """Return the options that the command which continues the batch needs, too."""
         return tuple(word for pair in self.settings or () for word in ("--set", pair))
 
+    def named_inputs(self) -> list[str]:
+        """Return the additional inputs as NAME=FILE, including those of a kind's own options."""
+        return list(self.inputs or ())
+
     def run_instead(
         self,
         request: BatchRequest,  # noqa: ARG002
@@ -178,7 +182,7 @@ def run_command(
             raise typer.BadParameter("give a FILE, or --batch to continue a batch", param_hint="FILE")
         with errors_reported():
             request = options.request(kind, table_format.options())
-            inputs = input_files(kind, file, options.inputs)
+            inputs = input_files(kind, file, options.named_inputs())
             if options.run_instead(request, inputs, device, json=json):
                 return
             run = _Run(name or kind, inputs, batch, retry_failed, device, out, options.resume_options())
@@ -208,7 +212,7 @@ def submit_command(
         with errors_reported():
             request = options.request(kind, table_format.options())
             request = replace(request, priority=priority, tenant=tenant)
-        inputs = input_files(kind, file, options.inputs)
+        inputs = input_files(kind, file, options.named_inputs())
         _submit_request(request, inputs, rejected, options.max_dropped, json=json)
 
     submit.__doc__ = summary
