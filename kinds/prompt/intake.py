@@ -114,9 +114,9 @@ def _example_facts(source: IntakeSource, settings: PromptSettings) -> dict[str, 
                 code="setting_invalid",
             )
         return {"examples_sha256": None}
-    examples = _read_examples(source, settings)
     embedder = settings.embedder or DEFAULT_EMBEDDER
     _check_embedder(source, embedder)
+    examples = _read_examples(source, settings)
     digest = source.store_resource(example_bytes(examples), media_type="application/json")
     facts: dict[str, object] = {"examples_sha256": digest, "embedder": embedder}
     if settings.keep is not None:
@@ -139,7 +139,8 @@ def _read_examples(source: IntakeSource, settings: PromptSettings) -> list[Examp
     """Return the usable examples, which are read and checked as rows are."""
     table = _Table.read(source.inputs[EXAMPLES], source.request.file)
     needed = (*sorted(columns_read(settings)), *answer_columns(settings))
-    if missing := [name for name in needed if name not in table.columns]:
+    missing = [name for name in needed if name not in table.columns]
+    if missing and table.columns:
         raise refuse_file(
             table.path,
             "missing_column",
