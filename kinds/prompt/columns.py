@@ -75,11 +75,11 @@ def _check_column_names(settings: PromptSettings) -> None:
         if column not in settings.columns:
             raise ColumnUnknownError(
                 f"the table has no column {quoted(column)} for {quoted(name)}"
-                f"{_hint(column, settings.columns)}: name a column of the table"
+                f"{hint(column, settings.columns)}: name a column of the table"
             )
         if name not in read and ROW not in template_of(settings).names:
             raise ColumnUnknownError(
-                f"the template reads nothing named {quoted(name)}{_hint(name, tuple(sorted(read)))}: write "
+                f"the template reads nothing named {quoted(name)}{hint(name, tuple(sorted(read)))}: write "
                 "--column NAME=COLUMN with a name that the template reads"
             )
 
@@ -91,7 +91,7 @@ def _check_labels(settings: PromptSettings) -> None:
         return
     if labels not in settings.columns:
         raise ColumnUnknownError(
-            f"the table has no column {quoted(labels)} with labels{_hint(labels, settings.columns)}"
+            f"the table has no column {quoted(labels)} with labels{hint(labels, settings.columns)}"
         )
     if labels in columns_read(settings):
         raise LabelsUnusableError(

@@ -11,8 +11,7 @@ import typer
 
 from jobs.intake.files import check_input
 from jobs.rejection import FileRejectedError
-from kinds.prompt.kind import EXAMPLES
-from kinds.prompt.payload import DEFAULT_NUM_EXAMPLES, MAX_NUM_EXAMPLES
+from kinds.prompt.payload import DEFAULT_NUM_EXAMPLES, EXAMPLES, MAX_NUM_EXAMPLES
 from kinds.prompt.recipe import RecipeUnknownError, find_recipe, read_recipe, read_text
 from pressroom.commands.kind import SubmissionOptions, parse_settings, run_command, submit_command
 from pressroom.commands.options import columns_of

@@ -32,9 +32,8 @@ from kinds.prompt.examples import (
     answer_columns,
     example_bytes,
 )
-from kinds.prompt.kind import EXAMPLES, ROWS
 from kinds.prompt.openai.intake import is_batch_file, read_batch_file
-from kinds.prompt.payload import DEFAULT_NUM_EXAMPLES, PromptPayload, PromptSettings
+from kinds.prompt.payload import DEFAULT_NUM_EXAMPLES, EXAMPLES, ROWS, PromptPayload, PromptSettings
 from kinds.prompt.row import RowRequest, columns_read, row_of
 from workers.intake import InputMissingError, IntakePlan, IntakeSource
 from workers.models.manifest import ModelNotInstalledError, model_digest, model_folder, read_manifest

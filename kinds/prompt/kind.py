@@ -14,14 +14,12 @@ from kinds.prompt.examples import Example, ExampleMetrics
 from kinds.prompt.kept import keep_result, kept_result, row_key, row_seed
 from kinds.prompt.openai.blocks import run_block
 from kinds.prompt.openai.generate import longest_request, run_line
-from kinds.prompt.payload import PromptOutput, PromptPayload, PromptSettings
+from kinds.prompt.payload import EXAMPLES, ROWS, PromptOutput, PromptPayload, PromptSettings
 from kinds.prompt.row import RowRequest, row_of, template_of
 from kinds.prompt.truncation import first_text
 from workers.settings import DEFAULT_MODEL
 
 STAGE = "generate"
-ROWS = "rows"
-EXAMPLES = "examples"
 
 
 class PromptKind(Kind[PromptPayload]):

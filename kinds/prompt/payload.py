@@ -11,6 +11,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, m
 from jobs.inference import FinishReason
 from kinds.prompt.openai.lines import BlockLine, LineRequest
 
+ROWS = "rows"
+EXAMPLES = "examples"
+"""Names of the inputs of a batch."""
+
 MAX_TEXTS = 16
 """Maximum number of texts for each row."""
 

@@ -20,8 +20,7 @@ from kinds.prompt.answer import read_answers
 from kinds.prompt.ended import Ended, ended_jobs
 from kinds.prompt.examples import Example, ExampleMetrics, read_examples
 from kinds.prompt.intake import first_rows
-from kinds.prompt.kind import ROWS
-from kinds.prompt.payload import PromptPayload, PromptSettings
+from kinds.prompt.payload import ROWS, PromptPayload, PromptSettings
 from kinds.prompt.row import RowRequest, row_of
 from kinds.prompt.table import ResultTable
 from kinds.prompt.template import printed
