@@ -47,6 +47,26 @@ CHAT_FEATURES: tuple[Body, ...] = (
     {"messages": [{"role": "developer", "content": "Be brief."}, *turns("Hello")]},
     {"messages": [{"role": "user", "content": [{"type": "text", "text": "Hello"}]}], "stream": False},
     {"response_format": {"type": "text"}},
+    {"response_format": {"type": "json_object"}, "max_tokens": 24},
+    {
+        "response_format": {
+            "type": "json_schema",
+            "json_schema": {
+                "name": "bread",
+                "strict": True,
+                "schema": {
+                    "type": "object",
+                    "properties": {
+                        "crust": {"enum": ["thin", "thick"]},
+                        "loaves": {"type": "integer", "minimum": 1, "maximum": 9},
+                    },
+                    "required": ["crust", "loaves"],
+                    "additionalProperties": False,
+                },
+            },
+        },
+        "max_tokens": 40,
+    },
 )
 
 BAD_CHATS: tuple[tuple[str, Body], ...] = (
@@ -224,8 +244,16 @@ def test_chats_are_read_by_the_official_type(finished: Finished) -> None:
             text = choice.message.content
             assert text is not None
             assert not any(stop in text for stop in features.get("stop", ()))
+            form = features.get("response_format", {"type": "text"})["type"]
+            if form != "text" and choice.finish_reason == "stop":
+                assert isinstance(json.loads(text), dict)
+            if form == "json_schema":
+                answer = json.loads(text)
+                assert list(answer) == ["crust", "loaves"]
+                assert answer["crust"] in ("thin", "thick")
+                assert answer["loaves"] in range(1, 10)
             if choice.finish_reason == "length":
-                limit = features.get("max_completion_tokens", 4)
+                limit = features.get("max_completion_tokens") or features.get("max_tokens", 4)
                 assert chat.usage.completion_tokens <= limit * len(chat.choices)
             logprobs = choice.logprobs
             assert (logprobs is not None) == features.get("logprobs", False)
