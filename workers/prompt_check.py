@@ -20,7 +20,7 @@ from workers.engines.batching import sampling_problem
 from workers.engines.constraints import Grammars, is_installed
 from workers.models.manifest import ModelNotInstalledError, check_engine, model_folder, read_manifest
 from workers.settings import Settings
-from workers.tokenizer import load_tokenizer
+from workers.tokenizer import ChatTokenizer, load_tokenizer
 
 _MAX_FRAMES = 1000
 """Maximum number of frames whose sizes are remembered; rows may have template arguments of their own."""
@@ -60,6 +60,16 @@ class PromptCheck:
         self._frame_tokens = lru_cache(_MAX_FRAMES)(self._count_frame_tokens)
         self.control_tokens = self._tokenizer.control_tokens
         """Tokens with which a text could end its chat turn and begin another."""
+
+    @property
+    def tokenizer(self) -> ChatTokenizer:
+        """The tokenizer of the batch's model."""
+        return self._tokenizer
+
+    @property
+    def max_context_tokens(self) -> int:
+        """Maximum number of tokens of a prompt and its text together."""
+        return self._max_context_tokens
 
     def _count_frame_tokens(self, roles: tuple[Role, ...] | None, arguments: TemplateArguments) -> int:
         """Return the number of tokens that the chat template, or the tokenizer, puts around the contents."""

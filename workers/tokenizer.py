@@ -154,6 +154,10 @@ class ChatTokenizer:
         encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
         return [len(encoding) for encoding in encodings]
 
+    def token_ends(self, text: str) -> list[int]:
+        """Return the position in the text after each of its tokens, without special tokens."""
+        return [end for _, end in self._tokenizer.encode(text, add_special_tokens=False).offsets]
+
     def check_text(self, text: str) -> None:
         """Raise ControlTokenError or InputError if the text must not occur in a chat turn."""
         _check_unicode(text)

@@ -9,7 +9,7 @@ from jobs.rejection import quoted
 from kinds.prompt.payload import SAMPLING_NAMES, PromptSettings
 from kinds.prompt.row import columns_read, template_columns, template_of
 from kinds.prompt.schema import schema_columns
-from kinds.prompt.template import ROW, UnknownVariableError, check_names, nearest_column
+from kinds.prompt.template import ROW, UnknownVariableError, check_names, nearest_column, row_template
 
 
 class ColumnExistsError(InputError):
@@ -57,10 +57,13 @@ def check_settings(settings: PromptSettings) -> None:
     _check_column_names(settings)
     _check_labels(settings)
     _check_truncation(settings)
+    _check_map(settings)
     names = template_columns(settings)
-    check_names(settings.template_name, (settings.template, settings.system), names)
+    check_names(settings.template_name, (settings.template, settings.system, settings.map_template), names)
     try:
-        template_of(settings).check(names)
+        for name, source in (("", settings.template), (", map", settings.map_template)):
+            if source is not None:
+                row_template(settings.template_name + name, source, settings.system).check(names)
     except UnknownVariableError as error:
         if settings.recipe is None:
             raise
@@ -102,6 +105,23 @@ def _check_labels(settings: PromptSettings) -> None:
         raise LabelsUnusableError(
             f"labels are compared with the only new column, but there are {len(names)}: "
             f"{', '.join(map(quoted, names[:5]))}"
+        )
+
+
+def _check_map(settings: PromptSettings) -> None:
+    """Raise ColumnUnknownError if a template does not read the column with the documents."""
+    column = settings.map_column
+    if column is None:
+        return
+    if settings.map_template is None:
+        raise ColumnUnknownError(
+            f"map_column is {quoted(column)}, but there is no template for parts: add map.jinja to the recipe"
+        )
+    own = row_template(f"{settings.template_name}, map", settings.map_template, settings.system).columns
+    if column not in own & template_of(settings).columns:
+        raise ColumnUnknownError(
+            f"map_column is {quoted(column)}, which not both templates read"
+            f"{hint(column, tuple(sorted(own)))}: name the column with the documents"
         )
 
 

@@ -12,6 +12,7 @@ from uuid import UUID
 
 from db.reports import JobResult
 from jobs.shown import json_text
+from kinds.prompt.payload import PromptPayload
 from pressroom.export import write_failures
 from pressroom.results import Result, ResultReader
 
@@ -30,6 +31,18 @@ def ended_jobs(reader: ResultReader, batch_id: UUID, folder: Path) -> Iterator[E
     merged = heapq.merge(results, failures, key=lambda ended: ended[0])
     for _, same in groupby(merged, key=lambda ended: ended[0]):
         yield next(same)[1]  # the result of a job that was retried meanwhile comes before its failure
+
+
+def ended_rows(reader: ResultReader, batch_id: UUID, folder: Path) -> Iterator[Ended]:
+    """Yield as `ended_jobs` does, but without jobs about parts of rows, and without rows that were passed on.
+
+    A row whose own job failed in the stage of the parts is yielded as well.
+    """
+    for ended in ended_jobs(reader, batch_id, folder):
+        job = ended if isinstance(ended, JobResult) else ended.job
+        place = PromptPayload.model_validate(job.payload).part if "part" in job.payload else None
+        if place is None or (place.number == 0 and isinstance(ended, JobResult)):
+            yield ended
 
 
 def write_statement(result: Result[JobResult], statements: TextIO) -> None:

@@ -12,7 +12,7 @@ from db.batches import batch_settings
 from db.reports import JobResult
 from jobs.shown import json_text, plural
 from kinds.prompt.answer import read_answers
-from kinds.prompt.ended import ended_jobs, write_statement
+from kinds.prompt.ended import ended_rows, write_statement
 from kinds.prompt.labels import LabelFigures, LabelTally
 from kinds.prompt.openai.export import export_batch_file
 from kinds.prompt.page import MAX_PAGE_ROWS, PageRow, render_table_page
@@ -35,6 +35,8 @@ class TableReport:
 
     num_rows: int = 0
     """Number of rows in the table, including those whose jobs failed."""
+    num_answered: int = 0
+    """Number of rows in the table with an answer."""
     num_kept: int = 0
     """Number of rows that had not changed, so that their results are kept ones."""
     labels: LabelFigures | None = None
@@ -42,7 +44,11 @@ class TableReport:
 
     def counts(self) -> dict[str, int]:
         """Return the counts with the names that they have in JSON."""
-        return {"num_rows": self.num_rows, "num_kept": self.num_kept}
+        return {
+            "num_rows": self.num_rows,
+            "num_answered": self.num_answered,
+            "num_kept": self.num_kept,
+        }
 
     def as_json(self) -> dict[str, object]:
         """Return the figures as JSON, which follow those of the summary."""
@@ -84,18 +90,19 @@ def export_table(
     if keeps_results(summary, out, "row"):
         return TableReport()
     shown: list[PageRow] = []
-    num_rows = num_kept = 0
+    num_rows = num_answered = num_kept = 0
     tally = None if settings.labels is None else LabelTally(settings)
     with staged_export(out, summary.batch_id) as folder:
         with (folder / RESULTS).open("w", encoding="utf-8") as lines:
             table = ResultTable(settings, lines)
             for row in _write_rows(database, store, summary, folder, table, tally):
                 num_rows += 1
+                num_answered += row.error is None
                 num_kept += row.is_kept
                 if len(shown) < MAX_PAGE_ROWS:
                     shown.append(row)
         convert_table(folder / RESULTS, folder, table.schema(), _cells)
-        report = TableReport(num_rows, num_kept, None if tally is None else tally.figures())
+        report = TableReport(num_rows, num_answered, num_kept, None if tally is None else tally.figures())
         page = render_table_page(
             summary,
             settings,
@@ -126,7 +133,7 @@ def _write_rows(
     """Write each row and the provenance of its answer; yield it as the page shows it."""
     reader = ResultReader(database, store, summary.leave_out)
     with (folder / PROVENANCE).open("w", encoding="utf-8") as statements:
-        for ended in ended_jobs(reader, summary.batch_id, folder):
+        for ended in ended_rows(reader, summary.batch_id, folder):
             if isinstance(ended, JobResult):
                 job, answers = ended, None
             else:

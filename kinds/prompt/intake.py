@@ -33,11 +33,20 @@ from kinds.prompt.examples import (
     example_bytes,
 )
 from kinds.prompt.openai.intake import is_batch_file, read_batch_file
-from kinds.prompt.payload import DEFAULT_NUM_EXAMPLES, EXAMPLES, ROWS, PromptPayload, PromptSettings
+from kinds.prompt.parts import PartsCheck
+from kinds.prompt.payload import (
+    DEFAULT_NUM_EXAMPLES,
+    EXAMPLES,
+    MAP_STAGE,
+    ROWS,
+    STAGE,
+    PromptPayload,
+    PromptSettings,
+)
 from kinds.prompt.row import RowRequest, columns_read, row_of
 from workers.intake import InputMissingError, IntakePlan, IntakeSource
 from workers.models.manifest import ModelNotInstalledError, model_digest, model_folder, read_manifest
-from workers.prompt_check import prompt_check
+from workers.prompt_check import PromptCheck, prompt_check
 from workers.settings import DEFAULT_EMBEDDER
 
 EMBED = "embed"
@@ -79,11 +88,14 @@ def read_table(source: IntakeSource) -> IntakePlan:
     settings = settings.model_copy(update={"columns": table.columns} | _keep_facts(source, settings))
     check_settings(settings)
     settings = settings.model_copy(update=_example_facts(source, settings))
+    jobs = _RowJobs(source, table, settings)
     return IntakePlan(
-        jobs=_jobs(source, table, settings),
+        jobs=jobs.planned(),
         settings=settings.model_dump(mode="json"),
         model=source.request.model,
         name=table.path.name,
+        stages=(STAGE,) if settings.map_template is None else (MAP_STAGE, STAGE),
+        num_records=lambda: jobs.num_rows,
     )
 
 
@@ -148,7 +160,9 @@ def _read_examples(source: IntakeSource, settings: PromptSettings) -> list[Examp
         )
     examples: list[Example] = []
     num_characters = 0
-    for line in _read_rows(source, table, settings.model_copy(update={"settings_columns": ()})):
+    own = settings.model_copy(update={"settings_columns": ()})
+    check = prompt_check(load_kind(source.request.kind), own, source.request.model, source.settings)
+    for line in _read_rows(table, check, check or _RenderCheck(own)):
         if isinstance(line, Rejected):
             source.on_rejected(line)
             continue
@@ -173,27 +187,49 @@ def _read_examples(source: IntakeSource, settings: PromptSettings) -> list[Examp
     return examples
 
 
-def _jobs(source: IntakeSource, table: _Table, settings: PromptSettings) -> Iterator[NewJob | Rejected]:
-    for line in _read_rows(source, table, settings, may_be_long=settings.truncate is not None):
-        if isinstance(line, Rejected):
-            yield line
-        else:
-            yield NewJob(line.custom_id, line.payload.stored())
+class _RowJobs:
+    """Turns the accepted rows into jobs, and counts them."""
+
+    def __init__(self, source: IntakeSource, table: _Table, settings: PromptSettings) -> None:
+        self._source = source
+        self._table = table
+        self._settings = settings
+        self.num_rows = 0
+        """Number of rows that were accepted so far."""
+
+    def planned(self) -> Iterator[NewJob | Rejected]:
+        """Yield the jobs of the first stage, and refused rows. Raises PartsWithoutModelError."""
+        settings, source = self._settings, self._source
+        check = prompt_check(load_kind(source.request.kind), settings, source.request.model, source.settings)
+        parts = None if settings.map_template is None else PartsCheck(check, settings, source.request.model)
+        judge: Check[PromptPayload] = parts or check or _RenderCheck(settings)
+        if settings.truncate is not None:
+            judge = _may_be_long(judge)
+        for line in _read_rows(self._table, check, judge):
+            if isinstance(line, Rejected):
+                yield line
+                continue
+            self.num_rows += 1
+            if parts is None:
+                yield NewJob(line.custom_id, line.payload.stored())
+            else:
+                for custom_id, payload in parts.jobs(line.custom_id, line.payload):
+                    yield NewJob(custom_id, payload.stored())
 
 
 def _read_rows(
-    source: IntakeSource, table: _Table, settings: PromptSettings, *, may_be_long: bool = False
+    table: _Table, check: PromptCheck | None, judge: Check[PromptPayload]
 ) -> Iterator[Accepted[PromptPayload] | Rejected]:
-    """Yield the rows of a table whose texts and prompts have been checked."""
-    kind = load_kind(source.request.kind)
-    check = prompt_check(kind, settings, source.request.model, source.settings)
-    judge = _RenderCheck(settings) if check is None else check
+    """Yield the rows of a table whose texts and prompts have been checked.
+
+    `check` knows the model's control tokens, and `judge` refuses payloads.
+    """
     return read_payloads(
         table.path,
         table.records,
         _payload,
         control_tokens=CONTROL_TOKENS if check is None else check.control_tokens,
-        check=_may_be_long(judge) if may_be_long else judge,
+        check=judge,
         id_column=table.id_column,
     )
 

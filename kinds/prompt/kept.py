@@ -21,6 +21,7 @@ KEY_VERSION = 1
 _NOT_IN_KEY = {
     *("keep", "batch_seed", "columns", "settings_columns", "into", "template_name"),
     *("recipe", "labels", "column_names"),
+    *("map_template", "map_column", "map_part_tokens", "map_max_tokens"),
     *SAMPLING_NAMES,
 }
 """Settings that do not affect a result, or that are part of the request's sampling. All others belong to the

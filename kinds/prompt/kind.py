@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from pydantic import BaseModel
 
 from jobs.inference import Completion, FinishReason, Prompt, RawPrompt, Sampling
-from jobs.kind import Context, Input, Intake, Kind, Parent, Result, Stage
+from jobs.kind import Context, Input, Intake, Kind, Parent, PlanContext, Result, Stage
 from jobs.provenance import sha256_hex
 from kinds.prompt.answer import NUM_CUT, answer_of, artifacts_of
 from kinds.prompt.examples import Example, ExampleMetrics
 from kinds.prompt.kept import keep_result, kept_result, row_key, row_seed
 from kinds.prompt.openai.blocks import run_block
 from kinds.prompt.openai.generate import longest_request, run_line
-from kinds.prompt.payload import EXAMPLES, ROWS, PromptOutput, PromptPayload, PromptSettings
+from kinds.prompt.parts import check_parts, part_result, part_settings, passed_on, plan_rows, settings_of
+from kinds.prompt.payload import (
+    EXAMPLES,
+    MAP_STAGE,
+    ROWS,
+    STAGE,
+    PartOutput,
+    PromptOutput,
+    PromptPayload,
+    PromptSettings,
+)
 from kinds.prompt.row import RowRequest, row_of, template_of
 from kinds.prompt.truncation import first_text
 from workers.settings import DEFAULT_MODEL
-
-STAGE = "generate"
 
 
 class PromptKind(Kind[PromptPayload]):
@@ -30,7 +38,8 @@ class PromptKind(Kind[PromptPayload]):
     payload_type = PromptPayload
     settings_type = PromptSettings
     default_model = DEFAULT_MODEL
-    stages = (Stage(STAGE, PromptOutput),)
+    stages = (Stage(MAP_STAGE, PartOutput), Stage(STAGE, PromptOutput))
+    """All stages. Only batches that read long documents in parts have the first one."""
     intake = Intake(
         reader="kinds.prompt.intake:read_table",
         inputs=(
@@ -62,6 +71,9 @@ class PromptKind(Kind[PromptPayload]):
             return longest_request(payload.request, max_new_tokens=own.max_tokens)
         if payload.block:
             return None
+        if payload.part is not None and payload.part.number == 0 < payload.part.count:
+            return None  # the row's prompt will contain the texts about its parts
+        own = settings_of(payload, own)
         request = RowRequest.of(row_of(payload, own), own, seed=0)
         return request.prompt, request.sampling
 
@@ -78,6 +90,20 @@ class PromptKind(Kind[PromptPayload]):
             )
         if payload.block:
             return run_block(payload.block, context.inference)
+        place = payload.part
+        if place is None:
+            check_parts(payload)
+            return self._run_row(payload, settings, context)
+        if place.number == 0:
+            return passed_on(payload, place)
+        return part_result(self._run_row(payload, part_settings(settings), context), place)
+
+    def plan(self, stage: str, context: PlanContext) -> Iterable[tuple[str, PromptPayload]]:
+        """Return the rows with the texts about the parts of their documents."""
+        return plan_rows(context.outputs(PartOutput)) if stage == STAGE else ()
+
+    def _run_row(self, payload: PromptPayload, settings: PromptSettings, context: Context) -> Result:
+        """Return the result of a row, or of a row with a part of its document: a kept one if there is any."""
         row = row_of(payload, settings)
         if settings.keep is None:
             return self._generate(row, settings, context, seed=context.seed)

@@ -113,6 +113,7 @@ def _sources(settings: PromptSettings) -> list[tuple[str, str]]:
     """Return the names and the sources of the templates and the schema."""
     named = (
         ("System template", settings.system),
+        ("Template for parts", settings.map_template),
         ("Template", settings.template),
         ("Schema", settings.json_schema),
     )

@@ -31,6 +31,12 @@ DEFAULT_NUM_EXAMPLES = 3
 MAX_NUM_EXAMPLES = 32
 """Maximum number of examples in a prompt. More of them hardly fit the context of a small model."""
 
+STAGE = "generate"
+"""Stage that generates the results."""
+
+MAP_STAGE = "map"
+"""Stage before it, which reads the parts of long documents; only some batches have it."""
+
 
 def _list(value: object) -> object:
     """Parse a text as a JSON list, or else as one that is separated by commas; keep any other value."""
@@ -170,6 +176,21 @@ class PromptSettings(SamplingSettings):
     settings_columns: Names = Field(
         default=(), description="columns that override a sampling parameter of their row"
     )
+    map_template: Source | None = Field(
+        default=None, description="source of the template for the parts of a long document"
+    )
+    map_column: str | None = Field(
+        default=None, description="what the template calls the column whose documents are divided into parts"
+    )
+    map_part_tokens: int = Field(
+        default=1_200,
+        ge=16,
+        le=1_000_000,
+        description="maximum tokens of a part; shorter documents are whole",
+    )
+    map_max_tokens: int = Field(
+        default=96, ge=1, le=100_000, description="maximum tokens of the text about a part"
+    )
     column_names: TextMap = Field(
         default_factory=dict, description="columns of the table by the names that the template has for them"
     )
@@ -217,12 +238,32 @@ class PromptSettings(SamplingSettings):
         return self
 
     @model_validator(mode="after")
+    def _parts_are_named(self) -> Self:
+        if self.map_template is not None and self.map_column is None:
+            raise ValueError("map_template needs map_column: name the column whose documents are divided")
+        if self.map_template is not None and self.truncate is not None:
+            raise ValueError("truncate and map_template exclude each other: long documents are read in parts")
+        return self
+
+    @model_validator(mode="after")
     def _texts_differ(self) -> Self:
         if self.n > 1 and not self.temperature and "temperature" not in self.settings_columns:
             raise ValueError(
                 f"n is {self.n}, but with temperature 0 all texts would be the same: raise the temperature"
             )
         return self
+
+
+class PartPlace(BaseModel):
+    """The place of a job in the stage that reads the parts of documents."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    row_id: str
+    number: int = Field(ge=0)
+    """Number of the part, from 1; 0 for the job that passes the row itself on."""
+    count: int = Field(ge=0)
+    """Number of the document's parts; 0 for a document that fits."""
 
 
 class PromptPayload(BaseModel):
@@ -232,6 +273,12 @@ class PromptPayload(BaseModel):
 
     row: dict[str, JsonValue] = Field(default_factory=dict)
     """All columns of the row, as they were read; empty for lines of a batch file."""
+    part: PartPlace | None = None
+    """Place among the parts of a document, which the row then has instead of the document; None in the stage
+    that generates the results."""
+    parts: tuple[str | None, ...] = ()
+    """Texts about the parts of the row's document, which the prompt has in its place; None for a part whose
+    job failed. Empty for a document that fits."""
     request: LineRequest | None = None
     """Line that requests texts."""
     block: tuple[BlockLine, ...] = ()
@@ -246,6 +293,16 @@ class PromptPayload(BaseModel):
     def stored(self) -> dict[str, object]:
         """Return the payload as its job stores it."""
         return self.model_dump(mode="json", exclude_defaults=True)
+
+
+class PartOutput(BaseModel):
+    """What a job of the stage `map` passes on: a row, or the text about a part of its document."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    place: PartPlace
+    row: dict[str, JsonValue] | None = None
+    text: str = ""
 
 
 class PromptOutput(BaseModel):

@@ -39,6 +39,12 @@ class PlanWithoutKeepError(InputError):
     code = "plan_without_keep"
 
 
+class PlanOfPartsError(InputError):
+    """A plan was requested for a batch that reads long documents in parts."""
+
+    code = "plan_of_parts"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeepPlan:
     """The rows of a table by what has to be done for them."""
@@ -134,6 +140,11 @@ def plan_rows(
         own = PromptSettings.model_validate(plan.settings)
         if own.keep is None:
             raise PlanWithoutKeepError("a plan compares rows with kept results: give --keep NAME")
+        if own.map_template is not None:
+            raise PlanOfPartsError(
+                "rows that are read in parts cannot be planned, because prompts of long documents contain "
+                "texts that are not generated yet: run the batch; with --keep it generates only what changed"
+            )
         for block in _blocks(_accepted(plan.jobs, refuse)):
             keys = [
                 (job.custom_id, row_key(row_of(PromptPayload.model_validate(job.payload), own), own))

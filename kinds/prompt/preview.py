@@ -17,7 +17,7 @@ from db.reports import JobResult
 from jobs.rejection import Rejected
 from jobs.shown import plural
 from kinds.prompt.answer import read_answers
-from kinds.prompt.ended import Ended, ended_jobs
+from kinds.prompt.ended import Ended, ended_rows
 from kinds.prompt.examples import Example, ExampleMetrics, read_examples
 from kinds.prompt.intake import first_rows
 from kinds.prompt.payload import ROWS, PromptPayload, PromptSettings
@@ -129,7 +129,7 @@ def _read_rows(database: Engine, store: Store, summary: Summary, out: Path) -> S
     examples = _examples(store, settings)
     with (out / "rows").open("w", encoding="utf-8") as lines:
         table = ResultTable(settings, lines)
-        return [_row(ended, settings, table, examples) for ended in ended_jobs(reader, summary.batch_id, out)]
+        return [_row(ended, settings, table, examples) for ended in ended_rows(reader, summary.batch_id, out)]
 
 
 def _examples(store: Store, settings: PromptSettings) -> Mapping[str, Example]:

@@ -24,6 +24,7 @@ FILES: Mapping[str, str] = {
     "template": "user.jinja",
     "system": "system.jinja",
     "json_schema": "schema.json",
+    "map_template": "map.jinja",
 }
 """Files of a recipe by the settings that contain them. Only `user.jinja` is required."""
 

@@ -11,6 +11,7 @@ from jobs.intake.dialect import AS_FOUND
 from jobs.rejection import quoted
 from kinds.prompt.columns import check_settings, new_columns
 from kinds.prompt.intake import first_rows
+from kinds.prompt.parts import part_settings
 from kinds.prompt.payload import PromptPayload, PromptSettings
 from kinds.prompt.recipe import EXAMPLES_FILE, FILES, RECIPE_FILE, Recipe, read_recipe
 from kinds.prompt.row import RowRequest, row_of, template_of
@@ -63,7 +64,7 @@ def _description_problems(recipe: Recipe) -> Iterator[str]:
 
 def _column_problems(recipe: Recipe, settings: PromptSettings) -> Iterator[str]:
     """Yield the differences between the described columns and those of the templates and the schema."""
-    path, read, new = recipe.folder / RECIPE_FILE, template_of(settings).columns, new_columns(settings)
+    path, read, new = recipe.folder / RECIPE_FILE, _columns_read(settings), new_columns(settings)
     described, described_new = recipe.file.columns, recipe.file.new_columns
     for name in sorted(read - described.keys()):
         yield f"{path}, [columns]: {quoted(name)} is missing, although the template reads it"
@@ -74,6 +75,11 @@ def _column_problems(recipe: Recipe, settings: PromptSettings) -> Iterator[str]:
         yield f"{path}, [new_columns]: {quoted(name)} is missing, although {source} names it"
     for name in (name for name in described_new if name not in new):
         yield f"{path}, [new_columns]: {quoted(name)} is not in {source}: remove it"
+
+
+def _columns_read(settings: PromptSettings) -> frozenset[str]:
+    own = template_of(settings).columns
+    return own if settings.map_template is None else own | template_of(part_settings(settings)).columns
 
 
 def _render_examples(path: Path, settings: PromptSettings) -> tuple[int, Sequence[str]]:
@@ -91,7 +97,9 @@ def _render_examples(path: Path, settings: PromptSettings) -> tuple[int, Sequenc
     problems = [str(line) for line in rejected] + ([] if rows or rejected else [f"{path} has no rows"])
     for number, row in enumerate(rows, start=1):
         try:
-            RowRequest.of(row_of(PromptPayload.model_validate({"row": row}), own), own, seed=0)
+            shown = row_of(PromptPayload.model_validate({"row": row}), own)
+            for each in (own,) if own.map_template is None else (own, part_settings(own)):
+                RowRequest.of(shown, each, seed=0)
         except InputError as error:
             problems.append(f"{path}, row {number}: {error}")
     return len(rows), problems

@@ -14,6 +14,9 @@ from kinds.prompt.payload import PromptPayload, PromptSettings, SamplingSettings
 from kinds.prompt.schema import schema_constraint
 from kinds.prompt.template import RowTemplate, row_template
 
+PART_BORDER = "\n\n"
+"""Text between the texts about two parts of a document."""
+
 
 @dataclass(frozen=True, slots=True)
 class RowRequest:
@@ -56,14 +59,17 @@ class RowRequest:
 def row_of(payload: PromptPayload, settings: PromptSettings) -> Mapping[str, object]:
     """Return the row of a job under the names that the template has for its columns.
 
-    A column that gets another name replaces a column that has this name already.
+    A column that gets another name replaces a column that has this name already. The texts about the parts of
+    a long document replace the document.
     """
     row: Mapping[str, object] = payload.row
-    if not settings.column_names:
-        return row
-    renamed = {name: row.get(column) for name, column in settings.column_names.items()}
-    sources = set(settings.column_names.values())
-    return {name: value for name, value in row.items() if name not in sources} | renamed
+    if settings.column_names:
+        renamed = {name: row.get(column) for name, column in settings.column_names.items()}
+        sources = set(settings.column_names.values())
+        row = {name: value for name, value in row.items() if name not in sources} | renamed
+    if payload.parts and settings.map_column is not None:
+        row = {**row, settings.map_column: PART_BORDER.join(part or "" for part in payload.parts)}
+    return row
 
 
 def template_columns(settings: PromptSettings) -> tuple[str, ...]:

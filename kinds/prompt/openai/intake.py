@@ -33,7 +33,7 @@ from kinds.prompt.openai.lines import (
     is_batch_line,
     read_request,
 )
-from kinds.prompt.payload import InputFormat, PromptPayload, PromptSettings
+from kinds.prompt.payload import STAGE, InputFormat, PromptPayload, PromptSettings
 from workers.intake import IntakePlan, IntakeSource
 from workers.models.manifest import ModelNotInstalledError, model_folder, read_manifest
 from workers.prompt_check import prompt_check
@@ -82,6 +82,7 @@ def read_batch_file(source: IntakeSource, settings: PromptSettings) -> IntakePla
         settings=settings.model_dump(mode="json"),
         model=source.request.model,
         name=rows.name if isinstance(rows, Path) else ITEMS.name,
+        stages=(STAGE,),
         num_records=lambda: lines.num_used,
     )
 
