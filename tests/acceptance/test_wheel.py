@@ -107,6 +107,17 @@ def test_installed_wheel_knows_the_bundled_model(home: Path) -> None:
     assert_imported_from(home.parent / "site")
 
 
+def test_installed_wheel_has_its_recipes(home: Path) -> None:
+    with pressroom(home, "recipes", "list", "--json") as run:
+        code, listed = run.finish()
+    assert code == 0, run.stderr
+    for recipe in listed["recipes"]:
+        assert Path(recipe["folder"]).is_relative_to(home.parent / "site")
+        with pressroom(home, "recipes", "check", recipe["name"], "--json") as run:
+            code, checked = run.finish()
+        assert (code, checked["problems"], checked["num_examples"]) == (0, [], 10)
+
+
 def assert_imported_from(site: Path) -> None:
     """Every package, by a process that starts as the commands do."""
     program = f"import {', '.join(PACKAGES)}; print(*(each.__file__ for each in ({', '.join(PACKAGES)})))"
