@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future
+from copy import copy
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
@@ -167,7 +168,7 @@ class BatchingEngine(RequestEngine[_GenerationFlight, PrefillBatch]):
         """Queue a request whose constraint has been compiled, or fail it."""
         error = grammar.exception()
         if isinstance(error, Exception):
-            self._fail(flight, error)
+            self._fail(flight, copy(error))
             return
         flight.grammar = grammar.result()
         generation, text = flight.generation, flight.text

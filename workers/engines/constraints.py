@@ -12,6 +12,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import Future
+from copy import copy
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -53,9 +54,6 @@ class ConstraintUnsupportedError(InputError):
 
     code = "constraint_unsupported"
 
-    def __init__(self, constraint: Constraint, reason: str) -> None:
-        super().__init__(f"the {_NAMES[constraint.form]} cannot be served: {reason}")
-
 
 class ConstraintFailedError(PermanentError):
     """A text cannot be continued under its constraint. The same request would fail again."""
@@ -69,6 +67,10 @@ _NAMES = {
     ConstraintForm.REGEX: "regular expression",
     ConstraintForm.CHOICE: "list of choices",
 }
+
+
+def _unsupported(constraint: Constraint, reason: str) -> ConstraintUnsupportedError:
+    return ConstraintUnsupportedError(f"the {_NAMES[constraint.form]} cannot be served: {reason}")
 
 
 def is_installed() -> bool:
@@ -150,8 +152,9 @@ class Grammars:
     def find(self, constraint: Constraint) -> Future[Matcher]:
         """Return a matcher from which the caller begins one for each text.
 
-        The future gets ConstraintUnsupportedError, also for a constraint that takes too long to compile. If
-        the constraint was not used before, it is compiled in a thread of its own, so this call never blocks.
+        The future gets ConstraintUnsupportedError, also if the constraint takes too long to compile. Raise
+        a copy of it. A constraint that was not used before is compiled in a thread of its own, so this call
+        never blocks.
         """
         with self._lock:
             if constraint in self._grammars:
@@ -169,7 +172,11 @@ class Grammars:
 
         Raises ConstraintUnsupportedError.
         """
-        return self.find(constraint).result()
+        future = self.find(constraint)
+        error = future.exception()
+        if error is not None:
+            raise copy(error)  # an exception that is raised often would keep the frames of all its callers
+        return future.result()
 
     def _resolve(self, constraint: Constraint, future: Future[Matcher]) -> None:
         # A thread in native code cannot be interrupted. It is left behind, and its answer is not used.
@@ -182,7 +189,7 @@ class Grammars:
             future.set_result(inner.result(timeout=MAX_COMPILE_SECONDS))
         except TimeoutError:
             reason = f"it takes more than {MAX_COMPILE_SECONDS:g} seconds to compile; make it smaller"
-            future.set_exception(ConstraintUnsupportedError(constraint, reason))
+            future.set_exception(_unsupported(constraint, reason))
         except BaseException as error:  # noqa: BLE001  whoever waits for the future must get it
             future.set_exception(error)
 
@@ -199,14 +206,14 @@ class Grammars:
             )
             future.set_exception(missing)
         except Exception as error:  # noqa: BLE001  the library raises ValueError for any fault of a schema
-            future.set_exception(ConstraintUnsupportedError(constraint, _reason(str(error))))
+            future.set_exception(_unsupported(constraint, _reason(str(error))))
 
     def _compile(self, constraint: Constraint) -> Matcher:
         from llguidance import LLMatcher, LLParserLimits
 
         problem = _problem(constraint)
         if problem is not None:
-            raise ConstraintUnsupportedError(constraint, problem)
+            raise _unsupported(constraint, problem)
         vocabulary, tokens = self._vocabulary_of_tokenizer()
         # Verbose errors contain the text, which must not appear in logs.
         limits = LLParserLimits(verbose_errors=False)
@@ -216,11 +223,9 @@ class Grammars:
             probe = matcher.deep_copy()
             probe.compute_bitmask()
             if probe.is_error():
-                raise ConstraintUnsupportedError(
-                    constraint, f"no text satisfies it ({_reason(probe.get_error())})"
-                )
+                raise _unsupported(constraint, f"no text satisfies it ({_reason(probe.get_error())})")
             return Matcher(matcher, vocabulary, tokens)
-        raise ConstraintUnsupportedError(constraint, _reason(matcher.get_error()))
+        raise _unsupported(constraint, _reason(matcher.get_error()))
 
     def _vocabulary_of_tokenizer(self) -> tuple[LLTokenizer, Sequence[bytes]]:
         """Return the tokens in the form that the library searches, and their bytes.

@@ -190,3 +190,14 @@ def test_constraint_that_takes_too_long_is_refused_and_blocks_nobody(monkeypatch
     with pytest.raises(ConstraintUnsupportedError, match="seconds to compile"):
         future.result()
     tokenizer.gate.set()
+
+
+def test_refusal_is_a_new_error_each_time(grammars: Grammars) -> None:
+    """An error that is raised for each of many rows would otherwise keep all their frames."""
+    errors = []
+    for _ in range(2):
+        with pytest.raises(ConstraintUnsupportedError) as raised:
+            grammars.compile(Constraint.of_regex("("))
+        errors.append(raised.value)
+    assert errors[0] is not errors[1]
+    assert str(errors[0]) == str(errors[1])
