@@ -262,12 +262,12 @@ class BatchingEngine(RequestEngine[_GenerationFlight, PrefillBatch]):
         if isinstance(outcome, Exception):
             self._fail_row(generation, outcome)
             return
-        if not outcome.is_finite and outcome.error is None:
-            self._executor.clear(generation.slot)
-            self._fail_row(generation, ArithmeticError("no finite logits"))
-            return
         if outcome.error is not None:
             self._fail_row(generation, outcome.error)
+            return
+        if not outcome.is_finite:
+            self._executor.clear(generation.slot)
+            self._fail_row(generation, ArithmeticError("no finite logits"))
             return
         generation.output_ids.append(outcome.token_id)
         generation.num_near_ties += outcome.is_near_tie

@@ -104,13 +104,12 @@ class TextStream:
     def begin_answer(self) -> str:
         """Read everything from here on as the answer, also what looks like a mark; return what it has.
 
-        That is the end of a token in which a thought ends, without whitespace around it.
+        That is the end of a token in which a thought ends, without whitespace before it.
         """
         if self._fixed_begin is not None or self._thoughts is None:
             return ""
-        begin = self._answer_begin() or 0
-        beginning = self.text[begin:].strip()
-        self._fixed_begin = len(self.text) - len(self.text[begin:].lstrip())
+        beginning = self.text[self._answer_begin() or 0 :].lstrip()
+        self._fixed_begin = len(self.text) - len(beginning)
         return beginning
 
     @property

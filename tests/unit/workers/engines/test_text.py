@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.inference import TemplateArguments
+from jobs.text.thoughts import ThoughtMarks
 from workers.engines.text import TextStream
+from workers.thinking import ThoughtPlan
 
 
 class ByteTokenizer:
@@ -101,3 +103,43 @@ def test_completed_stop_string_before_the_minimum_is_not_found_later() -> None:
     """Another stop string is longer than what lies between, so the text is searched further back for it."""
     made = TextStream(ByteTokenizer(), ("ab", "a long stop string"), min_tokens=3)
     assert [made.push(byte) for byte in b"ab, and on"] == [None] * 10
+
+
+def thinking(text: str, *, is_inside: bool = True) -> TextStream:
+    """A stream of a model that thinks, which was given the text's bytes as one token each."""
+    tokenizer = ByteTokenizer()
+    marks = ThoughtMarks((("<think>", "</think>"),), is_own=True)
+    made = TextStream(tokenizer, (), ThoughtPlan(marks, is_inside, 100, tokenizer.decode))
+    for byte in text.encode():
+        made.push(byte)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("text", "is_inside", "has_answer"),
+    [
+        ("", True, False),
+        ("a plan", True, False),
+        ("a plan</think>", True, True),
+        ("", False, True),
+        ("<think>a", False, False),
+        ("<think>a</think>\n", False, True),
+    ],
+)
+def test_answer_begins_after_the_thought(text: str, is_inside: bool, has_answer: bool) -> None:
+    assert thinking(text, is_inside=is_inside).has_answer == has_answer
+
+
+def test_answer_may_begin_in_the_token_that_ends_the_thought() -> None:
+    made = thinking('a plan</think>\n\n{"a": ')
+    assert made.begin_answer() == '{"a": '
+    assert (made.answer, made.thought) == ('{"a": ', "a plan</think>\n\n")
+
+
+def test_mark_in_an_answer_that_has_begun_is_text() -> None:
+    made = thinking("a plan</think>")
+    made.begin_answer()
+    for byte in b'"<think>"':
+        made.push(byte)
+    assert made.has_answer
+    assert made.answer == '"<think>"'
