@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from jobs.errors import ConfigurationError, InputError, PermanentError, PressroomError
 from jobs.inference import Constraint, ConstraintForm
 from workers.engine import Tokenizer
-from workers.json_schema import MAX_SCHEMA_BYTES, schema_problem
+from workers.json_schema import MAX_SCHEMA_BYTES, schema_problem, served_schema
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer
@@ -313,7 +313,7 @@ def _grammar(constraint: Constraint) -> str:
     source = constraint.source
     match constraint.form:
         case ConstraintForm.JSON_SCHEMA:
-            return LLMatcher.grammar_from_json_schema(source, overrides=_JSON_OPTIONS)
+            return LLMatcher.grammar_from_json_schema(served_schema(source), overrides=_JSON_OPTIONS)
         case ConstraintForm.JSON_OBJECT:
             return LLMatcher.grammar_from_json_schema('{"type": "object"}', overrides=_JSON_OPTIONS)
         case ConstraintForm.REGEX:

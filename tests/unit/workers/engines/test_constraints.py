@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from datetime import date, datetime
 
 import numpy as np
 import pytest
@@ -201,3 +202,54 @@ def test_refusal_is_a_new_error_each_time(grammars: Grammars) -> None:
         errors.append(raised.value)
     assert errors[0] is not errors[1]
     assert str(errors[0]) == str(errors[1])
+
+
+def is_date(text: str) -> bool:
+    try:
+        return date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
+
+
+YEARS = ("0000", "0001", "0004", "0100", "0400", "1900", "2000", "2023", "2024", "2100", "9999")
+
+
+@pytest.mark.parametrize("year", YEARS)
+def test_dates_are_those_of_the_calendar(grammars: Grammars, year: str) -> None:
+    schema = Constraint.of_schema({"type": "string", "format": "date"})
+    for month in range(14):
+        for day in (0, 1, 28, 29, 30, 31, 32):
+            text = f"{year}-{month:02}-{day:02}"
+            assert satisfies(grammars, schema, f'"{text}"') == is_date(text), text
+
+
+@pytest.mark.parametrize(
+    ("text", "is_valid"),
+    [
+        ("2024-02-29T23:59:59Z", True),
+        ("2024-02-29T00:00:00.123456+14:00", True),
+        ("2023-02-29T00:00:00Z", False),
+        ("2024-02-29T24:00:00Z", False),
+        ("2024-02-29T23:59:60Z", False),
+        ("2024-02-29T00:00:00.1234567Z", False),
+        ("2024-02-29T00:00:00", False),
+        ("2024-02-29 00:00:00Z", False),
+    ],
+)
+def test_times_are_those_that_every_parser_reads(grammars: Grammars, text: str, is_valid: bool) -> None:
+    schema = Constraint.of_schema({"type": "string", "format": "date-time"})
+    assert satisfies(grammars, schema, f'"{text}"') == is_valid
+    if is_valid:
+        assert datetime.fromisoformat(text)
+
+
+def test_format_and_pattern_hold_together(grammars: Grammars) -> None:
+    schema = Constraint.of_schema({"type": "string", "format": "date", "pattern": "^20"})
+    assert satisfies(grammars, schema, '"2024-02-29"')
+    assert not satisfies(grammars, schema, '"1999-12-31"')
+    assert not satisfies(grammars, schema, '"2023-02-29"')
+
+
+def test_word_format_in_a_constant_is_left_alone(grammars: Grammars) -> None:
+    schema = Constraint.of_schema({"const": {"format": "date"}})
+    assert satisfies(grammars, schema, '{"format": "date"}')
