@@ -71,6 +71,11 @@ class PromptCheck:
         """Maximum number of tokens of a prompt and its text together."""
         return self._max_context_tokens
 
+    def check_constraint(self, constraint: Constraint | None) -> None:
+        """Raise ConstraintUnsupportedError. Constraints that were checked before cost nothing."""
+        if constraint is not None and self._grammars is not None:
+            self._grammars.compile(constraint)
+
     def _count_frame_tokens(self, roles: tuple[Role, ...] | None, arguments: TemplateArguments) -> int:
         """Return the number of tokens that the chat template, or the tokenizer, puts around the contents."""
         if roles is None:
@@ -93,7 +98,7 @@ class PromptCheck:
             # Nearly every prompt is accepted without being rendered, or at least without being tokenised.
             size = self._kind.first_request_size(payload, self._kind_settings)
             if size is not None:
-                self._check_constraint(size.constraint)
+                self.check_constraint(size.constraint)
                 if self._fits(size):
                     return None
             request = self._kind.first_request(payload, self._kind_settings)
@@ -103,7 +108,7 @@ class PromptCheck:
             if problem is not None:
                 return InputError(problem, code="sampling_invalid")
             size = RequestSize.of(*request)
-            self._check_constraint(size.constraint)
+            self.check_constraint(size.constraint)
             if self._fits(size):
                 return None
             prompt, sampling = request
@@ -114,11 +119,6 @@ class PromptCheck:
             return _LongPrompt(text, 0, sampling.max_new_tokens)
         except InputError as error:
             return error
-
-    def _check_constraint(self, constraint: Constraint | None) -> None:
-        """Raise ConstraintUnsupportedError. Constraints that were checked before cost nothing."""
-        if constraint is not None and self._grammars is not None:
-            self._grammars.compile(constraint)
 
     def _verdict(self, prompt: _LongPrompt, length: int | Refusal) -> InputError | Refusal | None:
         if isinstance(length, Refusal):

@@ -175,7 +175,8 @@ class PromptOptions(SubmissionOptions):
         Raises FileRejectedError, RecipeInvalidError or BadParameter.
         """
         settings = {} if self.recipe is None else dict(read_recipe(self.recipe).settings)
-        settings |= self._own_settings() | parse_settings(kind, self.settings)
+        settings |= self._own_settings()
+        settings |= parse_settings(kind, self.settings, settings)
         if any(pair.startswith(f"{EXAMPLES}=") for pair in self.named_inputs()):
             settings.setdefault("embedder", DEFAULT_EMBEDDER)  # the batch's workers must have it
         return settings

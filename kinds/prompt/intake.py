@@ -23,7 +23,7 @@ from jobs.intake.payloads import ITEMS, Accepted, Check, Items, read_payloads
 from jobs.intake.records import Record, file_records, item_records
 from jobs.intake.values import MAX_INTEGER
 from jobs.registry import load_kind
-from jobs.rejection import Refusal, Rejected, attempt, quoted, refuse_file
+from jobs.rejection import FileRejectedError, Refusal, Rejected, attempt, quoted, refuse_file
 from kinds.prompt.columns import check_settings, hint
 from kinds.prompt.examples import (
     MAX_EXAMPLES,
@@ -43,7 +43,7 @@ from kinds.prompt.payload import (
     PromptPayload,
     PromptSettings,
 )
-from kinds.prompt.row import RowRequest, columns_read, row_of
+from kinds.prompt.row import RowRequest, columns_read, constraint_of, row_of
 from workers.intake import InputMissingError, IntakePlan, IntakeSource
 from workers.models.manifest import ModelNotInstalledError, model_digest, model_folder, read_manifest
 from workers.prompt_check import PromptCheck, prompt_check
@@ -198,9 +198,14 @@ class _RowJobs:
         """Number of rows that were accepted so far."""
 
     def planned(self) -> Iterator[NewJob | Rejected]:
-        """Yield the jobs of the first stage, and refused rows. Raises PartsWithoutModelError."""
+        """Yield the jobs of the first stage, and refused rows.
+
+        Raises PartsWithoutModelError, or ConstraintUnsupportedError for a schema that no row could satisfy.
+        """
         settings, source = self._settings, self._source
         check = prompt_check(load_kind(source.request.kind), settings, source.request.model, source.settings)
+        if check is not None:
+            check.check_constraint(constraint_of(settings))
         parts = None if settings.map_template is None else PartsCheck(check, settings, source.request.model)
         judge: Check[PromptPayload] = parts or check or _RenderCheck(settings)
         if settings.truncate is not None:
@@ -256,8 +261,18 @@ class _Table:
             for row in fields
         )
         first = list(islice(records, NUM_PEEKED))
+        if not header and all(isinstance(record, Rejected) for record in first):
+            raise _no_columns(path, first)
         keys = (name for record in first if isinstance(record, Record) for name in record.fields)
         return cls(path, header or list(dict.fromkeys(keys)), chain(first, records))
+
+
+def _no_columns(path: Path, rejected: Sequence[Record | Rejected]) -> FileRejectedError:
+    """Return the error of a file without a header in which no record could be read."""
+    for line in rejected:
+        if isinstance(line, Rejected):
+            return FileRejectedError(line)
+    return refuse_file(path, "file_empty", "contains no records", "write one line for each record")
 
 
 def first_rows(

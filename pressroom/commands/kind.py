@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
@@ -230,8 +231,13 @@ def refused_command(kind: str, path: str, summary: str) -> Callable[..., None]:
     return refuse
 
 
-def parse_settings(kind: str, pairs: list[str] | None) -> dict[str, object]:
-    """Parse ["temperature=0.7"] into {"temperature": "0.7"} and check it against the kind's settings."""
+def parse_settings(
+    kind: str, pairs: list[str] | None, others: Mapping[str, object] = MappingProxyType({})
+) -> dict[str, object]:
+    """Parse ["temperature=0.7"] into {"temperature": "0.7"} and check it against the kind's settings.
+
+    `others` are settings that come from other options, with which these must agree.
+    """
     from jobs.registry import load_kind
     from workers.intake import options_of
 
@@ -241,7 +247,7 @@ def parse_settings(kind: str, pairs: list[str] | None) -> dict[str, object]:
             raise typer.BadParameter(f"{name!r} is not of the form NAME=VALUE", param_hint="--set")
         settings[name] = value
     try:
-        options_of(load_kind(kind), settings)
+        options_of(load_kind(kind), {**others, **settings} if settings else settings)
     except InputError as error:
         raise typer.BadParameter(str(error), param_hint="--set") from error
     return settings

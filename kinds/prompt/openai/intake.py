@@ -91,7 +91,7 @@ def job_id(custom_id: str) -> str:
     """Return the id of a line's job: the line's own id if tables and terminals can contain it.
 
     >>> job_id("request-1"), job_id("two\\nlines")
-    ('request-1', 'id-8ee8a2ea8d50c0d7e3f4b3b7e9b1f6a4')
+    ('request-1', 'id-edc8c1284585d703bec48f34f842bd91')
     """
     if (
         len(custom_id) <= MAX_ID_CHARACTERS

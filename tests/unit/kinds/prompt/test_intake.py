@@ -168,6 +168,37 @@ def test_empty_table_is_refused(tmp_path: Path, text: str, code: str) -> None:
     assert caught.value.code == code
 
 
+@pytest.mark.parametrize(
+    ("text", "code"), [("", "file_empty"), ("\n", "file_empty"), ("hello\n[1]\n", "json_invalid")]
+)
+def test_table_without_a_column_is_refused_for_its_own_fault(tmp_path: Path, text: str, code: str) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(FileRejectedError) as caught:
+        plan(path)
+    assert caught.value.code == code
+
+
+@pytest.mark.parametrize(
+    ("schema", "reason"),
+    [
+        ({"$ref": "#/$defs/b"}, "refers to itself"),
+        ({"type": "array", "contains": {"type": "integer"}}, "keyword 'contains' at #/properties/a"),
+    ],
+    ids=["cycle", "unsupported keyword"],
+)
+def test_schema_that_cannot_be_served_refuses_the_batch(models: Path, schema: object, reason: str) -> None:
+    source = {
+        "type": "object",
+        "properties": {"a": schema},
+        "required": ["a"],
+        "$defs": {"b": {"$ref": "#/$defs/b"}},
+    }
+    with pytest.raises(InputError, match=reason) as caught:
+        read([{"name": "lamp"}] * 3, models=models, json_schema=json.dumps(source))
+    assert caught.value.code == "constraint_unsupported"
+
+
 def test_template_is_checked_before_any_row_is_read(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "a.csv", "id,name", "a,lamp")
     with pytest.raises(UnknownVariableError, match="did you mean 'name'"):
