@@ -222,7 +222,8 @@ def test_rows_of_a_pipe_have_their_own_sampling_alone_and_together(desk: Desk) -
     text = "".join(json.dumps(row) + "\n" for row in rows)
     sampling = ("--settings-columns", "temperature,seed", "--set", "n=2", "--set", "logprobs=1")
     options = (*desk.plain(), *sampling)
-    batch_id = piped(desk, text, "submit", "prompt", "-", *options).strip()
+    rejected = ("--rejected", desk.folder / "rejected.jsonl")
+    batch_id = piped(desk, text, "submit", "prompt", "-", *options, *rejected).strip()
     running = f"SELECT count(*) FROM batches WHERE id = '{batch_id}' AND status = 'running'"
     desk.up.wait_until(lambda: desk.up.count(running) == 0, "the submitted batch has ended")
     out = desk.folder / "piped"
