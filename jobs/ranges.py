@@ -8,6 +8,12 @@ import unicodedata
 from jobs.errors import InputError
 from jobs.shown import printable
 
+MAX_TOKEN_ID = 10_000_000
+"""Maximum token id of a bias: no vocabulary is that large. The engine knows the vocabulary of the model."""
+
+MAX_TOKENS = 1_000_000
+"""Maximum value of a number of tokens. The engine knows the context of the model."""
+
 MAX_SEED = 2**63 - 1
 """Maximum seed: the largest `bigint` of Postgres."""
 MAX_PRIORITY = 100

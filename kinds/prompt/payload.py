@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
 
 from jobs.inference import FinishReason
+from jobs.ranges import MAX_SEED, MAX_TOKEN_ID, MAX_TOKENS
 from kinds.prompt.openai.lines import BlockLine, LineRequest
 
 ROWS = "rows"
@@ -17,6 +18,9 @@ EXAMPLES = "examples"
 
 MAX_TEXTS = 16
 """Maximum number of texts for each row."""
+
+MAX_SCALAR = 2**53 - 1
+"""Maximum absolute value of a number for a chat template: all integers up to it are exact in JSON."""
 
 MAX_ROW_SEED = 2**53 - 1 - MAX_TEXTS
 """Maximum seed of a row. The last of its texts has a seed that JSON still represents exactly."""
@@ -82,9 +86,12 @@ def scalar_of(text: str) -> str | int | float | bool:
 Names = Annotated[tuple[str, ...], BeforeValidator(_list)]
 Texts = Annotated[tuple[Annotated[str, Field(min_length=1, max_length=500)], ...], BeforeValidator(_texts)]
 Biases = Annotated[
-    dict[Annotated[int, Field(ge=0)], Annotated[float, Field(ge=-100, le=100)]], BeforeValidator(_mapping)
+    dict[Annotated[int, Field(ge=0, le=MAX_TOKEN_ID)], Annotated[float, Field(ge=-100, le=100)]],
+    BeforeValidator(_mapping),
 ]
-Scalars = Annotated[dict[str, bool | int | float | str], BeforeValidator(_mapping)]
+_Integer = Annotated[int, Field(ge=-MAX_SCALAR, le=MAX_SCALAR)]
+_Decimal = Annotated[float, Field(ge=-MAX_SCALAR, le=MAX_SCALAR)]
+Scalars = Annotated[dict[str, bool | _Integer | _Decimal | str], BeforeValidator(_mapping)]
 TextMap = Annotated[dict[str, str], BeforeValidator(_mapping)]
 Source = Annotated[str, Field(max_length=MAX_SOURCE_CHARACTERS)]
 
@@ -105,10 +112,10 @@ class SamplingSettings(BaseModel):
 
     temperature: float = Field(default=0.0, ge=0, le=2, description="0 takes the most likely token")
     top_p: float = Field(default=1.0, gt=0, le=1)
-    top_k: int = Field(default=0, ge=0, le=1_000_000, description="0 keeps all tokens")
+    top_k: int = Field(default=0, ge=0, le=MAX_TOKEN_ID, description="0 keeps all tokens")
     min_p: float = Field(default=0.0, ge=0, le=1)
-    max_tokens: int = Field(default=256, ge=1, le=1_000_000, description="maximum tokens of a text")
-    min_tokens: int = Field(default=0, ge=0, le=1_000_000, description="minimum tokens of a text")
+    max_tokens: int = Field(default=256, ge=1, le=MAX_TOKENS, description="maximum tokens of a text")
+    min_tokens: int = Field(default=0, ge=0, le=MAX_TOKENS, description="minimum tokens of a text")
     repetition_penalty: float = Field(default=1.0, gt=0, le=10)
     presence_penalty: float = Field(default=0.0, ge=-2, le=2)
     frequency_penalty: float = Field(default=0.0, ge=-2, le=2)
@@ -185,7 +192,7 @@ class PromptSettings(SamplingSettings):
     map_part_tokens: int = Field(
         default=1_200,
         ge=16,
-        le=1_000_000,
+        le=MAX_TOKENS,
         description="maximum tokens of a part; shorter documents are whole",
     )
     map_max_tokens: int = Field(
@@ -227,7 +234,9 @@ class PromptSettings(SamplingSettings):
     )
     model_digest: str = Field(default="", description="digest of the model's files; set by intake with keep")
     thinking: bool = Field(default=False, description="whether models may think; set by intake with keep")
-    batch_seed: int = Field(default=0, ge=0, description="seed of the batch; set by intake with keep")
+    batch_seed: int = Field(
+        default=0, ge=0, le=MAX_SEED, description="seed of the batch; set by intake with keep"
+    )
 
     @model_validator(mode="after")
     def _one_constraint(self) -> Self:

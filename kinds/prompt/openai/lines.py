@@ -17,6 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic_core import ErrorDetails
 
 from jobs.inference import Constraint, ConstraintForm, Message, Prompt, RawPrompt, Role, Sampling
+from jobs.ranges import MAX_TOKENS
 from jobs.rejection import quoted
 from jobs.validation import problem_of
 
@@ -134,7 +135,7 @@ def _without_nulls(value: object) -> object:
 
 
 Number = Annotated[float, Field(strict=True)]
-Count = Annotated[int, Field(strict=True, ge=1)]
+Count = Annotated[int, Field(strict=True, ge=1, le=MAX_TOKENS)]
 Flag = Annotated[bool, Field(strict=True)]
 Texts = Annotated[tuple[str, ...], BeforeValidator(_texts)]
 Bias = Annotated[float, Field(strict=True, ge=-100, le=100)]

@@ -37,6 +37,7 @@ WRITTEN_HERE = frozenset(
     | {"Inputs", "DroppedRows", "ReleaseManifest", "ReleaseCounts", "ReleasedBlock", "Text"}
     | {"ModelFile", "InstalledModel", "Ending", "Evidence", "WindowsPayload"}
     | {"CollectOutput", "DocumentsOutput", "WindowsOutput", "ReportPlan"}
+    | {"ExampleMetrics", "LineOutcome", "PartPlace", "TokenProbability"}
 )
 """What the program counted itself, and reads only from its own database, store or digested files. Outputs of
 stages are such, too."""
