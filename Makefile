@@ -66,6 +66,7 @@ test: check sentiment-models ## everything: check, integration and acceptance te
 
 bench: model ## measure against the bare engine and plain transformers; results in benchmarks/results/
 	$(BIN)/python -m benchmarks.engine
+	$(BIN)/python -m benchmarks.structured
 	$(BIN)/python -m benchmarks.pipeline
 
 bench-sentiment: sentiment-models ## the classifier against one document at a time, the whole path, the alerts
