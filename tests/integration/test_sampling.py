@@ -297,3 +297,35 @@ def test_draw_that_rounding_can_change_is_a_near_tie(
     sampler = Sampler(num_slots=1, max_context_tokens=10, device=torch.device("cpu"))
     sampler.begin(row, 0)
     assert sampler.choose(scores, 0, [row])[0].is_near_tie is is_near
+
+
+@pytest.mark.parametrize("temperature", [1e-300, 1e-46, 1e-39, 1e-6])
+@pytest.mark.parametrize("limits", [{}, {"top_p": 0.9}, {"top_k": 50}, {"min_p": 0.1}])
+def test_lowest_temperatures_take_the_most_likely_token(
+    temperature: float, limits: dict[str, float | int]
+) -> None:
+    scores = logits(seed=5, scale=3.0)
+    row = generation(Sampling(max_new_tokens=1, temperature=temperature, **limits), 0.7)  # type: ignore[arg-type]
+    sampler = Sampler(num_slots=1, max_context_tokens=10, device=torch.device("cpu"))
+    sampler.begin(row, 0)
+    token = sampler.choose(scores.clone(), 0, [row])[0]
+    assert token.is_finite
+    assert token.token_id == int(scores.argmax())
+
+
+@pytest.mark.parametrize("limits", [{}, {"top_p": 0.9}, {"top_k": 50}, {"min_p": 0.1}])
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+def test_row_without_finite_logits_is_told_and_its_neighbour_goes_on(
+    value: float, limits: dict[str, float | int]
+) -> None:
+    sampling = Sampling(max_new_tokens=1, temperature=1.0, **limits)  # type: ignore[arg-type]
+    good = logits(seed=5, scale=3.0)
+    sampler = Sampler(num_slots=2, max_context_tokens=10, device=torch.device("cpu"))
+    rows = [generation(sampling, 0.7), generation(sampling, 0.7)]
+    for slot, row in enumerate(rows):
+        row.slot = slot
+        sampler.begin(row, slot)
+    alone = sampler.choose(good.clone(), 1, rows[1:])[0]
+    both = sampler.choose(torch.cat([torch.full_like(good, value), good]), 0, rows)
+    assert [token.is_finite for token in both] == [False, True]
+    assert both[1].token_id == alone.token_id

@@ -28,6 +28,9 @@ NEAR_DRAW_GAP = 2e-5
 another token's probability differs by less than this share. Logits that differ by 1e-5 between batch shapes
 change sums of probabilities by about as much."""
 
+MIN_TEMPERATURE = 1e-30
+"""Lowest temperature by which logits are divided. fp32 can represent it, and it draws the likeliest token."""
+
 _TOP_TOKENS = 256
 """Number of best tokens that nucleus sampling examines first. The whole vocabulary is sorted only if these do
 not reach top_p: sorting 49,152 logits takes 100 times longer."""
@@ -168,8 +171,13 @@ class Sampler:
         draws = [_Draw.of(generations[i], num_tokens) for i in rows]
         settings = [generations[i].request.sampling for i in rows]
         temperatures = torch.tensor([s.temperature for s in settings], device=self._device)
-        scores = logits[torch.tensor(rows, device=self._device)].div_(temperatures[:, None])
-        probabilities = scores.softmax(-1)
+        scores = logits[torch.tensor(rows, device=self._device)]
+        # Below the maximum, no score overflows at a low temperature. Rows without a finite maximum have no
+        # probabilities: whatever is drawn for them is not used.
+        scores = (scores - scores.amax(-1, keepdim=True)).div_(
+            temperatures.clamp(min=MIN_TEMPERATURE)[:, None]
+        )
+        probabilities = scores.softmax(-1).nan_to_num_(0.0)
         chosen = _draw_from_top(probabilities, draws, min(_TOP_TOKENS, num_tokens))
         # Flat distributions need more than the best few tokens: these rows need a full sort.
         flat = [i for i, (token_id, _) in enumerate(chosen) if token_id < 0]
@@ -294,7 +302,7 @@ def _draw_from_top(
     position = (cumulative <= target[:, None]).sum(-1)
     # Rounding may put the target at the very end: take the last token that has any mass.
     position = torch.where(is_whole, torch.minimum(position, (mass > 0).sum(-1) - 1), position)
-    place = position.clamp(max=num_top - 1)[:, None]
+    place = position.clamp(0, num_top - 1)[:, None]
     chosen = ids.gather(1, place)[:, 0]
     decided: list[int] = torch.where(is_whole | (is_open & (position < num_top)), chosen, -1).tolist()
     return list(zip(decided, _are_near_ties(values, mass, cumulative, target, place), strict=True))
