@@ -31,7 +31,7 @@ NUM_CUT = "num_cut"
 
 
 class AnswerCutError(PermanentError):
-    """An answer with fields reached the maximum number of tokens before it was complete."""
+    """An answer under a constraint reached the maximum number of tokens before it was complete."""
 
     code = "answer_cut"
 
@@ -53,7 +53,7 @@ class Answer(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     text: str = ""
-    """Text without white space around it; empty for an answer with fields."""
+    """Text, without the white space around a free one; empty for an answer with fields."""
     fields: dict[str, JsonValue] | None = None
     finish_reason: FinishReason = FinishReason.STOP
     reasoning: str | None = None
@@ -76,18 +76,18 @@ def answer_of(completion: Completion, settings: PromptSettings, cut: Cut | None 
     """Return the answer in a completion. Raises AnswerCutError or AnswerInvalidError."""
     truncated = None if cut is None else str(cut)
     logprobs = None if completion.logprobs is None else tuple(map(_probability, completion.logprobs))
+    if settings.is_constrained and completion.finish_reason is FinishReason.LENGTH:
+        raise AnswerCutError(
+            f"the answer was cut after {completion.usage.new_tokens} tokens, before it was complete: raise "
+            f"max_tokens; it begins with {quoted(completion.text)}"
+        )
     if settings.json_schema is None:
         return Answer(
-            text=completion.text.strip(),
+            text=completion.text if settings.is_constrained else completion.text.strip(),
             finish_reason=completion.finish_reason,
             reasoning=completion.reasoning,
             logprobs=logprobs,
             truncated=truncated,
-        )
-    if completion.finish_reason is FinishReason.LENGTH:
-        raise AnswerCutError(
-            f"the answer was cut after {completion.usage.new_tokens} tokens, before it was complete: raise "
-            f"max_tokens; it begins with {quoted(completion.text)}"
         )
     fields = answer_fields(completion.text)
     return Answer(fields=fields, reasoning=completion.reasoning, logprobs=logprobs, truncated=truncated)

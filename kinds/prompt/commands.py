@@ -11,7 +11,7 @@ import typer
 
 from jobs.intake.files import check_input
 from jobs.rejection import FileRejectedError
-from kinds.prompt.payload import DEFAULT_NUM_EXAMPLES, EXAMPLES, MAX_NUM_EXAMPLES
+from kinds.prompt.payload import DEFAULT_NUM_EXAMPLES, EXAMPLES, MAX_NUM_EXAMPLES, scalar_of
 from kinds.prompt.recipe import RecipeUnknownError, find_recipe, read_recipe, read_text
 from pressroom.commands.kind import SubmissionOptions, parse_settings, run_command, submit_command
 from pressroom.commands.options import columns_of
@@ -203,7 +203,7 @@ class PromptOptions(SubmissionOptions):
         named = {
             "into": self.into,
             "settings_columns": self.settings_columns,
-            "template_arguments": ",".join(self.template_argument or ()) or None,
+            "template_arguments": dict(map(_argument, self.template_argument or ())) or None,
             "truncate": self.truncate,
             "column_names": columns_of(self.column, "--column") or None,
             "labels": self.labels,
@@ -213,6 +213,13 @@ class PromptOptions(SubmissionOptions):
             "model_map": dict(map(_mapped, self.model_map)) if self.model_map else None,
         }
         return settings | {name: value for name, value in named.items() if value is not None}
+
+
+def _argument(pair: str) -> tuple[str, str | int | float | bool]:
+    name, equals, value = pair.partition("=")
+    if not name.strip() or not equals:
+        raise typer.BadParameter(f"{pair!r} is not of the form NAME=VALUE", param_hint="--template-argument")
+    return name.strip(), scalar_of(value.strip())
 
 
 def _mapped(pair: str) -> tuple[str, str]:

@@ -80,8 +80,8 @@ class PromptKind(Kind[PromptPayload]):
     def run(self, payload: PromptPayload, context: Context) -> Result:
         """Generate the texts of a row or of a line, or compute the embeddings of a block of lines.
 
-        The texts of a row may be kept ones. Raises TemplateError, AnswerInvalidError and errors of
-        `Inference`.
+        The texts of a row may be kept ones. Raises TemplateError, AnswerCutError, AnswerInvalidError and
+        errors of `Inference`.
         """
         settings = PromptSettings.model_validate(context.settings)
         if payload.request is not None:

@@ -52,10 +52,15 @@ def _list(value: object) -> object:
 
 
 def _texts(value: object) -> object:
-    """Parse a text as a JSON list if it is one, or else as the only item of a list."""
+    """Parse a text as a JSON list of texts if it is one, or else as the only item of a list."""
     if not isinstance(value, str):
         return value
-    return json.loads(value) if value.lstrip().startswith("[") else [value]
+    try:
+        items = json.loads(value)
+    except (ValueError, RecursionError):  # a text such as [END] only looks like a list
+        return [value]
+    are_texts = isinstance(items, list) and all(isinstance(item, str) for item in items)
+    return items if are_texts else [value]
 
 
 def _mapping(value: object) -> object:
@@ -237,6 +242,11 @@ class PromptSettings(SamplingSettings):
     batch_seed: int = Field(
         default=0, ge=0, le=MAX_SEED, description="seed of the batch; set by intake with keep"
     )
+
+    @property
+    def is_constrained(self) -> bool:
+        """Whether answers must satisfy a schema, a list of choices or a regular expression."""
+        return self.json_schema is not None or bool(self.choice) or self.regex is not None
 
     @model_validator(mode="after")
     def _one_constraint(self) -> Self:

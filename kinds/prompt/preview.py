@@ -24,6 +24,7 @@ from kinds.prompt.payload import ROWS, PromptPayload, PromptSettings
 from kinds.prompt.row import RowRequest, row_of
 from kinds.prompt.table import ResultTable
 from kinds.prompt.template import printed
+from kinds.prompt.truncation import Cut
 from pressroom.client import Client
 from pressroom.console import print_json, print_line, say
 from pressroom.one_machine import OneMachine
@@ -129,7 +130,10 @@ def _read_rows(database: Engine, store: Store, summary: Summary, out: Path) -> S
     examples = _examples(store, settings)
     with (out / "rows").open("w", encoding="utf-8") as lines:
         table = ResultTable(settings, lines)
-        return [_row(ended, settings, table, examples) for ended in ended_rows(reader, summary.batch_id, out)]
+        return [
+            preview_row(ended, settings, table, examples)
+            for ended in ended_rows(reader, summary.batch_id, out)
+        ]
 
 
 def _examples(store: Store, settings: PromptSettings) -> Mapping[str, Example]:
@@ -140,11 +144,14 @@ def _examples(store: Store, settings: PromptSettings) -> Mapping[str, Example]:
     return {example.name: example for example in read_examples(body)}
 
 
-def _row(
+def preview_row(
     ended: Ended, settings: PromptSettings, table: ResultTable, examples: Mapping[str, Example]
 ) -> PreviewRow:
+    """Return a row with the prompt that was sent for it; `examples` are those of the batch by name."""
     job, answers = (ended, None) if isinstance(ended, JobResult) else (ended.job, read_answers(ended))
     row = row_of(PromptPayload.model_validate(job.payload), settings)
+    if answers is not None and answers[0].truncated is not None:
+        row = Cut.parse(answers[0].truncated).apply(row)
     names = ExampleMetrics.model_validate(job.metrics).examples
     turns = [message for name in names for message in examples[name].messages()]
     request = RowRequest.of(row, settings, seed=0, examples=turns)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 from types import NoneType
@@ -22,7 +23,7 @@ class SchemaInvalidError(InputError):
 
 
 class AnswerInvalidError(PermanentError):
-    """The model's answer is not a JSON object."""
+    """The model's answer is not a JSON object, or it contains a number that no double holds."""
 
     code = "answer_invalid"
 
@@ -134,9 +135,25 @@ def _parsed(source: str) -> dict[str, object]:
 def answer_fields(text: str) -> dict[str, JsonValue]:
     """Return the fields of an answer. Raises AnswerInvalidError, which quotes the beginning of the text."""
     try:
-        value = json.loads(text)
+        value = json.loads(text, parse_constant=_finite, parse_float=_finite, parse_int=_integer)
     except (ValueError, RecursionError) as error:
         raise AnswerInvalidError(f"the answer is not JSON; it begins with {quoted(text)}") from error
     if not isinstance(value, dict):
         raise AnswerInvalidError(f"the answer is not a JSON object; it begins with {quoted(text)}")
     return value
+
+
+def _finite(literal: str) -> float:
+    """Return the number of a literal, which JSON can represent again. Raises AnswerInvalidError."""
+    number = float(literal)
+    if not math.isfinite(number):
+        raise AnswerInvalidError(
+            f"the answer contains a number that is too large or not finite: {quoted(literal)} (give the "
+            "property a minimum and a maximum in the schema)"
+        )
+    return number
+
+
+def _integer(literal: str) -> int:
+    _finite(literal)  # checked first, because int() raises another error for thousands of digits
+    return int(literal)

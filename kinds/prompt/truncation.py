@@ -27,6 +27,21 @@ class Cut:
     def __str__(self) -> str:
         return f"{self.column}: {self.num_kept:,} of {self.num_characters:,} characters"
 
+    @classmethod
+    def parse(cls, text: str) -> Cut:
+        """Return the cut that a text of `str(cut)` describes.
+
+        >>> Cut.parse("body: 7,251 of 33,000 characters")
+        Cut(column='body', num_kept=7251, num_characters=33000)
+        """
+        column, _, numbers = text.rpartition(": ")
+        num_kept, _, num_characters, _ = numbers.replace(",", "").split()
+        return cls(column, int(num_kept), int(num_characters))
+
+    def apply(self, row: Mapping[str, object]) -> Mapping[str, object]:
+        """Return the row with what was kept of the column."""
+        return {**row, self.column: str(row[self.column])[: self.num_kept]}
+
 
 def cut_column(row: Mapping[str, object], settings: PromptSettings) -> str | None:
     """Return the column to cut: that of the settings, or else the longest text that the template reads."""

@@ -271,18 +271,17 @@ class _Vocabulary:
 def _problem(constraint: Constraint) -> str | None:
     """Return why a constraint cannot be served, as far as this can be said without compiling it."""
     source = constraint.source
+    num_bytes = len(source.encode())
     match constraint.form:
         case ConstraintForm.JSON_SCHEMA:
-            if len(source) > MAX_SCHEMA_BYTES:
+            if num_bytes > MAX_SCHEMA_BYTES:
                 return f"it has more than {MAX_SCHEMA_BYTES // 1024} KB"
             return schema_problem(source)
         case ConstraintForm.REGEX:
             if not source:
                 return "it is empty"
             return (
-                f"it has more than {MAX_PATTERN_BYTES // 1024} KB"
-                if len(source) > MAX_PATTERN_BYTES
-                else None
+                f"it has more than {MAX_PATTERN_BYTES // 1024} KB" if num_bytes > MAX_PATTERN_BYTES else None
             )
         case ConstraintForm.CHOICE:
             return _problem_of_choices(source)
@@ -301,7 +300,7 @@ def _problem_of_choices(source: str) -> str | None:
         return "it is empty"
     if not all(choices):
         return "a choice is empty"
-    if len(choices) > MAX_CHOICES or len(source) > MAX_SCHEMA_BYTES:
+    if len(choices) > MAX_CHOICES or len(source.encode()) > MAX_SCHEMA_BYTES:
         return f"it has more than {MAX_CHOICES:,} choices or {MAX_SCHEMA_BYTES // 1024} KB"
     return None
 

@@ -2,8 +2,9 @@
 
 A line is `{"custom_id", "method", "url", "body"}`, as in OpenAI's guide to its Batch API. Ranges and defaults
 are those of the official `openai` package (types/chat/completion_create_params.py,
-types/completion_create_params.py and types/embedding_create_params.py, version 3.57). A parameter that is not
-served is refused by its name, because a result without it would differ from what its author expects.
+types/completion_create_params.py and types/embedding_create_params.py, version 3.57), except that a seed is
+from 0 to MAX_SEED, `top_p` is above 0, and a text has at least one token. A parameter that is not served is
+refused by its name, because a result without it would differ from what its author expects.
 """
 
 from __future__ import annotations

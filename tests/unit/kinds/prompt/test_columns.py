@@ -98,6 +98,12 @@ def test_settings_are_accepted_as_text() -> None:
     assert own.choice == ("yes", "no")
 
 
+@pytest.mark.parametrize("stop", ["[END]", "[/INST]", "[1]", "[" * 400])
+def test_stop_string_may_look_like_a_list(stop: str) -> None:
+    assert settings(stop=stop).stop == (stop,)
+    assert settings(stop=json.dumps([stop, "x"])).stop == (stop, "x")
+
+
 @pytest.mark.parametrize(
     ("values", "reason"),
     [

@@ -95,6 +95,36 @@ def test_fields_that_are_cut_are_an_error_with_what_there_was() -> None:
         run(cut, {"name": "lamps"}, json_schema=SCHEMA)
 
 
+@pytest.mark.parametrize("constraint", [{"choice": ["red wine", "blue"]}, {"regex": "(red|blue) wine"}])
+def test_choice_or_pattern_that_is_cut_is_an_error(constraint: dict[str, object]) -> None:
+    cut = Model(completion("red", finish_reason=FinishReason.LENGTH))
+    with pytest.raises(AnswerCutError, match="begins with 'red'"):
+        run(cut, {"name": "lamps"}, **constraint)
+
+
+def test_free_text_that_is_cut_is_a_result() -> None:
+    result = run(Model(completion("A la", finish_reason=FinishReason.LENGTH)), {"name": "lamps"})
+    assert result.output == PromptOutput(finish_reasons=(FinishReason.LENGTH,))
+
+
+@pytest.mark.parametrize("constraint", [{"choice": [" red", "blue"]}, {"regex": " [a-z]+"}])
+def test_white_space_of_a_choice_or_pattern_is_kept(constraint: dict[str, object]) -> None:
+    result = run(Model(completion(" red")), {"name": "lamps"}, **constraint)
+    assert [each.body for each in result.artifacts] == [b" red\n"]
+
+
+@pytest.mark.parametrize("number", ["1e999", "-1e999", "NaN", "-Infinity", "9" * 5_000])
+def test_number_that_no_double_holds_is_an_error_of_its_own(number: str) -> None:
+    with pytest.raises(AnswerInvalidError, match="a number that is too large or not finite: '"):
+        run(Model(completion(f'{{"colour": [{number}]}}')), {"name": "lamps"}, json_schema=SCHEMA)
+
+
+def test_long_numbers_that_doubles_hold_are_kept() -> None:
+    text = '{"colour": [' + "9" * 300 + ", 0.1, -1e-999, 1.7e308]}"
+    (artifact,) = run(Model(completion(text)), {"name": "lamps"}, json_schema=SCHEMA).artifacts
+    assert json.loads(artifact.body) == {"colour": [int("9" * 300), 0.1, 0.0, 1.7e308]}
+
+
 @pytest.mark.parametrize("text", ["no JSON", "[1]", ""])
 def test_answer_that_is_no_object_is_an_error(text: str) -> None:
     with pytest.raises(AnswerInvalidError):
