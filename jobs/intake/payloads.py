@@ -147,7 +147,7 @@ class _LineReader(Generic[PayloadT]):
         self._control_tokens = control_tokens
         self._check = check
         self._id_column = id_column
-        self._lines_by_id = _LinesById()
+        self._lines_by_id = LinesById()
         self._judged: list[_Candidate[PayloadT] | Rejected] = []
         self._num_characters = 0
 
@@ -196,11 +196,10 @@ class _LineReader(Generic[PayloadT]):
             return record.reject(refusal.code, str(refusal), "correct the line")
         if refusal is not None:
             return record.reject_unreadable(refusal)
-        try:
-            _claim_id(line.custom_id, record, self._lines_by_id)
-        except _LineRefusedError as refused:
-            return refused.rejected
-        return Accepted(line=record.line, custom_id=line.custom_id, payload=line.payload, flags=line.flags)
+        duplicate = self._lines_by_id.claim(line.custom_id, record)
+        return duplicate or Accepted(
+            line=record.line, custom_id=line.custom_id, payload=line.payload, flags=line.flags
+        )
 
 
 def _records(source: Path | Items, columns: Columns, options: FileOptions) -> Iterator[Record | Rejected]:
@@ -279,7 +278,7 @@ def _custom_id(record: Record, id_column: str) -> str:
     return value.strip() or f"line-{record.line}"
 
 
-class _LinesById:
+class LinesById:
     """The line of each id, in 15 bytes per id. A dictionary of a million ids would take 160 MB."""
 
     _KEY_BYTES = 10
@@ -302,13 +301,14 @@ class _LinesById:
             return line
         return int.from_bytes(bucket[at + self._KEY_BYTES : at + self._ENTRY_BYTES])
 
-
-def _claim_id(custom_id: str, record: Record, lines_by_id: _LinesById) -> None:
-    first = lines_by_id.setdefault(custom_id, record.line)
-    if first != record.line:
+    def claim(self, custom_id: str, record: Record) -> Rejected | None:
+        """Claim the id for a record. Return the rejection of the record if an earlier line has the id."""
+        first = self.setdefault(custom_id, record.line)
+        if first == record.line:
+            return None
         shown = repr(name) if (name := snippet(custom_id)) else "an id that is not shown"
         reason = f"{shown} is used in line {first} and again in line {record.line}"
-        raise _LineRefusedError(record.reject("duplicate_id", reason, "give each line its own id", ID_COLUMN))
+        return record.reject("duplicate_id", reason, "give each line its own id", ID_COLUMN)
 
 
 def _validate(record: Record, kind: Kind[PayloadT], columns: Columns) -> PayloadT:

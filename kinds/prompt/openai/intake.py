@@ -14,7 +14,7 @@ from pathlib import Path
 from db.stages import NewJob
 from jobs.errors import InputError
 from jobs.guards import CONTROL_TOKENS, find_control_token, find_secret, invalid_unicode_at
-from jobs.intake.payloads import ITEMS, MAX_ID_CHARACTERS, read_payloads
+from jobs.intake.payloads import ITEMS, MAX_ID_CHARACTERS, LinesById, read_payloads
 from jobs.intake.records import Record
 from jobs.registry import load_kind
 from jobs.rejection import Refusal, Rejected, snippet
@@ -41,7 +41,7 @@ from workers.prompt_check import prompt_check
 NUM_PEEKED = 100
 """Number of records of which one must be a line of a batch file, because the others may be damaged."""
 
-SETTINGS = frozenset({"max_tokens", "model_map", "input_format"})
+SETTINGS = frozenset({"max_tokens", "model_map"})
 """Settings that have an effect on a batch file, whose lines have their own parameters."""
 
 DUPLICATE = "duplicate_id"
@@ -115,6 +115,8 @@ class _Lines:
     """Ids of the lines that were read and not yet judged, by their numbers."""
     _faults: dict[int, LineFault] = field(default_factory=dict)
     """Faults of lines whose rejection has not been passed on yet, by their numbers."""
+    _lines_by_id: LinesById = field(default_factory=LinesById)
+    """The first line of each id that can be written, whether the line is refused or not."""
 
     def jobs(self) -> Iterator[NewJob | Rejected]:
         """Yield the jobs and the refused lines in order. A block comes after the line that completes it."""
@@ -164,7 +166,11 @@ class _Lines:
         return ModelMap(self.settings.model_map, profile.models, tasks.get)
 
     def _records(self, control_tokens: tuple[str, ...]) -> Iterator[Record | Rejected]:
-        """Yield the records of the file with the ids of their jobs in place of their own."""
+        """Yield the records of the file with the ids of their jobs in place of their own.
+
+        The second record with an id is refused, even if the first one will be, because the error file has
+        the first.
+        """
         (name,) = self.source.inputs
         for record in self.source.records(name):
             custom_id = None if isinstance(record, Rejected) else custom_id_of(record.fields)
@@ -172,12 +178,13 @@ class _Lines:
                 yield record
                 continue
             self._custom_ids[record.line] = custom_id
-            is_refused = (
-                invalid_unicode_at(custom_id) is not None
-                or find_secret(custom_id) is not None
-                or find_control_token(custom_id, control_tokens) is not None
-            )
-            own = custom_id if is_refused else job_id(custom_id)  # an id that is refused must be seen
+            is_writable = _is_writable(custom_id)
+            duplicate = self._lines_by_id.claim(custom_id, record) if is_writable else None
+            if duplicate is not None:
+                yield duplicate
+                continue
+            is_usable = is_writable and find_control_token(custom_id, control_tokens) is None
+            own = job_id(custom_id) if is_usable else custom_id  # an id that is refused must be seen
             yield Record(record.file, record.line, {**record.fields, CUSTOM_ID: own})
 
     def _request(self, record: Record, models: ModelMap) -> LineRequest:
@@ -231,14 +238,17 @@ def _described(rejected: Rejected, fault: LineFault | None, custom_id: str | Non
     return replace(rejected, column=parameter, reason=fault.reason, advice=fault.advice)
 
 
+def _is_writable(custom_id: str) -> bool:
+    """Return whether the error file may contain an id."""
+    return invalid_unicode_at(custom_id) is None and find_secret(custom_id) is None
+
+
 def _refused_line(rejected: Rejected, custom_id: str | None) -> RefusedLine | None:
     """Return a refused line as the error file has it.
 
     None is returned for a line whose id cannot be written there: it has none, or another line has the same.
     """
-    if custom_id is None or rejected.code == DUPLICATE:
-        return None
-    if invalid_unicode_at(custom_id) is not None or find_secret(custom_id) is not None:
+    if custom_id is None or rejected.code == DUPLICATE or not _is_writable(custom_id):
         return None
     place = f"{rejected.column} " if rejected.column else ""
     has_advice = ": " in rejected.reason  # errors of prompts and templates contain their own

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from jobs.errors import InputError, PromptTooLongError
-from jobs.intake.payloads import Rejected, _LinesById, read_lines
+from jobs.intake.payloads import LinesById, Rejected, read_lines
 from jobs.kind import Context, Kind, Result
 from jobs.rejection import Refusal
 from kinds.article.brief import ArticleBrief
@@ -108,7 +108,7 @@ def test_each_duplicate_names_the_first_line_of_its_id(ids: list[str]) -> None:
 
 
 def test_ids_of_many_lines_are_told_apart() -> None:
-    lines_by_id = _LinesById()
+    lines_by_id = LinesById()
     numbers = range(1, 300_001)
     assert all(lines_by_id.setdefault(f"id-{number}", number) == number for number in numbers)
     assert all(lines_by_id.setdefault(f"id-{number}", 7) == number for number in numbers)
