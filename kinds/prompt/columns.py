@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from jobs.errors import InputError
+from jobs.intake.columns import ID_COLUMN, usual_name
 from jobs.rejection import quoted
-from kinds.prompt.payload import SAMPLING_NAMES, PromptSettings
+from kinds.prompt.payload import MAX_TEXTS, SAMPLING_NAMES, PromptSettings
 from kinds.prompt.row import columns_read, template_columns, template_of
 from kinds.prompt.schema import schema_columns
 from kinds.prompt.template import ROW, UnknownVariableError, check_names, nearest_column, row_template
 
 
 class ColumnExistsError(InputError):
-    """A new column has the name of a column of the table."""
+    """A new column has the name of a column of the table, or of another new column."""
 
     code = "column_exists"
 
@@ -48,12 +50,7 @@ def check_settings(settings: PromptSettings) -> None:
                 f"the table has no settings column {quoted(name)}{hint(name, columns)}: name columns of the "
                 "table"
             )
-    for name in new_columns(settings):
-        if name in columns:
-            raise ColumnExistsError(
-                f"the table already has a column {quoted(name)}: choose another name "
-                + ("with --into" if settings.json_schema is None else "in the schema, or rename the column")
-            )
+    _check_new_columns(settings)
     _check_column_names(settings)
     _check_labels(settings)
     _check_truncation(settings)
@@ -69,6 +66,22 @@ def check_settings(settings: PromptSettings) -> None:
             raise
         advice = "if the table has it under another name, add --column NAME=COLUMN"
         raise UnknownVariableError(f"{error}; {advice}") from error
+
+
+def _check_new_columns(settings: PromptSettings) -> None:
+    """Raise ColumnExistsError for a new column whose name is the table's or another new column's."""
+    counts, columns = Counter(possible_columns(settings)), frozenset(settings.columns)
+    for name, number in counts.items():
+        if name in columns:
+            raise ColumnExistsError(
+                f"the table already has a column {quoted(name)}: choose another name "
+                + ("with --into" if settings.json_schema is None else "in the schema, or rename the column")
+            )
+        if number > 1:
+            raise ColumnExistsError(
+                f"two new columns would have the name {quoted(name)}, because the columns of further texts "
+                "are numbered: choose another name in the schema"
+            )
 
 
 def _check_column_names(settings: PromptSettings) -> None:
@@ -141,8 +154,22 @@ def _check_truncation(settings: PromptSettings) -> None:
 
 def new_columns(settings: PromptSettings) -> tuple[str, ...]:
     """Return the names of the columns that every row gets, without the table's own."""
+    return _columns_of_texts(settings, settings.n)
+
+
+def possible_columns(settings: PromptSettings) -> tuple[str, ...]:
+    """Return the names of the columns that a row may get, which are more if a column sets `n` for its row."""
+    return _columns_of_texts(settings, max_texts(settings))
+
+
+def max_texts(settings: PromptSettings) -> int:
+    """Return the maximum number of texts that a row may have."""
+    return MAX_TEXTS if "n" in settings.settings_columns else settings.n
+
+
+def _columns_of_texts(settings: PromptSettings, num_texts: int) -> tuple[str, ...]:
     first = (settings.into,) if settings.json_schema is None else schema_columns(settings.json_schema)
-    return tuple(numbered(name, number) for number in range(settings.n) for name in first)
+    return tuple(numbered(name, number) for number in range(num_texts) for name in first)
 
 
 def numbered(name: str, number: int) -> str:
@@ -152,6 +179,15 @@ def numbered(name: str, number: int) -> str:
     ('text', 'text_2')
     """
     return name if number == 0 else f"{name}_{number + 1}"
+
+
+def id_column(columns: Sequence[str]) -> str:
+    """Return the column of a table that has the ids of its rows, whose name may be in upper case.
+
+    >>> id_column(("name", "ID")), id_column(("name",))
+    ('ID', 'id')
+    """
+    return next((name for name in columns if usual_name(name) == ID_COLUMN), ID_COLUMN)
 
 
 def hint(name: str, columns: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from db.reports import JobResult
 from jobs.shown import json_text
 from kinds.prompt.answer import NUM_CUT
-from kinds.prompt.columns import new_columns
+from kinds.prompt.columns import id_column, new_columns
 from kinds.prompt.labels import LabelFigures
 from kinds.prompt.payload import PromptSettings
 from kinds.prompt.row import columns_read
@@ -71,7 +71,8 @@ class PageRow:
         has_failed = job.artifact_name is None
         read = columns_read(settings)
         names = sorted(inputs, key=lambda name: name not in read)  # otherwise in the order of the table
-        names = [name for name in names if inputs[name] != job.custom_id]  # the id is shown above the row
+        ids = id_column(settings.columns)
+        names = [name for name in names if name != ids]  # the id is shown above the row
         cells = [] if has_failed else [PageCell.of(*column) for column in outputs.items()]
         new = set(new_columns(settings))
         return cls(

@@ -11,7 +11,7 @@ from db.reports import JobResult
 from jobs.inference import FinishReason
 from jobs.shown import json_text
 from kinds.prompt.answer import Answer
-from kinds.prompt.columns import new_columns, numbered
+from kinds.prompt.columns import max_texts, new_columns, numbered, possible_columns
 from kinds.prompt.payload import PromptPayload, PromptSettings
 from kinds.prompt.schema import schema_columns
 from pressroom.default_export.table import ColumnTypes
@@ -36,6 +36,8 @@ class ResultTable:
         self._own = dict.fromkeys(name for name in own if name not in settings.settings_columns)
         self._new = dict.fromkeys(new_columns(settings))
         self._rare: dict[str, None] = {}
+        self._taken = {*settings.columns, *possible_columns(settings)}
+        self._max_texts = max_texts(settings)
         fields = settings.json_schema
         self._names = (settings.into,) if fields is None else schema_columns(fields)
 
@@ -66,7 +68,9 @@ class ResultTable:
 
     def rare_name(self, name: str) -> str:
         """Return the name of a column that only some rows have; it differs from the columns of the table."""
-        return f"prompt_{name}" if name in self.settings.columns or name in self._new else name
+        while any(numbered(name, number) in self._taken for number in range(self._max_texts)):
+            name = f"prompt_{name}"
+        return name
 
     def write(self, inputs: Mapping[str, object], outputs: Mapping[str, object]) -> None:
         """Append a row."""

@@ -49,6 +49,23 @@ def test_further_texts_of_a_row_have_numbered_columns() -> None:
     assert new_columns(settings(n=3, temperature=1)) == ("text", "text_2", "text_3")
 
 
+def test_column_with_the_name_of_a_further_text_is_refused_if_a_column_sets_their_number() -> None:
+    own: dict[str, object] = {"template": "x", "columns": ["n", "text_16"], "settings_columns": "n"}
+    with pytest.raises(ColumnExistsError, match="already has a column 'text_16'"):
+        check_settings(settings(**own))
+    check_settings(settings(**own | {"columns": ["n", "text_17"]}))
+
+
+@pytest.mark.parametrize(
+    "own", [{"n": 2, "temperature": 1}, {"columns": ["name", "n"], "settings_columns": "n"}]
+)
+def test_property_with_the_name_of_a_further_text_is_refused(own: dict[str, object]) -> None:
+    schema = json.dumps({"type": "object", "properties": {"a": {}, "a_2": {}}})
+    with pytest.raises(ColumnExistsError, match="two new columns would have the name 'a_2'"):
+        check_settings(settings(json_schema=schema, **own))
+    check_settings(settings(json_schema=schema))
+
+
 @pytest.mark.parametrize("schema", ["{", "[]", '{"type": "string"}', '{"type": "object", "properties": {}}'])
 def test_schema_without_properties_is_refused(schema: str) -> None:
     with pytest.raises(SchemaInvalidError):

@@ -89,6 +89,24 @@ def test_rare_column_that_the_table_has_is_renamed() -> None:
     assert desk.rows == [{"a": 1, "finish_reason": "mine", "text": "cut", "prompt_finish_reason": "length"}]
 
 
+def test_rare_column_has_a_free_name_although_the_usual_ones_are_taken() -> None:
+    desk = Desk(columns=["error", "prompt_error"])
+    row: dict[str, object] = {"error": "mine", "prompt_error": "mine too"}
+    failed = job(row, error_code="answer_cut", error_message="too long")
+    desk.table.write(desk.table.inputs(failed), desk.table.failure(failed))
+    assert desk.rows == [{**row, "text": None, "prompt_prompt_error": "answer_cut: too long"}]
+
+
+def test_rare_columns_of_further_texts_differ_from_those_of_the_table() -> None:
+    desk = Desk(columns=["a", "finish_reason_2"], n=2, temperature=1)
+    cut = Answer(text="cut", finish_reason=FinishReason.LENGTH)
+    row: dict[str, object] = {"a": 1, "finish_reason_2": "mine"}
+    desk.add(row, cut, cut)
+    texts = {"text": "cut", "text_2": "cut"}
+    rare = {"prompt_finish_reason": "length", "prompt_finish_reason_2": "length"}
+    assert desk.rows == [row | texts | rare]
+
+
 def test_formulas_are_safe_in_csv_and_unchanged_elsewhere(tmp_path: Path) -> None:
     desk = Desk(columns=["=cmd()", "b"])
     desk.add({"=cmd()": "=1+1", "b": {"c": 1}}, Answer(text="@SUM(A1)"))
