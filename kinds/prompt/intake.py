@@ -17,14 +17,14 @@ from db.stages import NewJob
 from jobs.errors import InputError, PromptTooLongError
 from jobs.guards import CONTROL_TOKENS
 from jobs.inference import ModelTaskError
-from jobs.intake.columns import ID_COLUMN, MAX_COLUMNS, ColumnsRefusedError, usual_name
+from jobs.intake.columns import MAX_COLUMNS, ColumnsRefusedError
 from jobs.intake.dialect import FileOptions
 from jobs.intake.payloads import ITEMS, Accepted, Check, Items, read_payloads
 from jobs.intake.records import Record, file_records, item_records
 from jobs.intake.values import MAX_INTEGER
 from jobs.registry import load_kind
 from jobs.rejection import FileRejectedError, Refusal, Rejected, attempt, quoted, refuse_file
-from kinds.prompt.columns import check_settings, hint
+from kinds.prompt.columns import check_settings, hint, id_column
 from kinds.prompt.examples import (
     MAX_EXAMPLES,
     MAX_EXAMPLES_CHARACTERS,
@@ -39,6 +39,7 @@ from kinds.prompt.payload import (
     EXAMPLES,
     MAP_STAGE,
     ROWS,
+    SET_BY_INTAKE,
     STAGE,
     PromptPayload,
     PromptSettings,
@@ -65,6 +66,7 @@ def read_table(source: IntakeSource) -> IntakePlan:
     settings = source.options
     if not isinstance(settings, PromptSettings):
         raise TypeError(f"the options of a prompt batch are {type(settings).__name__}")
+    _check_set_by_intake(settings)
     if not settings.template.strip():
         if EXAMPLES not in source.inputs and is_batch_file(source):
             if settings.keep is not None:
@@ -97,6 +99,14 @@ def read_table(source: IntakeSource) -> IntakePlan:
         stages=(STAGE,) if settings.map_template is None else (MAP_STAGE, STAGE),
         num_records=lambda: jobs.num_rows,
     )
+
+
+def _check_set_by_intake(settings: PromptSettings) -> None:
+    """Raise InputError for a setting that only intake may set."""
+    default = PromptSettings()
+    for name in SET_BY_INTAKE:
+        if getattr(settings, name) != getattr(default, name):
+            raise InputError(f"setting {name} is set by intake: leave it out", code="setting_invalid")
 
 
 def _keep_facts(source: IntakeSource, settings: PromptSettings) -> dict[str, object]:
@@ -246,7 +256,7 @@ class _Table:
         self.path = path
         self.columns = tuple(columns)
         self.records = records
-        self.id_column = next((name for name in columns if usual_name(name) == ID_COLUMN), ID_COLUMN)
+        self.id_column = id_column(columns)
 
     @classmethod
     def read(cls, rows: Path | Items, options: FileOptions) -> _Table:

@@ -273,6 +273,18 @@ class PromptSettings(SamplingSettings):
         return self
 
 
+SET_BY_INTAKE = (
+    "columns",
+    "input_format",
+    "embedder_digest",
+    "examples_sha256",
+    "model_digest",
+    "thinking",
+    "batch_seed",
+)
+"""Names of the settings that only intake may set: they are facts about a batch rather than choices."""
+
+
 class PartPlace(BaseModel):
     """The place of a job in the stage that reads the parts of documents."""
 

@@ -14,7 +14,7 @@ from jobs.intake.files import TOML_ERRORS, read_input, read_toml
 from jobs.provenance import payload_digest, sha256_hex
 from jobs.rejection import quoted, refuse_file
 from jobs.validation import describe_first
-from kinds.prompt.payload import DEFAULT_COLUMN, PromptSettings, RecipeIdentity
+from kinds.prompt.payload import DEFAULT_COLUMN, SET_BY_INTAKE, PromptSettings, RecipeIdentity
 
 RECIPE_FILE = "recipe.toml"
 EXAMPLES_FILE = "examples.csv"
@@ -29,13 +29,11 @@ FILES: Mapping[str, str] = {
 """Files of a recipe by the settings that contain them. Only `user.jinja` is required."""
 
 _SET_ELSEWHERE = {
+    **dict.fromkeys(SET_BY_INTAKE, "intake"),
     "template_name": "the key name",
     "recipe": "the keys name and version",
-    "columns": "intake",
     "column_names": "the option --column",
     "model_map": "the option --model-map",
-    "input_format": "intake",
-    "model_digest": "intake",
     "batch_seed": "the option --seed",
 }
 """Settings that a recipe cannot have, by what sets them instead."""

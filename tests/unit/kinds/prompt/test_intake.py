@@ -6,7 +6,7 @@ import datetime
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -83,6 +83,25 @@ def test_columns_of_the_table_are_in_the_settings_in_their_order(tmp_path: Path)
     assert own.settings["columns"] == ["z", "name", "a"]
     rows = [{"name": "lamp", "z": 1}, {"a": 2, "name": "pan"}]
     assert plan(rows).settings["columns"] == ["name", "z", "a"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"columns": ["name"]},
+        {"input_format": "openai"},
+        {"embedder_digest": "a"},
+        {"examples_sha256": "a"},
+        {"model_digest": "a"},
+        {"thinking": True},
+        {"batch_seed": 1},
+    ],
+)
+def test_setting_that_intake_sets_is_refused_by_name(changes: dict[str, Any]) -> None:
+    (name,) = changes
+    with pytest.raises(InputError, match=f"setting {name} is set by intake") as caught:
+        plan([{"name": "lamp"}], **changes)
+    assert caught.value.code == "setting_invalid"
 
 
 def test_values_of_jsonl_keep_their_types(tmp_path: Path) -> None:

@@ -51,6 +51,13 @@ def test_template_alone_is_a_recipe(tmp_path: Path) -> None:
             {"user_jinja": "Hi", "recipe_toml": "[settings]\nsystem = 'a'"},
             "system is the file system.jinja",
         ),
+        *(
+            (
+                {"user_jinja": "Hi", "recipe_toml": f"[settings]\n{name} = 'a'"},
+                f"{name} is set by intake: remove it",
+            )
+            for name in ("embedder_digest", "examples_sha256", "thinking")
+        ),
     ],
 )
 def test_folder_that_is_no_recipe_is_refused(tmp_path: Path, files: dict[str, str], reason: str) -> None:
