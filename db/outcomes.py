@@ -139,6 +139,14 @@ def _count(connection: Connection, successes: Sequence[Success], failures: Seque
 
 
 def _write_successes(connection: Connection, successes: Sequence[Success]) -> None:
+    """Write the jobs, artifacts, statements and attempts of the successes, each with one statement."""
+    _update_jobs(connection, successes)
+    _insert_artifacts(connection, successes)
+    _insert_statements(connection, successes)
+    end_attempts(connection, [(s.job.id, s.job.attempt) for s in successes], AttemptOutcome.SUCCEEDED)
+
+
+def _update_jobs(connection: Connection, successes: Sequence[Success]) -> None:
     done = _unnested(
         {
             "job_id": JobRow.id.type,
@@ -176,6 +184,9 @@ def _write_successes(connection: Connection, successes: Sequence[Success]) -> No
             new_tokens=done.c.new,
         )
     )
+
+
+def _insert_artifacts(connection: Connection, successes: Sequence[Success]) -> None:
     _insert(
         connection,
         ArtifactRow,
@@ -195,6 +206,9 @@ def _write_successes(connection: Connection, successes: Sequence[Success]) -> No
             for number, artifact in enumerate(success.artifacts)
         ],
     )
+
+
+def _insert_statements(connection: Connection, successes: Sequence[Success]) -> None:
     _insert(
         connection,
         StatementRow,
@@ -210,7 +224,6 @@ def _write_successes(connection: Connection, successes: Sequence[Success]) -> No
             for success in successes
         ],
     )
-    end_attempts(connection, [(s.job.id, s.job.attempt) for s in successes], AttemptOutcome.SUCCEEDED)
 
 
 def _insert(

@@ -182,6 +182,7 @@ def test_more_jobs_than_places_all_finish(database: Engine) -> None:
         runner.run_shard(ids, celery_task_id="task-1")
         wait_until(lambda: set(statuses(database, ids)) == {JobStatus.SUCCEEDED}, "all succeeded")
         wait_until(lambda: runner.num_in_flight == 0, "every place is free")
+    assert all(job_row(database, job_id).attempt == 1 for job_id in ids)
 
 
 @pytest.mark.attack("replayed message of a finished attempt")
@@ -228,6 +229,10 @@ def test_an_error_takes_no_place_with_it(database: Engine) -> None:
     with running(database) as runner:
         run_to_the_end(runner, database, ids)
         wait_until(lambda: runner.num_in_flight == 0, "every place is free")
+        more = job_ids(database, accept(database, new_jobs(NUM_PLACES)))
+        run_to_the_end(runner, database, more)
+    assert set(statuses(database, ids)) == {JobStatus.FAILED}
+    assert set(statuses(database, more)) == {JobStatus.SUCCEEDED}
 
 
 def test_a_retry_waits_for_its_backoff(database: Engine) -> None:
@@ -245,6 +250,7 @@ def test_a_job_that_may_fail_a_thousand_times_is_still_committed(database: Engin
     with running(database, config=settings(backoff_seconds=2.0)) as runner:
         runner.run_shard(ids, celery_task_id="task-1")
         wait_until(lambda: job_row(database, ids[0]).num_failures == 5001, "the failure is committed")
+    assert statuses(database, ids) == [JobStatus.QUEUED]
 
 
 def test_a_result_that_cannot_be_stored_fails_alone(database: Engine) -> None:

@@ -195,7 +195,7 @@ def test_matcher_that_fails_ends_its_row_alone(tiny: Bench, monkeypatch: pytest.
 
 
 def test_other_parameters_choose_among_the_tokens_that_may_come_next(tiny: Bench) -> None:
-    """Of all tokens, the best by far are letters; top-k and biases must not exclude the digits."""
+    """The most likely tokens by far are letters, but neither top-k nor biases may exclude the digits."""
     letters = tuple((token_id, 100.0) for token_id in range(97, 123))
     done = tiny.ask(
         constraint=Constraint.of_regex("[0-9]{6}"),

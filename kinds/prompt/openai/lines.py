@@ -10,6 +10,7 @@ refused by its name, because a result without it would differ from what its auth
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar
@@ -197,7 +198,7 @@ class _Body(_Object):
     """Label of the end user on whose behalf the request is made. It is kept with the job."""
 
 
-class _TextBody(_Body):
+class _TextBody(_Body, ABC):
     """Parameters that both endpoints for texts have."""
 
     default_max_tokens: ClassVar[int | None]
@@ -215,14 +216,14 @@ class _TextBody(_Body):
     stream: Annotated[bool, BeforeValidator(_no_stream)] = False
 
     @property
+    @abstractmethod
     def prompts(self) -> tuple[Prompt | RawPrompt, ...]:
         """Return the prompts, each of which gets `n` texts."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def num_logprobs(self) -> int | None:
         """Return the number of log-probabilities at each place, as in Sampling."""
-        raise NotImplementedError
 
     @property
     def constraint(self) -> Constraint | None:
