@@ -3,8 +3,8 @@
 A line is `{"custom_id", "method", "url", "body"}`, as in OpenAI's guide to its Batch API. Ranges and defaults
 are those of the official `openai` package (types/chat/completion_create_params.py,
 types/completion_create_params.py and types/embedding_create_params.py, version 3.57), except that a seed is
-from 0 to MAX_SEED, `top_p` is above 0, and a text has at least one token. A parameter that is not served is
-refused by its name, because a result without it would differ from what its author expects.
+from 0 to MAX_LINE_SEED, `top_p` is above 0, and a text has at least one token. A parameter that is not served
+is refused by its name, because a result without it would differ from what its author expects.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ LINE_MEMBERS = frozenset({CUSTOM_ID, "method", "url", "body"})
 GENERATE = "generate"
 EMBED = "embed"
 
-MAX_SEED = 2**53 - 1
+MAX_LINE_SEED = 2**53 - 1
 """Maximum seed: the largest integer that canonical JSON, and so a statement, represents exactly."""
 
 MAX_CHOICES = 128
@@ -208,7 +208,7 @@ class _TextBody(_Body, ABC):
     top_p: Number = Field(default=1.0, gt=0, le=1)
     max_tokens: Count | None = None
     stop: Annotated[tuple[str, ...], BeforeValidator(_stop_strings)] = ()
-    seed: Annotated[int, Field(strict=True, ge=0, le=MAX_SEED)] | None = None
+    seed: Annotated[int, Field(strict=True, ge=0, le=MAX_LINE_SEED)] | None = None
     n: Annotated[int, Field(strict=True, ge=1, le=MAX_CHOICES)] = 1
     presence_penalty: Penalty = 0.0
     frequency_penalty: Penalty = 0.0
@@ -252,7 +252,7 @@ class _TextBody(_Body, ABC):
             presence_penalty=self.presence_penalty,
             frequency_penalty=self.frequency_penalty,
             logit_bias=tuple((int(token), bias) for token, bias in self.logit_bias.items()),
-            seed=(first + number) % (MAX_SEED + 1),
+            seed=(first + number) % (MAX_LINE_SEED + 1),
             stop=self.stop,
             num_logprobs=self.num_logprobs,
             constraint=self.constraint,

@@ -14,7 +14,7 @@ from kinds.prompt.openai.lines import (
     CHAT,
     COMPLETIONS,
     EMBEDDINGS,
-    MAX_SEED,
+    MAX_LINE_SEED,
     LineFault,
     LineRequest,
     ModelMap,
@@ -118,7 +118,7 @@ def test_logprobs_without_top_logprobs_are_those_of_the_tokens_alone() -> None:
 
 def test_each_choice_has_a_seed_of_its_own() -> None:
     assert [sampling_of(CHAT, number, n=3).seed for number in range(3)] == [7, 8, 9]
-    assert sampling_of(CHAT, 1, seed=MAX_SEED).seed == 0
+    assert sampling_of(CHAT, 1, seed=MAX_LINE_SEED).seed == 0
 
 
 def test_a_schema_keeps_the_order_of_its_properties() -> None:
@@ -283,7 +283,7 @@ chats = st.fixed_dictionaries(
         "presence_penalty": numbers,
         "frequency_penalty": numbers,
         "max_tokens": st.integers(1, 10_000),
-        "seed": st.integers(0, MAX_SEED),
+        "seed": st.integers(0, MAX_LINE_SEED),
         "stop": st.text(min_size=1) | st.lists(st.text(min_size=1), max_size=4),
         "logit_bias": st.dictionaries(
             st.integers(0, 10**9 - 1).map(str), st.floats(min_value=-100, max_value=100)
